@@ -1,0 +1,282 @@
+package wire
+
+// Doc tags are the one-line help of the CLI and the API reference.
+
+// Write is embedded by requests that change something.
+type Write struct {
+	ClientToken string `json:"clientToken,omitzero" doc:"makes a retry safe: the same token with the same request within 24 h answers the first result (at most 64 characters)"`
+}
+
+// CreateSecretRequest makes a path, with a first value if one is given.
+type CreateSecretRequest struct {
+	Write
+	Path             string            `json:"path" doc:"identity of the secret, such as /app/{env}/{service}/{name}"`
+	Description      string            `json:"description,omitzero" doc:"for people, at most 1024 bytes"`
+	Tags             map[string]string `json:"tags,omitzero" doc:"at most 50 names with values"`
+	KMSKeyID         string            `json:"kmsKeyId,omitzero" doc:"KMS key to bind to: an id or alias/NAME (default alias/default)"`
+	Value            *Value            `json:"value,omitzero" doc:"first value, base64"`
+	ContentType      string            `json:"contentType,omitzero" doc:"media type of the first value"`
+	ExpiresAt        *Time             `json:"expiresAt,omitzero" doc:"when the first value expires"`
+	Generate         *GenerateSpec     `json:"generate,omitzero" doc:"have the first value generated"`
+	ReuseRetiredPath bool              `json:"reuseRetiredPath,omitzero" doc:"take a path whose secret was purged"`
+}
+
+// CreateSecretResponse names what was made.
+type CreateSecretResponse struct {
+	Path      string  `json:"path"`
+	SecretID  string  `json:"secretId"`
+	Version   *uint64 `json:"version,omitzero"`
+	VersionID string  `json:"versionId,omitzero"`
+}
+
+// PutSecretValueRequest adds a version.
+type PutSecretValueRequest struct {
+	Write
+	Path            string  `json:"path" doc:"path of the secret"`
+	Value           *Value  `json:"value" doc:"the value, base64"`
+	ContentType     string  `json:"contentType,omitzero" doc:"media type of the value"`
+	Activate        *bool   `json:"activate,omitzero" doc:"make it the current version (default true)"`
+	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
+	ExpiresAt       *Time   `json:"expiresAt,omitzero" doc:"when the version expires"`
+}
+
+// PutSecretValueResponse names the version that now holds the value.
+type PutSecretValueResponse struct {
+	Path      string   `json:"path"`
+	Version   uint64   `json:"version"`
+	VersionID string   `json:"versionId"`
+	Unchanged bool     `json:"unchanged"`
+	Labels    []string `json:"labels"`
+}
+
+// GenerateSpec says what to generate.
+type GenerateSpec struct {
+	Kind    string   `json:"kind" doc:"password, bytes, hex, base64 or uuid"`
+	Length  *int     `json:"length,omitzero" doc:"characters of a password, random bytes of the other kinds (default 32)"`
+	Include []string `json:"include,omitzero" doc:"classes of a password: lower, upper, digits, symbols (default all)"`
+	Exclude string   `json:"exclude,omitzero" doc:"characters that a password must not have"`
+	Require []string `json:"require,omitzero" doc:"classes of which a password must have at least one (default all included)"`
+}
+
+// GenerateSecretRequest has the server make a value.
+type GenerateSecretRequest struct {
+	Write
+	GenerateSpec
+	Path            string  `json:"path" doc:"path of the secret"`
+	Create          bool    `json:"create,omitzero" doc:"make the secret if it is not there"`
+	Reveal          bool    `json:"reveal,omitzero" doc:"answer the value too; needs the right to read it"`
+	KMSKeyID        string  `json:"kmsKeyId,omitzero" doc:"with create: the KMS key to bind to"`
+	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
+	ExpiresAt       *Time   `json:"expiresAt,omitzero" doc:"when the version expires"`
+}
+
+// GenerateSecretResponse answers the value only to who asked for it and may
+// read it.
+type GenerateSecretResponse struct {
+	Path        string  `json:"path"`
+	Version     uint64  `json:"version"`
+	VersionID   string  `json:"versionId"`
+	Fingerprint string  `json:"fingerprint"`
+	EntropyBits float64 `json:"entropyBits"`
+	Value       *Value  `json:"value,omitzero"`
+}
+
+// GetSecretValueRequest reads one value.
+type GetSecretValueRequest struct {
+	Path         string  `json:"path" doc:"path of the secret"`
+	Version      *uint64 `json:"version,omitzero" doc:"number of the version (default the current one)"`
+	Label        string  `json:"label,omitzero" doc:"label of the version, instead of its number"`
+	IfNotVersion *uint64 `json:"ifNotVersion,omitzero" doc:"answer notModified, and open nothing, if this is the version"`
+	Instance     string  `json:"instance,omitzero" doc:"which instance of the caller asks"`
+}
+
+// GetSecretValueResponse carries a value, or notModified.
+type GetSecretValueResponse struct {
+	Path        string   `json:"path"`
+	Value       *Value   `json:"value,omitzero"`
+	Version     uint64   `json:"version"`
+	VersionID   string   `json:"versionId"`
+	NotModified bool     `json:"notModified,omitzero"`
+	Labels      []string `json:"labels"`
+	ContentType string   `json:"contentType,omitzero"`
+	CreatedAt   *Time    `json:"createdAt"`
+	ExpiresAt   *Time    `json:"expiresAt,omitzero"`
+	Cache       Cache    `json:"cache"`
+	KMS         KeyUse   `json:"kms"`
+}
+
+// Cache tells how long an application may keep a value.
+type Cache struct {
+	MaxAge Duration `json:"maxAge"`
+}
+
+// KeyUse names the key and key version that a value is sealed under.
+type KeyUse struct {
+	KeyID      string `json:"keyId"`
+	KeyVersion uint32 `json:"keyVersion"`
+}
+
+// BatchGetSecretValueRequest reads up to 100 values.
+type BatchGetSecretValueRequest struct {
+	Items []BatchItem `json:"items" doc:"what to read: [{\"path\":…, \"version\":…, \"label\":…}], at most 100"`
+}
+
+// BatchItem is one read of a batch.
+type BatchItem struct {
+	Path    string  `json:"path"`
+	Version *uint64 `json:"version,omitzero"`
+	Label   string  `json:"label,omitzero"`
+}
+
+// BatchGetSecretValueResponse has one result for each item, in order.
+type BatchGetSecretValueResponse struct {
+	Results []BatchResult `json:"results"`
+}
+
+// BatchResult is a getSecretValue answer, or an error.
+type BatchResult struct {
+	Path  string     `json:"path"`
+	Error *ItemError `json:"error,omitzero"`
+	*GetSecretValueResponse
+}
+
+// ItemError is a failure of one item.
+type ItemError struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// PathRequest asks about one secret.
+type PathRequest struct {
+	Path        string       `json:"path" doc:"path of the secret"`
+	Consistency *Consistency `json:"consistency,omitzero" doc:"relax the read"`
+}
+
+// DescribeSecretResponse is metadata, never a value.
+type DescribeSecretResponse struct {
+	Path           string            `json:"path"`
+	SecretID       string            `json:"secretId"`
+	State          string            `json:"state"`
+	KMSKeyID       string            `json:"kmsKeyId"`
+	KMSKeyState    string            `json:"kmsKeyState"`
+	CurrentVersion uint64            `json:"currentVersion"`
+	LatestVersion  uint64            `json:"latestVersion"`
+	Labels         map[string]uint64 `json:"labels"`
+	Description    string            `json:"description"`
+	Tags           map[string]string `json:"tags"`
+	CreatedAt      *Time             `json:"createdAt"`
+	CreatedBy      string            `json:"createdBy"`
+	UpdatedAt      *Time             `json:"updatedAt"`
+	UpdatedBy      string            `json:"updatedBy"`
+	DeletedAt      *Time             `json:"deletedAt,omitzero"`
+	DeletionAt     *Time             `json:"deletionAt,omitzero"`
+}
+
+// ListSecretsRequest browses or lists.
+type ListSecretsRequest struct {
+	Page
+	Prefix      string            `json:"prefix,omitzero" doc:"where in the tree (default /)"`
+	Recursive   bool              `json:"recursive,omitzero" doc:"all secrets below, not one level"`
+	Tags        map[string]string `json:"tags,omitzero" doc:"only secrets with these tags"`
+	Text        string            `json:"text,omitzero" doc:"only secrets whose path or description holds this text"`
+	Consistency *Consistency      `json:"consistency,omitzero" doc:"relax the read"`
+}
+
+// ListSecretsResponse shows what the caller may see.
+type ListSecretsResponse struct {
+	Folders    []string        `json:"folders"`
+	Secrets    []SecretSummary `json:"secrets"`
+	NextCursor string          `json:"nextCursor,omitzero"`
+}
+
+// SecretSummary is one line of a list.
+type SecretSummary struct {
+	Path           string `json:"path"`
+	CurrentVersion uint64 `json:"currentVersion"`
+	State          string `json:"state"`
+	KMSKeyID       string `json:"kmsKeyId"`
+	UpdatedAt      *Time  `json:"updatedAt"`
+}
+
+// ListSecretVersionsRequest asks for the history.
+type ListSecretVersionsRequest struct {
+	Page
+	Path        string       `json:"path" doc:"path of the secret"`
+	Consistency *Consistency `json:"consistency,omitzero" doc:"relax the read"`
+}
+
+// ListSecretVersionsResponse is the whole history, newest first, destroyed
+// versions included.
+type ListSecretVersionsResponse struct {
+	Path       string           `json:"path"`
+	Versions   []VersionSummary `json:"versions"`
+	NextCursor string           `json:"nextCursor,omitzero"`
+}
+
+// VersionSummary is the story of one version.
+type VersionSummary struct {
+	Version       uint64   `json:"version"`
+	VersionID     string   `json:"versionId"`
+	State         string   `json:"state"`
+	Labels        []string `json:"labels"`
+	Size          uint32   `json:"size"`
+	ContentType   string   `json:"contentType,omitzero"`
+	KMSKeyID      string   `json:"kmsKeyId"`
+	KMSKeyVersion uint32   `json:"kmsKeyVersion"`
+	CreatedAt     *Time    `json:"createdAt"`
+	CreatedBy     string   `json:"createdBy"`
+	RequestID     string   `json:"requestId"`
+	ExpiresAt     *Time    `json:"expiresAt,omitzero"`
+	DestroyAt     *Time    `json:"destroyAt,omitzero"`
+	DestroyedAt   *Time    `json:"destroyedAt,omitzero"`
+	DestroyedBy   string   `json:"destroyedBy,omitzero"`
+	Reason        string   `json:"reason,omitzero"`
+	LastReadAt    *Time    `json:"lastReadAt"`
+}
+
+// DestroyVersionRequest erases a version for good.
+type DestroyVersionRequest struct {
+	Write
+	Path    string    `json:"path" doc:"path of the secret"`
+	Version *uint64   `json:"version" doc:"number of the version; never the current one"`
+	Reason  string    `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
+	Delay   *Duration `json:"delay,omitzero" doc:"destroy later, cancellable until then"`
+}
+
+// VersionStateResponse tells the state of a version after a change.
+type VersionStateResponse struct {
+	Path      string `json:"path"`
+	Version   uint64 `json:"version"`
+	State     string `json:"state"`
+	DestroyAt *Time  `json:"destroyAt,omitzero"`
+}
+
+// CancelDestroyVersionRequest takes a delayed destruction back.
+type CancelDestroyVersionRequest struct {
+	Write
+	Path    string  `json:"path" doc:"path of the secret"`
+	Version *uint64 `json:"version" doc:"number of the version"`
+}
+
+// DeleteSecretRequest starts the recovery window.
+type DeleteSecretRequest struct {
+	Write
+	Path           string    `json:"path" doc:"path of the secret"`
+	RecoveryWindow *Duration `json:"recoveryWindow,omitzero" doc:"7d to 90d (default 30d)"`
+	Force          bool      `json:"force,omitzero" doc:"purge at once; needs secrets:purgeSecret"`
+	Reason         string    `json:"reason,omitzero" doc:"for the audit trail, at most 1024 bytes"`
+}
+
+// SecretStateResponse tells the state of a secret after a change.
+type SecretStateResponse struct {
+	Path       string `json:"path"`
+	SecretID   string `json:"secretId"`
+	State      string `json:"state"`
+	DeletionAt *Time  `json:"deletionAt,omitzero"`
+}
+
+// RestoreSecretRequest ends a recovery window.
+type RestoreSecretRequest struct {
+	Write
+	Path string `json:"path" doc:"path of the secret"`
+}
