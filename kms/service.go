@@ -1,0 +1,112 @@
+package kms
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/secret"
+	"github.com/strongroom/strongroom/internal/wrapped"
+)
+
+// MaxPlaintext is what kms/encrypt takes at most; larger data wants a data
+// key.
+const MaxPlaintext = 4096
+
+// Service seals and opens for one cluster. It is safe for concurrent use.
+type Service struct {
+	token   Token
+	cluster uuid.UUID
+}
+
+// New makes a Service. clusterID is a UUID; it is bound into every
+// ciphertext.
+func New(token Token, clusterID string) (*Service, error) {
+	id, err := uuid.Parse(clusterID)
+	if err != nil {
+		return nil, fmt.Errorf("kms: cluster id: %w", err)
+	}
+	return &Service{token: token, cluster: id}, nil
+}
+
+// GenerateKey makes version version of the key id in the HSM.
+func (s *Service) GenerateKey(ctx context.Context, id string, version uint32, spec, usage string) (wrapped.Key, error) {
+	if spec != wrapped.AES256 || usage != "encrypt" {
+		return wrapped.Key{}, fault.Invalid("spec", "%q with usage %q is not in this release; use %q with %q", spec, usage, wrapped.AES256, "encrypt")
+	}
+	return s.token.GenerateKey(ctx, id, version, spec, usage)
+}
+
+// Random answers n bytes of the HSM's generator.
+func (s *Service) Random(ctx context.Context, n int) ([]byte, error) { return s.token.Random(ctx, n) }
+
+// Encrypt seals plain under the current version of key, which must be
+// active. The blob names cluster, key and version and binds context.
+func (s *Service) Encrypt(ctx context.Context, key *fsm.Key, plain secret.Bytes, context map[string]string) ([]byte, uint32, error) {
+	blob, version, err := s.seal(ctx, kindCaller, key, plain, context)
+	return blob, version, err
+}
+
+// Decrypt opens what Encrypt made under key. Any version of the key opens.
+func (s *Service) Decrypt(ctx context.Context, key *fsm.Key, blob []byte, context map[string]string) (secret.Bytes, uint32, error) {
+	return s.open(ctx, kindCaller, key, blob, context)
+}
+
+func (s *Service) seal(ctx context.Context, kind blobKind, key *fsm.Key, plain secret.Bytes, context map[string]string) ([]byte, uint32, error) {
+	if err := CheckProtect(key); err != nil {
+		return nil, 0, err
+	}
+	id, err := uuid.Parse(key.ID)
+	if err != nil {
+		return nil, 0, fmt.Errorf("kms: key id: %w", err)
+	}
+	material, err := version(key, key.Current)
+	if err != nil {
+		return nil, 0, err
+	}
+	bound := s.header(kind, id, key.Current)
+	iv, box, err := s.token.Seal(ctx, material, plain, associated(bound, context))
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(iv) == 0 || len(iv) > ivBytesMax {
+		// SoftHSM takes an empty IV and silently uses zeros: never store such a seal.
+		return nil, 0, fault.New(fault.Internal, "the HSM answered an IV of %d bytes", len(iv))
+	}
+	blob := append(bound, byte(len(iv)))
+	blob = append(blob, iv...)
+	return append(blob, box...), key.Current, nil
+}
+
+func (s *Service) open(ctx context.Context, kind blobKind, key *fsm.Key, blob []byte, context map[string]string) (secret.Bytes, uint32, error) {
+	if err := CheckOpen(key); err != nil {
+		return secret.Bytes{}, 0, err
+	}
+	c, err := s.parse(blob, kind)
+	if err != nil {
+		return secret.Bytes{}, 0, err
+	}
+	if c.KeyID != key.ID {
+		return secret.Bytes{}, 0, errOpen()
+	}
+	material, err := version(key, c.KeyVersion)
+	if err != nil {
+		return secret.Bytes{}, 0, errOpen()
+	}
+	plain, err := s.token.Open(ctx, material, c.iv, c.box, associated(c.bound, context))
+	if fault.Is(err, fault.InvalidRequest) {
+		return secret.Bytes{}, 0, errOpen()
+	}
+	return plain, c.KeyVersion, err
+}
+
+// version answers the wrapped material of one version of key.
+func version(key *fsm.Key, number uint32) (wrapped.Key, error) {
+	if number == 0 || int(number) > len(key.Versions) {
+		return wrapped.Key{}, fault.New(fault.Internal, "key %s has no version %d", key.ID, number)
+	}
+	return key.Versions[number-1].Wrapped, nil
+}

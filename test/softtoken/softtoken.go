@@ -1,0 +1,133 @@
+// Package softtoken is kms.Token in Go's own cryptography, for tests of the
+// floors above the HSM. It is test code: no command of the product links it.
+// What depends on a real device is tested in test/hsm against SoftHSM.
+package softtoken
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"sync/atomic"
+
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/secret"
+	"github.com/strongroom/strongroom/internal/wrapped"
+)
+
+// Token holds a root key in memory. Down makes every call fail as a device
+// that is away does.
+type Token struct {
+	root [32]byte
+	mac  [32]byte
+	Down atomic.Bool
+	// Opens and Seals count calls that reached the "device".
+	Opens, Seals atomic.Int64
+}
+
+// New makes a token with a fresh root key.
+func New() *Token {
+	t := &Token{}
+	_, _ = rand.Read(t.root[:])
+	_, _ = rand.Read(t.mac[:])
+	return t
+}
+
+func (t *Token) up() error {
+	if t.Down.Load() {
+		return fault.New(fault.HsmUnavailable, "the HSM cannot be used now; retry")
+	}
+	return nil
+}
+
+// GenerateKey makes a key and wraps it by sealing it under the root.
+func (t *Token) GenerateKey(_ context.Context, id string, version uint32, spec, usage string) (wrapped.Key, error) {
+	if err := t.up(); err != nil {
+		return wrapped.Key{}, err
+	}
+	material := make([]byte, 32)
+	_, _ = rand.Read(material)
+	nonce := make([]byte, 12)
+	_, _ = rand.Read(nonce)
+	k := wrapped.Key{ID: id, Version: version, Spec: spec, Usage: usage, Wrap: wrapped.RFC3394, Root: 1}
+	k.Blob = gcm(t.root[:]).Seal(nonce, nonce, material, nil)
+	k.MAC = t.sum(k.Authenticated())
+	return k, nil
+}
+
+func (t *Token) material(k wrapped.Key) ([]byte, error) {
+	if err := t.up(); err != nil {
+		return nil, err
+	}
+	if !hmac.Equal(k.MAC, t.sum(k.Authenticated())) || len(k.Blob) < 12 {
+		return nil, fault.New(fault.InvalidRequest, "does not open")
+	}
+	return gcm(t.root[:]).Open(nil, k.Blob[:12], k.Blob[12:], nil)
+}
+
+// Seal seals under k.
+func (t *Token) Seal(_ context.Context, k wrapped.Key, plaintext secret.Bytes, aad []byte) (iv, box []byte, err error) {
+	material, err := t.material(k)
+	if err != nil {
+		return nil, nil, err
+	}
+	t.Seals.Add(1)
+	iv = make([]byte, 12)
+	_, _ = rand.Read(iv)
+	return iv, gcm(material).Seal(nil, iv, plaintext.Expose(), aad), nil
+}
+
+// Open opens what Seal made.
+func (t *Token) Open(_ context.Context, k wrapped.Key, iv, box, aad []byte) (secret.Bytes, error) {
+	material, err := t.material(k)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	t.Opens.Add(1)
+	if len(iv) != 12 {
+		return secret.Bytes{}, fault.New(fault.InvalidRequest, "does not open")
+	}
+	plain, err := gcm(material).Open(nil, iv, box, aad)
+	if err != nil {
+		return secret.Bytes{}, fault.New(fault.InvalidRequest, "does not open")
+	}
+	return secret.New(plain), nil
+}
+
+// MAC is HMAC-SHA-256 in a domain of its own.
+func (t *Token) MAC(_ context.Context, message []byte) ([]byte, error) {
+	if err := t.up(); err != nil {
+		return nil, err
+	}
+	return t.sum(append([]byte("application\x00"), message...)), nil
+}
+
+// Random answers n random bytes.
+func (t *Token) Random(_ context.Context, n int) ([]byte, error) {
+	if err := t.up(); err != nil {
+		return nil, err
+	}
+	out := make([]byte, n)
+	_, err := rand.Read(out)
+	return out, err
+}
+
+func (t *Token) sum(message []byte) []byte {
+	h := hmac.New(sha256.New, t.mac[:])
+	h.Write(message)
+	return h.Sum(nil)
+}
+
+func gcm(key []byte) cipher.AEAD {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		panic(err)
+	}
+	aead, err := cipher.NewGCM(block)
+	if err != nil {
+		panic(err)
+	}
+	return aead
+}
