@@ -1,0 +1,174 @@
+package pkcs11
+
+import (
+	"bytes"
+	"crypto/rand"
+	"fmt"
+	"strings"
+
+	"github.com/strongroom/strongroom/internal/wrapped"
+)
+
+// IVCaller: the caller chooses the IV of AES-GCM and the module uses it.
+const IVCaller = "caller"
+
+// probe does, with keys that live for the length of the probe, each operation
+// that we need, and refuses the module in words when one does not work. What
+// differs between good modules it finds out and keeps in the profile.
+func (w *worker) probe() (Profile, error) {
+	info, err := w.mod.ctx.GetInfo()
+	if err != nil {
+		return Profile{}, failed("C_GetInfo", code(err), forUse)
+	}
+	p := &prober{w: w, profile: Profile{
+		Module: fmt.Sprintf("%s %d.%d", strings.TrimSpace(info.ManufacturerID), info.LibraryVersion.Major, info.LibraryVersion.Minor),
+		Token:  w.token.info.Label,
+		Serial: w.token.info.SerialNumber,
+		Wrap:   wrapped.RFC3394,
+	}}
+	for _, step := range []func(session uint) error{p.wrapping, p.gcm, p.hmac, p.random} {
+		if err := w.ceremony(step); err != nil {
+			return Profile{}, err
+		}
+	}
+	return p.profile, nil
+}
+
+type prober struct {
+	w       *worker
+	profile Profile
+}
+
+// lacks is the refusal of a module: which capability is missing, and what the
+// module said.
+func lacks(capability string, cause error) error {
+	return fail(statusRefused, cause, "the HSM module cannot serve Strongroom: it lacks %s", capability)
+}
+
+// wrapping: generate, wrap by RFC 3394, unwrap under a key whose
+// CKA_UNWRAP_TEMPLATE keeps what it unwraps inside. A module that takes the
+// template and does not enforce it (NSS softokn) would hand out every KMS key
+// to anybody with the PIN.
+func (p *prober) wrapping(session uint) error {
+	m := p.w.mod
+	kek, err := m.generate(session, ckmAESKeyGen, rootTemplate(false).number(ckaValueLen, 32).with(stay()))
+	if err != nil {
+		return lacks("AES-256 key generation with CKA_UNWRAP_TEMPLATE", err)
+	}
+	kind := specs[specUsage{wrapped.AES256, UsageEncrypt}]
+	key, err := m.generate(session, kind.generate, kind.makeTemplate())
+	if err != nil {
+		return lacks("generation of extractable AES-256 session keys", err)
+	}
+	if _, err := m.attribute(session, key, ckaCheckValue); err == nil {
+		p.profile.CheckValue = true
+	}
+	blob, err := m.wrap(session, wrapRFC3394, kek, key)
+	if err != nil || len(blob) != kind.bytes+8 {
+		return lacks("AES key wrap (RFC 3394, CKM_AES_KEY_WRAP)", err)
+	}
+	if err := p.unwrapping(session, kek, blob, kind); err != nil {
+		return err
+	}
+	return p.w.refusesReadable(session, kek, blob)
+}
+
+// unwrapping tries the variants of the template once and remembers the one
+// that works (OpenSC #3198, openCryptoki #897).
+func (p *prober) unwrapping(session, kek uint, blob []byte, kind keyKind) error {
+	var last error
+	for _, valueLen := range []bool{false, true} {
+		key, err := p.w.mod.unwrap(session, wrapRFC3394, kek, blob, kind.useTemplate(valueLen))
+		if err != nil {
+			last = err
+			continue
+		}
+		p.profile.ValueLen = valueLen
+		if !p.w.mod.hasFlag(session, key, ckaSensitive, true) || !p.w.mod.hasFlag(session, key, ckaExtractable, false) {
+			return lacks("unwrapping to sensitive keys that are not extractable", nil)
+		}
+		return nil
+	}
+	return lacks("unwrapping (RFC 3394) to non-extractable session keys", last)
+}
+
+// refusesReadable fails unless the HSM itself refuses to unwrap blob under
+// kek as a key that could be read.
+func (w *worker) refusesReadable(session, kek uint, blob []byte) error {
+	readable := secretKey(ckkAES).flag(ckaSensitive, false).flag(ckaExtractable, true).flag(ckaEncrypt, true)
+	if w.profile.ValueLen {
+		readable = readable.number(ckaValueLen, 32)
+	}
+	object, err := w.mod.unwrap(session, wrapRFC3394, kek, blob, readable)
+	if err != nil {
+		return nil
+	}
+	_ = w.mod.destroy(session, object)
+	return lacks("the enforcement of CKA_UNWRAP_TEMPLATE: it unwraps keys to a readable form that the template forbids", nil)
+}
+
+// gcm: the IV is the caller's and is really used, the AAD is bound, a wrong
+// tag is refused.
+func (p *prober) gcm(session uint) error {
+	m := p.w.mod
+	kind := specs[specUsage{wrapped.AES256, UsageEncrypt}]
+	key, err := m.generate(session, kind.generate, secretKey(kind.keyType).number(ckaValueLen, 32).with(stay()).with(kind.uses(true)))
+	if err != nil {
+		return lacks("generation of AES-256 session keys", err)
+	}
+	text, aad, iv := make([]byte, 32), []byte("strongroom/probe"), make([]byte, 2*ivBytes)
+	if _, err := rand.Read(iv); err != nil {
+		return err
+	}
+	seal := func(iv []byte) ([]byte, error) {
+		return m.gcm(true, session, key, iv, aad, text, make([]byte, len(text)+64))
+	}
+	one, err := seal(iv[:ivBytes])
+	if err != nil {
+		return lacks("AES-GCM with a 96-bit IV of the caller", err)
+	}
+	same, err := seal(iv[:ivBytes])
+	if err != nil {
+		return lacks("AES-GCM with a 96-bit IV of the caller", err)
+	}
+	other, err := seal(iv[ivBytes:])
+	if err != nil {
+		return lacks("AES-GCM with a 96-bit IV of the caller", err)
+	}
+	if len(one) != len(text)+tagBytes || !bytes.Equal(one, same) || bytes.Equal(one, other) {
+		return lacks("AES-GCM that uses the caller's IV (it makes its own, appends it or ignores ours)", nil)
+	}
+	back, err := m.gcm(false, session, key, iv[:ivBytes], aad, one, make([]byte, len(one)))
+	if err != nil || !bytes.Equal(back, text) {
+		return lacks("AES-GCM that opens what it sealed", err)
+	}
+	p.profile.IVMode = IVCaller
+	one[0] ^= 1
+	if _, err := m.gcm(false, session, key, iv[:ivBytes], aad, one, make([]byte, len(one))); err == nil {
+		return lacks("AES-GCM that refuses a damaged ciphertext", nil)
+	}
+	return nil
+}
+
+func (p *prober) hmac(session uint) error {
+	key, err := p.w.mod.generate(session, ckmGenericSecretGen, macTemplate(false).number(ckaValueLen, 32).with(stay()))
+	if err != nil {
+		return lacks("generation of generic secrets for HMAC", err)
+	}
+	one, err := p.w.mod.hmac(session, key, []byte("one"))
+	if err != nil {
+		return lacks("HMAC-SHA-256 (CKM_SHA256_HMAC)", err)
+	}
+	same, err := p.w.mod.hmac(session, key, []byte("one"))
+	if err != nil || !bytes.Equal(one, same) {
+		return lacks("HMAC-SHA-256 that answers the same twice", err)
+	}
+	return nil
+}
+
+func (p *prober) random(session uint) error {
+	if _, err := p.w.mod.random(session, 32); err != nil {
+		return lacks("random numbers (C_GenerateRandom)", err)
+	}
+	return nil
+}

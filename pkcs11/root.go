@@ -1,0 +1,67 @@
+package pkcs11
+
+import "github.com/strongroom/strongroom/internal/wrapped"
+
+// Profile is what the start-up probe found out by doing, not by asking:
+// mechanism lists lie.
+type Profile struct {
+	Module string // manufacturer and version as the module states them
+	Token  string // label
+	Serial string
+	// IVMode says who makes the IV of AES-GCM. "caller" is the one mode that
+	// is served; a module that overwrites or ignores ours is refused.
+	IVMode string
+	// Wrap is the key wrap of KMS keys, by meaning (wrapped.RFC3394).
+	Wrap string
+	// ValueLen: C_UnwrapKey wants CKA_VALUE_LEN in its template (Luna does,
+	// SoftHSM refuses it).
+	ValueLen bool
+	// CheckValue: CKA_CHECK_VALUE of a key can be read.
+	CheckValue bool
+}
+
+// TransportKey is the public half of the pair through which this HSM receives
+// a root key. The private half was made inside and never leaves.
+type TransportKey struct {
+	PublicDER   []byte // PKIX, DER
+	Fingerprint []byte // SHA-256 over PublicDER
+	// Wrap is the best wrap that this HSM was found to do with the pair:
+	// "rsa-oaep-sha256" or "rsa-oaep-sha1".
+	Wrap string
+}
+
+// Recipient is a node that shall receive the root key.
+type Recipient struct {
+	NodeID    string
+	PublicDER []byte // of its TransportKey
+	Wrap      string // of its TransportKey; empty means "rsa-oaep-sha1", which every module has
+}
+
+// Root describes one version of the root key: never the key itself, only what
+// lets an HSM recognise it and receive it. It holds nothing secret and is
+// kept in the replicated state.
+type Root struct {
+	Version uint32
+	// CheckValue is CKA_CHECK_VALUE of the root key (the first three bytes of
+	// a zero block encrypted under it), empty where the HSM that made the
+	// root cannot tell it. MACCheck is the HMAC of a fixed text under the
+	// root MAC key; it also names the objects (CKA_ID), so two roots in one
+	// token are never taken for each other.
+	CheckValue []byte
+	MACCheck   []byte
+	// Canary is a wrapped key that serves no other purpose, and a text sealed
+	// under it: opening it proves that the HSM holds this root.
+	Canary    wrapped.Key
+	CanaryIV  []byte
+	CanaryBox []byte
+	Copies    []RootCopy
+}
+
+// RootCopy is the root key and the root MAC key on their way into one HSM.
+type RootCopy struct {
+	NodeID      string
+	Fingerprint []byte // of the transport key that both are wrapped to
+	Wrap        string // "rsa-oaep-sha1" or "rsa-oaep-sha256"
+	RootKey     []byte
+	MACKey      []byte
+}

@@ -1,0 +1,248 @@
+package pkcs11
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// workerFD is where the parent puts its end of the socket pair.
+const workerFD = 3
+
+// WorkerMain is the child process: `strongroom hsm-worker`. It owns the
+// PKCS#11 module, the sessions and the PIN, serves the parent over the socket
+// at file descriptor 3, and ends with it. It answers the exit code.
+//
+// A person who starts it by hand gets an explanation and code 2.
+func WorkerMain() int {
+	if err := harden(); err != nil {
+		fmt.Fprintf(os.Stderr, "hsm-worker: %v\n", err)
+		return 1
+	}
+	conn, err := parentConn()
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "hsm-worker: %v; strongroom starts this process itself\n", err)
+		return 2
+	}
+	w := &worker{conn: conn, hot: make(chan frame, maxInFlight+8), slow: make(chan frame, 8)}
+	go w.serveSlow()
+	// Reading ends when the parent does. Calls that are inside the module
+	// then are abandoned with the process: it has nothing to hand over, and
+	// C_Finalize under load is a crash.
+	if err := w.read(); err != nil {
+		fmt.Fprintf(os.Stderr, "hsm-worker: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+// harden keeps the process's memory, which holds the PIN and the module's
+// keys, from core files, debuggers and /proc readers of the same user.
+func harden() error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("prctl PR_SET_DUMPABLE: %w", err)
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("setrlimit RLIMIT_CORE: %w", err)
+	}
+	return nil
+}
+
+func parentConn() (net.Conn, error) {
+	kind, err := unix.GetsockoptInt(workerFD, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_STREAM {
+		return nil, errors.New("file descriptor 3 is not the parent's socket")
+	}
+	unix.CloseOnExec(workerFD)
+	f := os.NewFile(workerFD, "parent")
+	defer f.Close()
+	return net.FileConn(f)
+}
+
+// worker is the child half. The reading goroutine answers pings itself, so a
+// ping tells whether the process runs, not whether the module answers.
+type worker struct {
+	conn    net.Conn
+	writing sync.Mutex
+
+	hot  chan frame // to the sessions
+	slow chan frame // to the one goroutine for start-up and ceremonies
+
+	// Set by the slow goroutine before the sessions start, never changed.
+	config  loadRequest
+	mod     *module
+	token   token
+	profile Profile
+	anchor  *anchor
+	keys    *handles
+
+	root atomic.Pointer[rootKeys] // nil until opUseRoot succeeded
+}
+
+func (w *worker) read() error {
+	for {
+		f, err := readFrame(w.conn)
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) || isEOF(err) {
+				return nil
+			}
+			return err
+		}
+		switch op(f.kind) {
+		case opPing:
+			e := newEncoder(8)
+			w.putLoad(e)
+			w.answer(f, e, nil)
+		case opCanary, opGenerateKey, opSeal, opOpen, opMAC, opRandom:
+			w.hot <- f
+		default:
+			w.slow <- f
+		}
+	}
+}
+
+// putLoad reports how many keys are loaded.
+func (w *worker) putLoad(e *encoder) {
+	n := 0
+	if w.root.Load() != nil {
+		n = w.keys.len()
+	}
+	e.u32(uint32(n))
+}
+
+// answer sends the outcome of f and wipes both payloads.
+func (w *worker) answer(f frame, e *encoder, err error) {
+	out := frame{kind: uint8(statusOK), id: f.id}
+	if err != nil {
+		failure := asOpError(err)
+		e = newEncoder(len(failure.Error()))
+		e.text(failure.text)
+		e.text(failure.detail())
+		out.kind = uint8(failure.status)
+	}
+	if e != nil {
+		out.payload = e.b
+	}
+	w.writing.Lock()
+	defer w.writing.Unlock()
+	if err := writeFrame(w.conn, out); err != nil {
+		// The parent is gone or the answer cannot be framed: end the
+		// connection, the reading goroutine then ends the process.
+		_ = w.conn.Close()
+	}
+	out.wipe()
+	f.wipe()
+}
+
+// serveSlow is the one goroutine for what is not a hot call. It keeps its
+// thread: some modules bind state to threads.
+func (w *worker) serveSlow() {
+	runtime.LockOSThread()
+	for f := range w.slow {
+		e := newEncoder(4096)
+		w.answer(f, e, w.doSlow(op(f.kind), &decoder{b: f.payload}, e))
+	}
+}
+
+func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
+	if o != opLoad && w.mod == nil {
+		return fail(statusSick, nil, "the worker has no module yet")
+	}
+	switch o {
+	case opLoad:
+		return w.load(d)
+	case opInitToken:
+		return w.initToken(d)
+	case opLogin:
+		return w.login(d, e)
+	}
+	if w.anchor == nil {
+		return fail(statusSick, nil, "the worker is not logged in yet")
+	}
+	switch o {
+	case opUseRoot:
+		return w.ceremony(func(session uint) error { return w.useRoot(session, d, e) })
+	case opCreateTransport:
+		return w.ceremony(func(session uint) error { return w.createTransport(session, d) })
+	case opTransport:
+		return w.ceremony(func(session uint) error { return w.transport(session, d, e) })
+	case opCreateRoot:
+		return w.ceremony(func(session uint) error { return w.createRoot(session, d, e) })
+	default:
+		return fail(statusSick, nil, "the worker does not know %v", o)
+	}
+}
+
+func (w *worker) load(d *decoder) error {
+	config := getLoadRequest(d)
+	if err := d.done(); err != nil {
+		return err
+	}
+	if w.mod != nil {
+		return fail(statusSick, nil, "the module is loaded already")
+	}
+	m, err := loadModule(config.module)
+	if err != nil {
+		return err
+	}
+	w.config, w.mod = config, m
+	return nil
+}
+
+// ceremony runs do on a session of its own. Closing that session destroys
+// every session object that do left behind, also when it failed half-way.
+func (w *worker) ceremony(do func(session uint) error) error {
+	session, err := w.mod.openSession(w.token.slot)
+	if err != nil {
+		return err
+	}
+	defer w.mod.closeSession(session)
+	return do(session)
+}
+
+// login finds the token, logs in once, probes, and opens the sessions.
+func (w *worker) login(d *decoder, e *encoder) error {
+	lastTry := d.flag()
+	if err := d.done(); err != nil {
+		return err
+	}
+	if w.anchor != nil {
+		return fail(statusSick, nil, "the worker is logged in already")
+	}
+	found, err := w.mod.findToken(w.config.label, w.config.serial)
+	if err != nil {
+		return err
+	}
+	w.token = found
+	session, err := w.mod.openSession(found.slot)
+	if err != nil {
+		return err
+	}
+	if err := w.userLogin(session, lastTry); err != nil {
+		return err
+	}
+	profile, err := w.probe()
+	if err != nil {
+		return err
+	}
+	w.profile = profile
+	w.keys = newHandles(int(w.config.handles))
+	w.anchor = newAnchor(session)
+	go w.anchor.run()
+	for range w.config.sessions {
+		handle, err := w.mod.openSession(found.slot)
+		if err != nil {
+			return err
+		}
+		s := &hotSession{w: w, handle: handle}
+		go s.run()
+	}
+	profile.put(e)
+	return nil
+}
