@@ -30,7 +30,7 @@ type op uint8
 
 const (
 	opLoad            op = 1 // load the module
-	opLogin           op = 2 // find the token, log in, probe, open the sessions
+	opLogin           op = 2 // find the token and log in: the one call that may cost a try of the PIN
 	opUseRoot         op = 3 // find or import the root key, check it
 	opPing            op = 4 // is the worker's own code alive?
 	opCanary          op = 5 // is the HSM alive?
@@ -43,6 +43,7 @@ const (
 	opTransport       op = 12
 	opCreateRoot      op = 13
 	opInitToken       op = 14
+	opProbe           op = 15 // probe the module, open the sessions
 )
 
 // names of operations, as metrics and logs show them.
@@ -50,7 +51,7 @@ func (o op) String() string {
 	names := [...]string{opLoad: "load", opLogin: "login", opUseRoot: "useRoot", opPing: "ping", opCanary: "canary",
 		opGenerateKey: "generateKey", opSeal: "seal", opOpen: "open", opMAC: "mac", opRandom: "random",
 		opCreateTransport: "createTransportKey", opTransport: "transportKey", opCreateRoot: "createRoot",
-		opInitToken: "initToken"}
+		opInitToken: "initToken", opProbe: "probe"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]
 	}
@@ -127,8 +128,6 @@ func newEncoder(room int) *encoder { return &encoder{b: make([]byte, 0, room+128
 
 func (e *encoder) u32(v uint32) { e.b = binary.BigEndian.AppendUint32(e.b, v) }
 
-func (e *encoder) u64(v uint64) { e.b = binary.BigEndian.AppendUint64(e.b, v) }
-
 func (e *encoder) flag(v bool) {
 	if v {
 		e.b = append(e.b, 1)
@@ -169,13 +168,6 @@ func (d *decoder) take(n int) []byte {
 func (d *decoder) u32() uint32 {
 	if p := d.take(4); p != nil {
 		return binary.BigEndian.Uint32(p)
-	}
-	return 0
-}
-
-func (d *decoder) u64() uint64 {
-	if p := d.take(8); p != nil {
-		return binary.BigEndian.Uint64(p)
 	}
 	return 0
 }

@@ -26,6 +26,7 @@ type workerConn struct {
 	sending chan struct{} // a mutex that can be waited for with a context
 	dead    chan struct{} // closed by the first failure
 	exited  chan struct{} // closed when the process has been waited for and nobody reads the socket
+	quiet   chan struct{} // closed when nobody pings any more
 
 	mu      sync.Mutex
 	pending map[uint64]*pendingRequest
@@ -64,7 +65,8 @@ func spawn(command, env []string, inFlight int) (*workerConn, error) {
 		return nil, fmt.Errorf("socketpair: %w", err)
 	}
 	c := &workerConn{sock: sock, slots: make(chan struct{}, inFlight), sending: make(chan struct{}, 1),
-		dead: make(chan struct{}), exited: make(chan struct{}), pending: make(map[uint64]*pendingRequest)}
+		dead: make(chan struct{}), exited: make(chan struct{}), quiet: make(chan struct{}),
+		pending: make(map[uint64]*pendingRequest)}
 	c.cmd = exec.Command(command[0], command[1:]...)
 	c.cmd.Env = append([]string{}, env...)
 	c.cmd.ExtraFiles = []*os.File{theirs} // becomes workerFD

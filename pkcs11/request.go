@@ -58,21 +58,22 @@ func (d *Device) attempts(ctx context.Context, o op, payload []byte, get func(*d
 		answer, err := c.roundTrip(ctx, o, payload, d.timeout(o))
 		if err == nil {
 			err = read(answer, get)
-			if sick := (*opError)(nil); errors.As(err, &sick) && sick.status == statusSick {
-				c.fail(err)
-				d.leave(c)
-			} else {
+			var failure *opError
+			if !errors.As(err, &failure) || failure.status != statusSick {
 				return asFault(err)
 			}
+			c.fail(err)
 		}
-		if ctx.Err() != nil {
+		if c.reason() != nil {
+			d.leave(c)
+		}
+		switch {
+		case ctx.Err() != nil:
 			return unavailable(ctx.Err())
-		}
-		if attempt > 0 || !o.repeatable() {
-			return unavailable(err)
+		case attempt > 0 || !o.repeatable():
+			return asFault(err)
 		}
 		d.log.Warn("hsm request repeated on a new worker", "operation", o.String(), "error", err)
-		d.leave(c)
 	}
 }
 

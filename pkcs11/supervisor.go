@@ -21,7 +21,8 @@ const (
 )
 
 // maxSilentLogins: a worker that dies during C_Login may have cost a try of
-// the PIN. After so many in a row a person has to look.
+// the PIN. After so many in a row a person has to look, unless this very PIN
+// file has logged in before: an HSM that hangs comes back by itself.
 const maxSilentLogins = 3
 
 // supervise starts workers, watches them, and starts the next. It is the one
@@ -46,7 +47,9 @@ func (d *Device) supervise(ctx context.Context) {
 			}
 			s.crashes++
 			if s.crashes > 1 {
-				d.pause(ctx, min(crashPause<<min(s.crashes-2, 10), crashPauseMax))
+				// Counted from the birth of the last one: a worker that
+				// hung for a while has cost its pause already.
+				d.pause(ctx, min(crashPause<<min(s.crashes-2, 10), crashPauseMax)-time.Since(born))
 			}
 		case s.held:
 			s.waitForPerson(ctx)
@@ -65,11 +68,15 @@ type supervision struct {
 	silentLogins int
 	held         bool      // the PIN was refused
 	pin          fileState // of the PIN file, before it was last tried
+	proven       fileState // of the PIN file that last logged in
 	personActed  bool      // the PIN file changed since a refusal
 }
 
 // pause waits before the next start; a wanted restart ends it.
 func (d *Device) pause(ctx context.Context, pause time.Duration) {
+	if pause <= 0 {
+		return
+	}
 	timer := time.NewTimer(pause)
 	defer timer.Stop()
 	select {
@@ -89,7 +96,7 @@ func (s *supervision) start(ctx context.Context) (*workerConn, error) {
 			return c, err
 		}
 		s.d.log.Info("hsm root key imported; checking it in a fresh worker")
-		s.end(c, errors.New("replaced after an import"))
+		s.d.reap(c, errors.New("replaced after an import"))
 		s.d.change(func(s *deviceState) { s.allowImport = false })
 	}
 	return nil, fail(statusRefused, nil, "the HSM did not keep the root key that it imported")
@@ -102,7 +109,7 @@ func (s *supervision) startOnce(ctx context.Context) (c *workerConn, imported bo
 	}
 	imported, err = s.prepare(ctx, c)
 	if err != nil {
-		s.end(c, err)
+		s.d.reap(c, err)
 		return nil, false, err
 	}
 	return c, imported, nil
@@ -125,7 +132,13 @@ func (d *Device) spawnLoaded(ctx context.Context) (*workerConn, error) {
 	e := newEncoder(1024)
 	loadRequest{module: d.cfg.Module, label: d.cfg.TokenLabel, serial: d.cfg.TokenSerial, pinFile: d.cfg.PINFile,
 		syncDir: d.cfg.SyncDir, sessions: uint32(d.cfg.Sessions), handles: uint32(d.cfg.Handles)}.put(e)
-	if err := d.ask(ctx, c, opLoad, e.b, loadTimeout, func(*decoder) {}); err != nil {
+	err = d.ask(ctx, c, opLoad, e.b, loadTimeout, func(*decoder) {})
+	// From here on the process answers pings whatever the module does.
+	go func() {
+		defer close(c.quiet)
+		d.keepAlive(c)
+	}()
+	if err != nil {
 		d.reap(c, err)
 		return nil, err
 	}
@@ -148,13 +161,15 @@ func (s *supervision) prepare(ctx context.Context, c *workerConn) (imported bool
 	s.pin = stateOf(d.cfg.PINFile)
 	e := newEncoder(1)
 	e.flag(s.personActed)
-	var profile Profile
-	err = d.ask(ctx, c, opLogin, e.b, loginTimeout, func(in *decoder) { profile = getProfile(in) })
-	if err != nil {
+	if err := d.ask(ctx, c, opLogin, e.b, loginTimeout, func(*decoder) {}); err != nil {
 		s.judgeLogin(ctx, err)
 		return false, err
 	}
-	s.silentLogins, s.personActed = 0, false
+	s.silentLogins, s.personActed, s.proven = 0, false, s.pin
+	var profile Profile
+	if err := d.ask(ctx, c, opProbe, nil, loginTimeout, func(in *decoder) { profile = getProfile(in) }); err != nil {
+		return false, err
+	}
 	now := d.snapshot()
 	d.change(func(s *deviceState) { s.profile = profile })
 	if now.root == nil {
@@ -163,7 +178,7 @@ func (s *supervision) prepare(ctx context.Context, c *workerConn) (imported bool
 	e = newEncoder(8192)
 	e.flag(now.allowImport)
 	now.root.put(e)
-	err = d.ask(ctx, c, opUseRoot, e.b, ceremonyTimeout, func(in *decoder) { imported = in.flag() })
+	err = d.ask(ctx, c, opUseRoot, e.b, loginTimeout, func(in *decoder) { imported = in.flag() })
 	return imported, err
 }
 
@@ -174,7 +189,7 @@ func (s *supervision) judgeLogin(ctx context.Context, err error) {
 	case errors.As(err, &failure):
 		s.silentLogins = 0
 		s.held = failure.status == statusCredential
-	case ctx.Err() == nil:
+	case ctx.Err() == nil && s.pin != s.proven:
 		s.silentLogins++
 		s.held = s.silentLogins >= maxSilentLogins
 	}
@@ -214,11 +229,6 @@ func (s *supervision) report(c *workerConn, err error) {
 // watch stays until the worker in service ends or shall end.
 func (s *supervision) watch(ctx context.Context, c *workerConn) {
 	d := s.d
-	pinging := make(chan struct{})
-	go func() {
-		defer close(pinging)
-		d.keepAlive(c)
-	}()
 	d.canaries(ctx, c)
 	d.leave(c)
 	d.metrics.up(false)
@@ -226,13 +236,15 @@ func (s *supervision) watch(ctx context.Context, c *workerConn) {
 	if reason == nil {
 		reason = errors.New("replaced on purpose")
 	}
-	s.end(c, reason)
-	<-pinging
+	s.d.reap(c, reason)
 }
 
-// keepAlive asks the process itself for a sign of life.
+// keepAlive asks the process itself for a sign of life, twice in each
+// interval and with seven tenths of one to answer: a process that is stopped
+// is found out in 1.2 intervals, which leaves time to start another within
+// two.
 func (d *Device) keepAlive(c *workerConn) {
-	ticker := time.NewTicker(d.cfg.ProbeInterval)
+	ticker := time.NewTicker(d.cfg.ProbeInterval / 2)
 	defer ticker.Stop()
 	for {
 		select {
@@ -300,9 +312,7 @@ func (d *Device) canary(ctx context.Context, c *workerConn) error {
 	return nil
 }
 
-// end kills the worker and waits until it is gone.
-func (s *supervision) end(c *workerConn, reason error) { s.d.reap(c, reason) }
-
+// reap kills the worker and waits until it is gone.
 func (d *Device) reap(c *workerConn, reason error) {
 	c.fail(reason)
 	timer := time.NewTimer(reapTimeout)
@@ -312,6 +322,7 @@ func (d *Device) reap(c *workerConn, reason error) {
 	case <-timer.C: // a thread in an uninterruptible sleep in the kernel
 		d.log.Error("hsm worker does not end", "pid", c.pid())
 	}
+	<-c.quiet
 	d.metrics.restarted()
 	d.log.Warn("hsm worker ended", "pid", c.pid(), "reason", reason, "stderr", c.stderr.String())
 }

@@ -75,12 +75,13 @@ type worker struct {
 	slow chan frame // to the one goroutine for start-up and ceremonies
 
 	// Set by the slow goroutine before the sessions start, never changed.
-	config  loadRequest
-	mod     *module
-	token   token
-	profile Profile
-	anchor  *anchor
-	keys    *handles
+	config   loadRequest
+	mod      *module
+	token    token
+	loggedIn uint // the session that logged in and becomes the anchor; 0: not yet
+	profile  Profile
+	anchor   *anchor
+	keys     *handles
 
 	root atomic.Pointer[rootKeys] // nil until opUseRoot succeeded
 }
@@ -160,10 +161,12 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 	case opInitToken:
 		return w.initToken(d)
 	case opLogin:
-		return w.login(d, e)
+		return w.login(d)
+	case opProbe:
+		return w.begin(d, e)
 	}
 	if w.anchor == nil {
-		return fail(statusSick, nil, "the worker is not logged in yet")
+		return fail(statusSick, nil, "the worker has not probed the module yet")
 	}
 	switch o {
 	case opUseRoot:
@@ -206,13 +209,13 @@ func (w *worker) ceremony(do func(session uint) error) error {
 	return do(session)
 }
 
-// login finds the token, logs in once, probes, and opens the sessions.
-func (w *worker) login(d *decoder, e *encoder) error {
+// login finds the token and logs in, once.
+func (w *worker) login(d *decoder) error {
 	lastTry := d.flag()
 	if err := d.done(); err != nil {
 		return err
 	}
-	if w.anchor != nil {
+	if w.loggedIn != 0 {
 		return fail(statusSick, nil, "the worker is logged in already")
 	}
 	found, err := w.mod.findToken(w.config.label, w.config.serial)
@@ -227,16 +230,28 @@ func (w *worker) login(d *decoder, e *encoder) error {
 	if err := w.userLogin(session, lastTry); err != nil {
 		return err
 	}
+	w.loggedIn = session
+	return nil
+}
+
+// begin probes the module and opens the sessions that serve.
+func (w *worker) begin(d *decoder, e *encoder) error {
+	if err := d.done(); err != nil {
+		return err
+	}
+	if w.loggedIn == 0 || w.anchor != nil {
+		return fail(statusSick, nil, "the worker is not logged in, or has begun already")
+	}
 	profile, err := w.probe()
 	if err != nil {
 		return err
 	}
 	w.profile = profile
 	w.keys = newHandles(int(w.config.handles))
-	w.anchor = newAnchor(session)
+	w.anchor = newAnchor(w.loggedIn)
 	go w.anchor.run()
 	for range w.config.sessions {
-		handle, err := w.mod.openSession(found.slot)
+		handle, err := w.mod.openSession(w.token.slot)
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "hsm-worker" {
 		os.Exit(pkcs11.WorkerMain())
 	}
+	if len(os.Args) > 1 && os.Args[1] == "hsm-parent" {
+		os.Exit(parentMain())
+	}
 	os.Exit(m.Run())
 }
 
@@ -56,8 +59,6 @@ type box struct {
 }
 
 func (b box) tokens() string { return filepath.Join(b.dir, "tokens") }
-
-func (b box) pinFile() string { return b.cfg.PINFile }
 
 // newBox makes a box with one initialised token.
 func newBox(t *testing.T) box {

@@ -1,0 +1,76 @@
+package hsm
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/stretchr/testify/require"
+)
+
+// Places in CK_FUNCTION_LIST.
+const (
+	ckGetTokenInfo   = 6
+	ckLogin          = 18
+	ckEncryptInit    = 29
+	ckDecryptInit    = 33
+	ckDecrypt        = 34
+	ckSign           = 43
+	ckGenerateKey    = 58
+	ckUnwrapKey      = 61
+	ckGenerateRandom = 64
+	ckFunctions      = 68
+)
+
+const forgetUnwrapTemplate = 1
+
+// faults steers the module of testdata/faulty.c.
+type faults struct{ table []byte }
+
+type word int
+
+const (
+	wordCalls word = iota
+	wordPass
+	wordFail
+	wordRV
+	wordHang
+)
+
+func (f faults) at(function int, w word) *int32 {
+	return (*int32)(unsafe.Pointer(&f.table[(function*5+int(w))*4]))
+}
+
+func (f faults) set(function int, w word, value int32) { atomic.StoreInt32(f.at(function, w), value) }
+
+func (f faults) calls(function int) int { return int(atomic.LoadInt32(f.at(function, wordCalls))) }
+
+// fail makes the next n calls (-1: all) of function answer code.
+func (f faults) fail(function int, code uint32, n int32) {
+	f.set(function, wordRV, int32(code))
+	f.set(function, wordFail, n)
+}
+
+// faulty puts the faulty module before b's real one. It must come before the
+// device is opened.
+func faulty(t *testing.T, b *box) faults {
+	t.Helper()
+	library, control := filepath.Join(b.dir, "faulty.so"), filepath.Join(b.dir, "control")
+	out, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-I", "../../pkcs11", "-o", library, "testdata/faulty.c", "-ldl").CombinedOutput()
+	require.NoError(t, err, string(out))
+	const size = (ckFunctions + 1) * 5 * 4
+	require.NoError(t, os.WriteFile(control, make([]byte, size), 0o600))
+	file, err := os.OpenFile(control, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer file.Close()
+	table, err := syscall.Mmap(int(file.Fd()), 0, size, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, syscall.Munmap(table)) })
+	b.cfg.Env = append(b.cfg.Env, "FAULTY_REAL="+b.cfg.Module, "FAULTY_CONTROL="+control)
+	b.cfg.Module = library
+	return faults{table: table}
+}

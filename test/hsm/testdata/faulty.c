@@ -1,0 +1,89 @@
+/*
+ * A PKCS#11 module that forwards to another one and fails on demand, for
+ * tests. Every call goes through one place that counts it, and then hangs,
+ * fails or forwards, as the table in the control file says.
+ *
+ *   FAULTY_REAL     path of the real module
+ *   FAULTY_CONTROL  file of CK_FUNCTIONS + 1 rules of five 32-bit words:
+ *                   calls so far, calls to let pass, calls to fail (-1: all),
+ *                   the CK_RV to fail with, hang while not 0.
+ *                   In the last rule the first word is a set of quirks.
+ */
+#define _GNU_SOURCE
+#include "ck.h"
+
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define QUIRK_FORGET_UNWRAP_TEMPLATE 1
+
+typedef ck_ulong w;
+typedef struct { volatile int32_t calls, pass, fail, rv, hang; } rule;
+
+static ck_function_list *real, mine;
+static rule *rules;
+
+/* Arguments are words or smaller in the C ABI; eight is what the longest has. */
+typedef ck_rv (*any)(w, w, w, w, w, w, w, w);
+
+static w without(w list, w count, ck_ulong type, ck_attribute *room) {
+	ck_attribute *in = (ck_attribute *)list;
+	w n = 0;
+	for (w i = 0; i < count; i++)
+		if (in[i].type != type)
+			room[n++] = in[i];
+	return n;
+}
+
+static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
+	rule *r = &rules[i];
+	ck_attribute room[32];
+	__sync_fetch_and_add(&r->calls, 1);
+	while (r->hang)
+		usleep(1000);
+	if (r->pass > 0)
+		__sync_fetch_and_sub(&r->pass, 1);
+	else if (r->fail != 0) {
+		if (r->fail > 0)
+			__sync_fetch_and_sub(&r->fail, 1);
+		return (ck_rv)(uint32_t)r->rv;
+	}
+	if (i == CK_GENERATE_KEY && rules[CK_FUNCTIONS].calls & QUIRK_FORGET_UNWRAP_TEMPLATE && d <= 32) {
+		d = without(c, d, 0x40000212UL, room);
+		c = (w)room;
+	}
+	return ((any)real->call[i])(a, b, c, d, e, f, g, h);
+}
+
+#define T(i) static ck_rv t##i(w a, w b, w c, w d, w e, w f, w g, w h) { return through(i, a, b, c, d, e, f, g, h); }
+#define T10(i) T(i##0) T(i##1) T(i##2) T(i##3) T(i##4) T(i##5) T(i##6) T(i##7) T(i##8) T(i##9)
+T(0) T(1) T(2) T(4) T(5) T(6) T(7) T(8) T(9)
+T10(1) T10(2) T10(3) T10(4) T10(5)
+T(60) T(61) T(62) T(63) T(64) T(65) T(66) T(67)
+#define S(i) mine.call[i] = (void *)t##i;
+#define S10(i) S(i##0) S(i##1) S(i##2) S(i##3) S(i##4) S(i##5) S(i##6) S(i##7) S(i##8) S(i##9)
+
+ck_rv C_GetFunctionList(ck_function_list **out) {
+	if (real == NULL) {
+		ck_rv (*get)(ck_function_list **);
+		void *library = dlopen(getenv("FAULTY_REAL"), RTLD_NOW | RTLD_LOCAL);
+		int fd = open(getenv("FAULTY_CONTROL"), O_RDWR);
+		if (library == NULL || fd < 0)
+			return 5;
+		rules = mmap(NULL, sizeof(rule) * (CK_FUNCTIONS + 1), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		*(void **)&get = dlsym(library, "C_GetFunctionList");
+		if (rules == MAP_FAILED || get(&real) != 0)
+			return 5;
+		mine = *real;
+		S(0) S(1) S(2) S(4) S(5) S(6) S(7) S(8) S(9)
+		S10(1) S10(2) S10(3) S10(4) S10(5)
+		S(60) S(61) S(62) S(63) S(64) S(65) S(66) S(67)
+		mine.call[3] = (void *)C_GetFunctionList;
+	}
+	*out = &mine;
+	return 0;
+}
