@@ -7,7 +7,8 @@ import (
 	"testing"
 )
 
-// Test binaries are workers too: one that plays a module without having one.
+// Test binaries are workers too: the real one, and one that plays a module
+// without having one.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "playing-worker" {
 		var p play
@@ -15,6 +16,9 @@ func TestMain(m *testing.M) {
 			os.Exit(3)
 		}
 		os.Exit(p.run())
+	}
+	if len(os.Args) > 1 && os.Args[1] == "hsm-worker" {
+		os.Exit(WorkerMain())
 	}
 	os.Exit(m.Run())
 }
@@ -95,3 +99,5 @@ func (p play) answer(conn net.Conn, in frame) int {
 
 // how spells a status for play.
 func how(s status) string { return string('a' + rune(s)) }
+
+func writeSecret(path, text string) error { return os.WriteFile(path, []byte(text), 0o600) }

@@ -30,7 +30,7 @@ func WorkerMain() int {
 		fmt.Fprintf(os.Stderr, "hsm-worker: %v; strongroom starts this process itself\n", err)
 		return 2
 	}
-	w := &worker{conn: conn, hot: make(chan frame, maxInFlight+8), slow: make(chan frame, 8)}
+	w := &worker{conn: conn, hot: make(chan frame, maxInFlight+8), slow: make(chan frame, maxInFlight+8)}
 	go w.serveSlow()
 	// Reading ends when the parent does. Calls that are inside the module
 	// then are abandoned with the process: it has nothing to hand over, and
@@ -71,6 +71,8 @@ type worker struct {
 	conn    net.Conn
 	writing sync.Mutex
 
+	// Both have room for all that the parent may have in flight: the reading
+	// goroutine never waits, so pings are answered whatever the module does.
 	hot  chan frame // to the sessions
 	slow chan frame // to the one goroutine for start-up and ceremonies
 

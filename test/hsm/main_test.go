@@ -37,7 +37,7 @@ const (
 )
 
 // softHSM answers the module's path; a distribution puts it in one of these.
-func softHSM(t *testing.T) string {
+func softHSM(t testing.TB) string {
 	t.Helper()
 	for _, path := range []string{os.Getenv("STRONGROOM_TEST_SOFTHSM"), "/usr/lib/softhsm/libsofthsm2.so",
 		"/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so", "/usr/lib64/pkcs11/libsofthsm2.so"} {
@@ -61,14 +61,14 @@ type box struct {
 func (b box) tokens() string { return filepath.Join(b.dir, "tokens") }
 
 // newBox makes a box with one initialised token.
-func newBox(t *testing.T) box {
+func newBox(t testing.TB) box {
 	t.Helper()
 	b := emptyBox(t)
 	require.NoError(t, pkcs11.InitToken(context.Background(), b.cfg, filepath.Join(b.dir, "so-pin")))
 	return b
 }
 
-func emptyBox(t *testing.T) box {
+func emptyBox(t testing.TB) box {
 	t.Helper()
 	dir := t.TempDir()
 	b := box{dir: dir}
@@ -82,13 +82,13 @@ func emptyBox(t *testing.T) box {
 	return b
 }
 
-func write(t *testing.T, path, text string) {
+func write(t testing.TB, path, text string) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
 }
 
 // open opens a device on b and closes it with the test.
-func open(t *testing.T, b box) *pkcs11.Device {
+func open(t testing.TB, b box) *pkcs11.Device {
 	t.Helper()
 	d, err := pkcs11.Open(context.Background(), b.cfg)
 	require.NoError(t, err)
@@ -97,7 +97,7 @@ func open(t *testing.T, b box) *pkcs11.Device {
 }
 
 // rooted opens a device with a transport key and a root of its own.
-func rooted(t *testing.T, b box) (*pkcs11.Device, pkcs11.Root) {
+func rooted(t testing.TB, b box) (*pkcs11.Device, pkcs11.Root) {
 	t.Helper()
 	d := open(t, b)
 	require.Equal(t, pkcs11.HealthDegraded, d.Health().State, d.Health().Reason)
@@ -109,14 +109,14 @@ func rooted(t *testing.T, b box) (*pkcs11.Device, pkcs11.Root) {
 	return d, root
 }
 
-func newKey(t *testing.T, d *pkcs11.Device, id string) wrapped.Key {
+func newKey(t testing.TB, d *pkcs11.Device, id string) wrapped.Key {
 	t.Helper()
 	k, err := d.GenerateKey(context.Background(), id, 1, wrapped.AES256, pkcs11.UsageEncrypt)
 	require.NoError(t, err)
 	return k
 }
 
-func seal(t *testing.T, d *pkcs11.Device, k wrapped.Key, text, aad string) (iv, sealed []byte) {
+func seal(t testing.TB, d *pkcs11.Device, k wrapped.Key, text, aad string) (iv, sealed []byte) {
 	t.Helper()
 	iv, sealed, err := d.Seal(context.Background(), k, secret.Copy([]byte(text)), []byte(aad))
 	require.NoError(t, err)
