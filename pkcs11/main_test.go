@@ -28,7 +28,7 @@ type play struct {
 	Count string // a file that grows by one byte with each start
 	Stage string // a file: while it is there, the worker behaves
 	Op    op     // the operation that it spoils
-	How   string // "exit", "hang", "garbage", "twice", or a status as a letter from 'a'
+	How   string // "exit", "hang", "garbage", "stranger", "nonsense", or a status as a letter from 'a'
 	Text  string
 }
 
@@ -70,6 +70,7 @@ func (p play) answer(conn net.Conn, in frame) int {
 	out.payload = e.b
 	_, err := os.Stat(p.Stage)
 	if behaves := err == nil; op(in.kind) == p.Op && !behaves {
+		_ = writeSecret(p.Stage+".spoilt", "")
 		switch p.How {
 		case "exit":
 			return 7
@@ -80,8 +81,6 @@ func (p play) answer(conn net.Conn, in frame) int {
 			return -1
 		case "stranger":
 			out.id += 1000
-		case "twice":
-			_ = writeFrame(conn, out)
 		case "nonsense":
 			out.payload = []byte{1}
 		default:

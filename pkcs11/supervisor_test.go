@@ -50,6 +50,12 @@ func (s *stage) open() *Device {
 // behave lets every worker from now on behave.
 func (s *stage) behave() { require.NoError(s.t, os.WriteFile(s.p.Stage, nil, 0o600)) }
 
+// spoilt reports whether a worker has spoilt its operation.
+func (s *stage) spoilt() bool {
+	_, err := os.Stat(s.p.Stage + ".spoilt")
+	return err == nil
+}
+
 func (s *stage) starts() int {
 	info, err := os.Stat(s.p.Count)
 	if err != nil {
@@ -94,7 +100,7 @@ func TestRequestSurvivesOneLostWorker(t *testing.T) {
 		_, err := d.MAC(context.Background(), []byte("m"))
 		done <- err
 	}()
-	require.Eventually(t, func() bool { return len(inFlight(d)) == 1 }, patient, look)
+	require.Eventually(t, s.spoilt, patient, look)
 	s.behave()
 	require.NoError(t, <-done)
 	require.Equal(t, 2, s.starts())
