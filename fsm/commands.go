@@ -31,15 +31,15 @@ const (
 // Meta travels with every command: who, when, by which request. Time is
 // stamped by the leader; Apply clamps it so that it never runs backwards.
 type Meta struct {
-	Time      int64 // milliseconds since the Unix epoch
-	Principal string
-	RequestID string
+	Time      int64  `cbor:"1,keyasint,omitempty"` // milliseconds since the Unix epoch
+	Principal string `cbor:"2,keyasint,omitempty"`
+	RequestID string `cbor:"3,keyasint,omitempty"`
 	// ClientToken, with Principal and Operation, names the write for
 	// retries; RequestHash is SHA-256 over what was asked. Both are empty
 	// for a write that did not bring a token.
-	ClientToken string
-	Operation   string
-	RequestHash []byte
+	ClientToken string `cbor:"4,keyasint,omitempty"`
+	Operation   string `cbor:"5,keyasint,omitempty"`
+	RequestHash []byte `cbor:"6,keyasint,omitempty"`
 }
 
 // Command is one change. Apply decides every precondition again; what the
@@ -50,25 +50,25 @@ type Command interface {
 
 // GenesisCommand is the first command of a cluster, written by init alone.
 type GenesisCommand struct {
-	Meta       Meta
-	Genesis    Genesis
-	DefaultKey Key
-	Admin      Principal
-	AdminToken Token
-	Policies   []Policy // "full-access" and what else init ships
+	Meta       Meta      `cbor:"1,keyasint,omitempty"`
+	Genesis    Genesis   `cbor:"2,keyasint,omitempty"`
+	DefaultKey Key       `cbor:"3,keyasint,omitempty"`
+	Admin      Principal `cbor:"4,keyasint,omitempty"`
+	AdminToken Token     `cbor:"5,keyasint,omitempty"`
+	Policies   []Policy  `cbor:"6,keyasint,omitempty"` // "full-access" and what else init ships
 }
 
 // CreateSecret makes a path. First, if set, becomes version 1.
 type CreateSecret struct {
-	Meta        Meta
-	Path        string
-	SecretID    string
-	Description string
-	Tags        map[string]string
-	KeyID       string
+	Meta        Meta              `cbor:"1,keyasint,omitempty"`
+	Path        string            `cbor:"2,keyasint,omitempty"`
+	SecretID    string            `cbor:"3,keyasint,omitempty"`
+	Description string            `cbor:"4,keyasint,omitempty"`
+	Tags        map[string]string `cbor:"5,keyasint,omitempty"`
+	KeyID       string            `cbor:"6,keyasint,omitempty"`
 	// ReuseRetired allows to take a path whose secret was purged.
-	ReuseRetired bool
-	First        *NewVersion
+	ReuseRetired bool        `cbor:"7,keyasint,omitempty"`
+	First        *NewVersion `cbor:"8,keyasint,omitempty"`
 }
 
 // NewVersion is a sealed value on its way into the state.
@@ -76,169 +76,170 @@ type NewVersion struct {
 	// Number is bound into the seal (AAD), so Apply accepts the command only
 	// while it is still the next one: Refused{Conflict, Race: true} tells the
 	// engine to seal again.
-	Number      uint64
-	VersionID   string
-	Size        uint32
-	ContentType string
-	KeyID       string
-	KeyVersion  uint32
-	Sealed      []byte
-	DataKey     []byte
-	Fingerprint []byte
-	ExpiresAt   int64
+	Number      uint64 `cbor:"1,keyasint,omitempty"`
+	VersionID   string `cbor:"2,keyasint,omitempty"`
+	Size        uint32 `cbor:"3,keyasint,omitempty"`
+	ContentType string `cbor:"4,keyasint,omitempty"`
+	KeyID       string `cbor:"5,keyasint,omitempty"`
+	KeyVersion  uint32 `cbor:"6,keyasint,omitempty"`
+	Sealed      []byte `cbor:"7,keyasint,omitempty"`
+	DataKey     []byte `cbor:"8,keyasint,omitempty"`
+	Fingerprint []byte `cbor:"9,keyasint,omitempty"`
+	ExpiresAt   int64  `cbor:"10,keyasint,omitempty"`
 }
 
 // PutVersion adds a version.
 type PutVersion struct {
-	Meta     Meta
-	Path     string
-	SecretID string
-	Version  NewVersion
-	Activate bool
+	Meta     Meta       `cbor:"1,keyasint,omitempty"`
+	Path     string     `cbor:"2,keyasint,omitempty"`
+	SecretID string     `cbor:"3,keyasint,omitempty"`
+	Version  NewVersion `cbor:"4,keyasint,omitempty"`
+	Activate bool       `cbor:"5,keyasint,omitempty"`
 	// Expected, if set, must be the current version (0: none yet).
-	Expected *uint64
+	Expected *uint64 `cbor:"6,keyasint,omitempty"`
 }
 
 // DestroyVersion erases a version now (DueAt 0) or when DueAt has passed.
 type DestroyVersion struct {
-	Meta    Meta
-	Path    string
-	Version uint64
-	Reason  string
-	DueAt   int64
+	Meta    Meta   `cbor:"1,keyasint,omitempty"`
+	Path    string `cbor:"2,keyasint,omitempty"`
+	Version uint64 `cbor:"3,keyasint,omitempty"`
+	Reason  string `cbor:"4,keyasint,omitempty"`
+	DueAt   int64  `cbor:"5,keyasint,omitempty"`
 }
 
 // CancelDestroy takes a delayed destruction back.
 type CancelDestroy struct {
-	Meta    Meta
-	Path    string
-	Version uint64
+	Meta    Meta   `cbor:"1,keyasint,omitempty"`
+	Path    string `cbor:"2,keyasint,omitempty"`
+	Version uint64 `cbor:"3,keyasint,omitempty"`
 }
 
 // DeleteSecret starts the recovery window, or purges at once (PurgeAt 0).
 type DeleteSecret struct {
-	Meta    Meta
-	Path    string
-	Reason  string
-	PurgeAt int64
+	Meta    Meta   `cbor:"1,keyasint,omitempty"`
+	Path    string `cbor:"2,keyasint,omitempty"`
+	Reason  string `cbor:"3,keyasint,omitempty"`
+	PurgeAt int64  `cbor:"4,keyasint,omitempty"`
 }
 
 // RestoreSecret ends a recovery window.
 type RestoreSecret struct {
-	Meta Meta
-	Path string
+	Meta Meta   `cbor:"1,keyasint,omitempty"`
+	Path string `cbor:"2,keyasint,omitempty"`
 }
 
 // CreateKey adds a key with its first version, and its aliases.
 type CreateKey struct {
-	Meta Meta
-	Key  Key
+	Meta Meta `cbor:"1,keyasint,omitempty"`
+	Key  Key  `cbor:"2,keyasint,omitempty"`
 }
 
 // SetKeyState disables or enables a key.
 type SetKeyState struct {
-	Meta  Meta
-	KeyID string
-	State KeyState
+	Meta  Meta     `cbor:"1,keyasint,omitempty"`
+	KeyID string   `cbor:"2,keyasint,omitempty"`
+	State KeyState `cbor:"3,keyasint,omitempty"`
 }
 
 // CreatePrincipal adds a principal.
 type CreatePrincipal struct {
-	Meta      Meta
-	Principal Principal
+	Meta      Meta      `cbor:"1,keyasint,omitempty"`
+	Principal Principal `cbor:"2,keyasint,omitempty"`
 }
 
 // DeletePrincipal removes a principal and its tokens.
 type DeletePrincipal struct {
-	Meta Meta
-	Name string
+	Meta Meta   `cbor:"1,keyasint,omitempty"`
+	Name string `cbor:"2,keyasint,omitempty"`
 }
 
 // CreateToken adds a credential.
 type CreateToken struct {
-	Meta  Meta
-	Token Token
+	Meta  Meta  `cbor:"1,keyasint,omitempty"`
+	Token Token `cbor:"2,keyasint,omitempty"`
 }
 
 // RevokeToken ends a credential.
 type RevokeToken struct {
-	Meta    Meta
-	TokenID string
+	Meta    Meta   `cbor:"1,keyasint,omitempty"`
+	TokenID string `cbor:"2,keyasint,omitempty"`
 }
 
 // PutPolicy makes or replaces a policy.
 type PutPolicy struct {
-	Meta       Meta
-	Name       string
-	Statements []Statement
+	Meta       Meta        `cbor:"1,keyasint,omitempty"`
+	Name       string      `cbor:"2,keyasint,omitempty"`
+	Statements []Statement `cbor:"3,keyasint,omitempty"`
 }
 
 // DeletePolicy removes a policy that is attached to nobody.
 type DeletePolicy struct {
-	Meta Meta
-	Name string
+	Meta Meta   `cbor:"1,keyasint,omitempty"`
+	Name string `cbor:"2,keyasint,omitempty"`
 }
 
 // AttachPolicy gives a policy to a principal.
 type AttachPolicy struct {
-	Meta      Meta
-	Policy    string
-	Principal string
+	Meta      Meta   `cbor:"1,keyasint,omitempty"`
+	Policy    string `cbor:"2,keyasint,omitempty"`
+	Principal string `cbor:"3,keyasint,omitempty"`
 }
 
 // DetachPolicy takes a policy from a principal.
 type DetachPolicy struct {
-	Meta      Meta
-	Policy    string
-	Principal string
+	Meta      Meta   `cbor:"1,keyasint,omitempty"`
+	Policy    string `cbor:"2,keyasint,omitempty"`
+	Principal string `cbor:"3,keyasint,omitempty"`
 }
 
 // PutAccessPolicy makes or replaces an access policy.
 type PutAccessPolicy struct {
-	Meta   Meta
-	Policy AccessPolicy // Revision, UpdatedAt and UpdatedBy are set by Apply
+	Meta   Meta         `cbor:"1,keyasint,omitempty"`
+	Policy AccessPolicy `cbor:"2,keyasint,omitempty"` // Revision, UpdatedAt and UpdatedBy are set by Apply
 }
 
 // DeleteAccessPolicy removes an access policy.
 type DeleteAccessPolicy struct {
-	Meta Meta
-	Name string
+	Meta Meta   `cbor:"1,keyasint,omitempty"`
+	Name string `cbor:"2,keyasint,omitempty"`
 }
 
 // Sweep does what is due at Meta.Time: destructions, purges, tokens and
 // idempotency records past their time. At most Limit items are done, so that
 // one entry stays small; Result.More says that there is more.
 type Sweep struct {
-	Meta  Meta
-	Limit int
+	Meta  Meta `cbor:"1,keyasint,omitempty"`
+	Limit int  `cbor:"2,keyasint,omitempty"`
 }
 
 // Refusal is a decision of Apply against a command, the same on every node.
 type Refusal struct {
-	Code    string            // a fault.Kind
-	Message string            // public
-	Details map[string]string // public
-	Paths   []string          // KeyInUse: up to 20 bound paths, the engine filters what the caller may see
-	Count   uint64            // KeyInUse: all bound secrets
-	Race    bool              // the engine's assumption is stale: look again and retry
+	Code    string            `cbor:"1,keyasint,omitempty"` // a fault.Kind
+	Message string            `cbor:"2,keyasint,omitempty"` // public
+	Details map[string]string `cbor:"3,keyasint,omitempty"` // public
+	Paths   []string          `cbor:"4,keyasint,omitempty"` // KeyInUse: up to 20 bound paths, the engine filters what the caller may see
+	Count   uint64            `cbor:"5,keyasint,omitempty"` // KeyInUse: all bound secrets
+	Race    bool              `cbor:"6,keyasint,omitempty"` // the engine's assumption is stale: look again and retry
 }
 
 // Result is what Apply answers, one shape for all commands. A retry with the
-// same client token gets the stored Result again, Replayed set.
+// same client token gets the stored Result again, Replayed set and Index
+// still that of the first time.
 type Result struct {
-	Index     uint64
-	Refused   *Refusal
-	Replayed  bool
-	Path      string
-	SecretID  string
-	Version   uint64
-	VersionID string
-	State     string
-	DueAt     int64 // destroyAt, deletionAt
-	KeyID     string
-	Name      string
-	Revision  uint64
-	TokenID   string
-	More      bool
-	Done      int
+	Index     uint64   `cbor:"1,keyasint,omitempty"`
+	Refused   *Refusal `cbor:"2,keyasint,omitempty"`
+	Replayed  bool     `cbor:"3,keyasint,omitempty"`
+	Path      string   `cbor:"4,keyasint,omitempty"`
+	SecretID  string   `cbor:"5,keyasint,omitempty"`
+	Version   uint64   `cbor:"6,keyasint,omitempty"`
+	VersionID string   `cbor:"7,keyasint,omitempty"`
+	State     string   `cbor:"8,keyasint,omitempty"`
+	DueAt     int64    `cbor:"9,keyasint,omitempty"` // destroyAt, deletionAt
+	KeyID     string   `cbor:"10,keyasint,omitempty"`
+	Name      string   `cbor:"11,keyasint,omitempty"`
+	Revision  uint64   `cbor:"12,keyasint,omitempty"`
+	TokenID   string   `cbor:"13,keyasint,omitempty"`
+	More      bool     `cbor:"14,keyasint,omitempty"`
+	Done      int      `cbor:"15,keyasint,omitempty"`
 }

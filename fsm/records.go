@@ -8,39 +8,43 @@ import (
 // Records are immutable once they are in a State: Apply replaces them, never
 // changes them, so readers keep pointers and hold no lock. Times are
 // milliseconds since the Unix epoch, UTC; 0 means "not set".
+//
+// The cbor numbers stand in logs and snapshots: append-only, never reused.
+// All are omitempty, so that nil and empty are one thing before and after a
+// journey through the encoding, and a new field leaves old bytes as they are.
 
 // Genesis is what init decided once for the life of the cluster.
 type Genesis struct {
-	ClusterID string // UUID
-	CreatedAt int64
-	Root      Root
+	ClusterID string `cbor:"1,keyasint,omitempty"` // UUID
+	CreatedAt int64  `cbor:"2,keyasint,omitempty"`
+	Root      Root   `cbor:"3,keyasint,omitempty"`
 }
 
 // Root describes one version of the root key: never the key itself, only
 // what lets a node recognise it and receive it.
 type Root struct {
-	Version uint32
+	Version uint32 `cbor:"1,keyasint,omitempty"`
 	// CheckValue is the PKCS#11 CKA_CHECK_VALUE of the root key, and
 	// MACCheck an HMAC of a fixed text under the root MAC key.
-	CheckValue []byte
-	MACCheck   []byte
+	CheckValue []byte `cbor:"2,keyasint,omitempty"`
+	MACCheck   []byte `cbor:"3,keyasint,omitempty"`
 	// Canary is a wrapped key that serves no other purpose, and a text
 	// sealed under it: opening it proves that an HSM holds this root.
-	Canary    wrapped.Key
-	CanaryIV  []byte
-	CanaryBox []byte
+	Canary    wrapped.Key `cbor:"4,keyasint,omitempty"`
+	CanaryIV  []byte      `cbor:"5,keyasint,omitempty"`
+	CanaryBox []byte      `cbor:"6,keyasint,omitempty"`
 	// Copies holds the root key for each node's HSM, wrapped to that HSM's
 	// transport key.
-	Copies []RootCopy
+	Copies []RootCopy `cbor:"7,keyasint,omitempty"`
 }
 
 // RootCopy is the root key on its way into one HSM.
 type RootCopy struct {
-	NodeID      string
-	Fingerprint []byte // SHA-256 over the DER of the transport public key
-	Wrap        string // "rsa-oaep-sha1", …
-	RootKey     []byte
-	MACKey      []byte
+	NodeID      string `cbor:"1,keyasint,omitempty"`
+	Fingerprint []byte `cbor:"2,keyasint,omitempty"` // SHA-256 over the DER of the transport public key
+	Wrap        string `cbor:"3,keyasint,omitempty"` // "rsa-oaep-sha1", …
+	RootKey     []byte `cbor:"4,keyasint,omitempty"`
+	MACKey      []byte `cbor:"5,keyasint,omitempty"`
 }
 
 // SecretState is where a secret is in its life.
@@ -55,22 +59,23 @@ const (
 
 // Secret is the metadata of one path.
 type Secret struct {
-	Path        names.Path
-	ID          string // UUID; a reused path gets a new one
-	State       SecretState
-	Description string
-	Tags        map[string]string
-	KeyID       string // the KMS key that new versions are bound to
-	Current     uint64 // number of the current version, 0: none
-	Latest      uint64 // highest number ever given, 0: none
-	Labels      map[string]uint64
-	CreatedAt   int64
-	CreatedBy   string
-	UpdatedAt   int64
-	UpdatedBy   string
-	DeletedAt   int64
-	DeletedBy   string
-	PurgeAt     int64
+	Path         names.Path        `cbor:"1,keyasint,omitempty"`
+	ID           string            `cbor:"2,keyasint,omitempty"` // UUID; a reused path gets a new one
+	State        SecretState       `cbor:"3,keyasint,omitempty"`
+	Description  string            `cbor:"4,keyasint,omitempty"`
+	Tags         map[string]string `cbor:"5,keyasint,omitempty"`
+	KeyID        string            `cbor:"6,keyasint,omitempty"` // the KMS key that new versions are bound to
+	Current      uint64            `cbor:"7,keyasint,omitempty"` // number of the current version, 0: none
+	Latest       uint64            `cbor:"8,keyasint,omitempty"` // highest number ever given, 0: none
+	Labels       map[string]uint64 `cbor:"9,keyasint,omitempty"`
+	CreatedAt    int64             `cbor:"10,keyasint,omitempty"`
+	CreatedBy    string            `cbor:"11,keyasint,omitempty"`
+	UpdatedAt    int64             `cbor:"12,keyasint,omitempty"`
+	UpdatedBy    string            `cbor:"13,keyasint,omitempty"`
+	DeletedAt    int64             `cbor:"14,keyasint,omitempty"`
+	DeletedBy    string            `cbor:"15,keyasint,omitempty"`
+	PurgeAt      int64             `cbor:"16,keyasint,omitempty"`
+	DeleteReason string            `cbor:"17,keyasint,omitempty"`
 }
 
 // VersionState is where a version is in its life.
@@ -88,24 +93,24 @@ const (
 
 // Version is one value of a secret: ciphertext and history, never plaintext.
 type Version struct {
-	Number      uint64
-	ID          string
-	State       VersionState
-	Size        uint32 // bytes of the plaintext
-	ContentType string
-	KeyID       string
-	KeyVersion  uint32
-	Sealed      []byte // the value under its data key; nil once destroyed
-	DataKey     []byte // the data key under the KMS key; nil once destroyed
-	Fingerprint []byte // keyed, salted by secret and number; nil once destroyed
-	CreatedAt   int64
-	CreatedBy   string
-	RequestID   string
-	ExpiresAt   int64
-	DestroyAt   int64 // due, while pendingDestroy
-	DestroyedAt int64
-	DestroyedBy string
-	Reason      string
+	Number      uint64       `cbor:"1,keyasint,omitempty"`
+	ID          string       `cbor:"2,keyasint,omitempty"`
+	State       VersionState `cbor:"3,keyasint,omitempty"`
+	Size        uint32       `cbor:"4,keyasint,omitempty"` // bytes of the plaintext
+	ContentType string       `cbor:"5,keyasint,omitempty"`
+	KeyID       string       `cbor:"6,keyasint,omitempty"`
+	KeyVersion  uint32       `cbor:"7,keyasint,omitempty"`
+	Sealed      []byte       `cbor:"8,keyasint,omitempty"`  // the value under its data key; nil once destroyed
+	DataKey     []byte       `cbor:"9,keyasint,omitempty"`  // the data key under the KMS key; nil once destroyed
+	Fingerprint []byte       `cbor:"10,keyasint,omitempty"` // keyed, salted by secret and number; nil once destroyed
+	CreatedAt   int64        `cbor:"11,keyasint,omitempty"`
+	CreatedBy   string       `cbor:"12,keyasint,omitempty"`
+	RequestID   string       `cbor:"13,keyasint,omitempty"`
+	ExpiresAt   int64        `cbor:"14,keyasint,omitempty"`
+	DestroyAt   int64        `cbor:"15,keyasint,omitempty"` // due, while pendingDestroy
+	DestroyedAt int64        `cbor:"16,keyasint,omitempty"`
+	DestroyedBy string       `cbor:"17,keyasint,omitempty"`
+	Reason      string       `cbor:"18,keyasint,omitempty"`
 }
 
 // KeyState is the replicated state of a KMS key.
@@ -124,78 +129,78 @@ const (
 
 // Key is a KMS key with all its versions.
 type Key struct {
-	ID          string
-	Spec        string
-	Usage       string
-	Origin      string // "hsm"
-	State       KeyState
-	Description string
-	Tags        map[string]string
-	Current     uint32
-	Versions    []KeyVersion // index i holds version i+1
-	Aliases     []string     // sorted, each with its "alias/" prefix
-	CreatedAt   int64
-	CreatedBy   string
-	UpdatedAt   int64
+	ID          string            `cbor:"1,keyasint,omitempty"`
+	Spec        string            `cbor:"2,keyasint,omitempty"`
+	Usage       string            `cbor:"3,keyasint,omitempty"`
+	Origin      string            `cbor:"4,keyasint,omitempty"` // "hsm"
+	State       KeyState          `cbor:"5,keyasint,omitempty"`
+	Description string            `cbor:"6,keyasint,omitempty"`
+	Tags        map[string]string `cbor:"7,keyasint,omitempty"`
+	Current     uint32            `cbor:"8,keyasint,omitempty"`
+	Versions    []KeyVersion      `cbor:"9,keyasint,omitempty"`  // index i holds version i+1
+	Aliases     []string          `cbor:"10,keyasint,omitempty"` // sorted, each with its "alias/" prefix
+	CreatedAt   int64             `cbor:"11,keyasint,omitempty"`
+	CreatedBy   string            `cbor:"12,keyasint,omitempty"`
+	UpdatedAt   int64             `cbor:"13,keyasint,omitempty"`
 }
 
 // KeyVersion is one generation of key material.
 type KeyVersion struct {
-	Wrapped   wrapped.Key
-	CreatedAt int64
+	Wrapped   wrapped.Key `cbor:"1,keyasint,omitempty"`
+	CreatedAt int64       `cbor:"2,keyasint,omitempty"`
 }
 
 // Principal is a user or a service.
 type Principal struct {
-	Name        string
-	Kind        string // "user" or "service"
-	Description string
-	Policies    []string // attached, sorted
-	CreatedAt   int64
-	CreatedBy   string
+	Name        string   `cbor:"1,keyasint,omitempty"`
+	Kind        string   `cbor:"2,keyasint,omitempty"` // "user" or "service"
+	Description string   `cbor:"3,keyasint,omitempty"`
+	Policies    []string `cbor:"4,keyasint,omitempty"` // attached, sorted
+	CreatedAt   int64    `cbor:"5,keyasint,omitempty"`
+	CreatedBy   string   `cbor:"6,keyasint,omitempty"`
 }
 
 // Token is a credential of a principal. Only the hash of its text is kept.
 type Token struct {
-	ID          string // UUID, may be shown
-	Hash        []byte // SHA-256 of the token text
-	Principal   string
-	Description string
-	BoundCIDRs  []string
-	CreatedAt   int64
-	CreatedBy   string
-	ExpiresAt   int64
-	RevokedAt   int64
+	ID          string   `cbor:"1,keyasint,omitempty"` // UUID, may be shown
+	Hash        []byte   `cbor:"2,keyasint,omitempty"` // SHA-256 of the token text
+	Principal   string   `cbor:"3,keyasint,omitempty"`
+	Description string   `cbor:"4,keyasint,omitempty"`
+	BoundCIDRs  []string `cbor:"5,keyasint,omitempty"`
+	CreatedAt   int64    `cbor:"6,keyasint,omitempty"`
+	CreatedBy   string   `cbor:"7,keyasint,omitempty"`
+	ExpiresAt   int64    `cbor:"8,keyasint,omitempty"`
+	RevokedAt   int64    `cbor:"9,keyasint,omitempty"`
 }
 
 // Statement is one line of a policy.
 type Statement struct {
-	Effect  string // "allow" or "deny"
-	Actions []string
-	Roles   []string
-	Paths   []string
-	Keys    []string
+	Effect  string   `cbor:"1,keyasint,omitempty"` // "allow" or "deny"
+	Actions []string `cbor:"2,keyasint,omitempty"`
+	Roles   []string `cbor:"3,keyasint,omitempty"`
+	Paths   []string `cbor:"4,keyasint,omitempty"`
+	Keys    []string `cbor:"5,keyasint,omitempty"`
 }
 
 // Policy is a named list of statements.
 type Policy struct {
-	Name       string
-	Revision   uint64 // from 1
-	Statements []Statement
-	UpdatedAt  int64
-	UpdatedBy  string
+	Name       string      `cbor:"1,keyasint,omitempty"`
+	Revision   uint64      `cbor:"2,keyasint,omitempty"` // from 1
+	Statements []Statement `cbor:"3,keyasint,omitempty"`
+	UpdatedAt  int64       `cbor:"4,keyasint,omitempty"`
+	UpdatedBy  string      `cbor:"5,keyasint,omitempty"`
 }
 
 // AccessPolicy restricts what IAM has granted.
 type AccessPolicy struct {
-	Name        string
-	Revision    uint64
-	Paths       []string
-	Actions     []string
-	Principals  []string
-	SourceCIDRs []string
-	NotBefore   int64
-	NotAfter    int64
-	UpdatedAt   int64
-	UpdatedBy   string
+	Name        string   `cbor:"1,keyasint,omitempty"`
+	Revision    uint64   `cbor:"2,keyasint,omitempty"`
+	Paths       []string `cbor:"3,keyasint,omitempty"`
+	Actions     []string `cbor:"4,keyasint,omitempty"`
+	Principals  []string `cbor:"5,keyasint,omitempty"`
+	SourceCIDRs []string `cbor:"6,keyasint,omitempty"`
+	NotBefore   int64    `cbor:"7,keyasint,omitempty"`
+	NotAfter    int64    `cbor:"8,keyasint,omitempty"`
+	UpdatedAt   int64    `cbor:"9,keyasint,omitempty"`
+	UpdatedBy   string   `cbor:"10,keyasint,omitempty"`
 }

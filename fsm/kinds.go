@@ -1,0 +1,119 @@
+package fsm
+
+import "fmt"
+
+// Kind answers the number of the command.
+func (GenesisCommand) Kind() Kind     { return KindGenesis }
+func (CreateSecret) Kind() Kind       { return KindCreateSecret }
+func (PutVersion) Kind() Kind         { return KindPutVersion }
+func (DestroyVersion) Kind() Kind     { return KindDestroyVersion }
+func (CancelDestroy) Kind() Kind      { return KindCancelDestroy }
+func (DeleteSecret) Kind() Kind       { return KindDeleteSecret }
+func (RestoreSecret) Kind() Kind      { return KindRestoreSecret }
+func (CreateKey) Kind() Kind          { return KindCreateKey }
+func (SetKeyState) Kind() Kind        { return KindSetKeyState }
+func (CreatePrincipal) Kind() Kind    { return KindCreatePrincipal }
+func (DeletePrincipal) Kind() Kind    { return KindDeletePrincipal }
+func (CreateToken) Kind() Kind        { return KindCreateToken }
+func (RevokeToken) Kind() Kind        { return KindRevokeToken }
+func (PutPolicy) Kind() Kind          { return KindPutPolicy }
+func (DeletePolicy) Kind() Kind       { return KindDeletePolicy }
+func (AttachPolicy) Kind() Kind       { return KindAttachPolicy }
+func (DetachPolicy) Kind() Kind       { return KindDetachPolicy }
+func (PutAccessPolicy) Kind() Kind    { return KindPutAccessPolicy }
+func (DeleteAccessPolicy) Kind() Kind { return KindDeleteAccessPolicy }
+func (Sweep) Kind() Kind              { return KindSweep }
+
+func (c GenesisCommand) meta() Meta     { return c.Meta }
+func (c CreateSecret) meta() Meta       { return c.Meta }
+func (c PutVersion) meta() Meta         { return c.Meta }
+func (c DestroyVersion) meta() Meta     { return c.Meta }
+func (c CancelDestroy) meta() Meta      { return c.Meta }
+func (c DeleteSecret) meta() Meta       { return c.Meta }
+func (c RestoreSecret) meta() Meta      { return c.Meta }
+func (c CreateKey) meta() Meta          { return c.Meta }
+func (c SetKeyState) meta() Meta        { return c.Meta }
+func (c CreatePrincipal) meta() Meta    { return c.Meta }
+func (c DeletePrincipal) meta() Meta    { return c.Meta }
+func (c CreateToken) meta() Meta        { return c.Meta }
+func (c RevokeToken) meta() Meta        { return c.Meta }
+func (c PutPolicy) meta() Meta          { return c.Meta }
+func (c DeletePolicy) meta() Meta       { return c.Meta }
+func (c AttachPolicy) meta() Meta       { return c.Meta }
+func (c DetachPolicy) meta() Meta       { return c.Meta }
+func (c PutAccessPolicy) meta() Meta    { return c.Meta }
+func (c DeleteAccessPolicy) meta() Meta { return c.Meta }
+func (c Sweep) meta() Meta              { return c.Meta }
+
+// entry is what the machine knows about one kind: how to read it and how to
+// decide it.
+type entry struct {
+	kind   Kind
+	decode func(payload []byte) (change, error)
+}
+
+// change is one decoded command with the function that decides it.
+type change struct {
+	command Command
+	meta    Meta
+	apply   func(t *txn) (Result, *Refusal)
+}
+
+// kinds is the table of all kinds, fixed when the program starts.
+var kinds = register(
+	kind(applyGenesis),
+	kind(createSecret),
+	kind(putVersion),
+	kind(destroyVersion),
+	kind(cancelDestroy),
+	kind(deleteSecret),
+	kind(restoreSecret),
+	kind(createKey),
+	kind(setKeyState),
+	kind(createPrincipal),
+	kind(deletePrincipal),
+	kind(createToken),
+	kind(revokeToken),
+	kind(putPolicy),
+	kind(deletePolicy),
+	kind(attachPolicy),
+	kind(detachPolicy),
+	kind(putAccessPolicy),
+	kind(deleteAccessPolicy),
+	kind(sweep),
+)
+
+// kind makes the entry of a command type from the function that decides it.
+func kind[C interface {
+	Command
+	meta() Meta
+}](apply func(t *txn, c C) (Result, *Refusal)) entry {
+	var zero C
+	return entry{
+		kind: zero.Kind(),
+		decode: func(payload []byte) (change, error) {
+			var c C
+			if err := codec.dec.Unmarshal(payload, &c); err != nil {
+				return change{}, err
+			}
+			return change{
+				command: c,
+				meta:    c.meta(),
+				apply:   func(t *txn) (Result, *Refusal) { return apply(t, c) },
+			}, nil
+		},
+	}
+}
+
+// register builds the table. Two entries with one number would let two
+// builds read one log in two ways, so it panics, before anything is served.
+func register(entries ...entry) map[Kind]entry {
+	table := make(map[Kind]entry, len(entries))
+	for _, e := range entries {
+		if _, taken := table[e.kind]; taken || e.kind == 0 {
+			panic(fmt.Sprintf("fsm: kind %d is registered twice or is zero", e.kind))
+		}
+		table[e.kind] = e
+	}
+	return table
+}

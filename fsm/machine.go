@@ -1,0 +1,98 @@
+// Package fsm is the replicated state of Strongroom: a pure function of its
+// log. Commands go in, the next immutable State comes out, the same on every
+// node. It sees ciphertext only, and asks no clock, no random source, no HSM
+// and no environment: ids, times and sealed values travel inside the command.
+package fsm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"sync/atomic"
+)
+
+// Machine applies commands to the state. It is safe for one caller of Apply
+// or Restore and any number of readers of State and Snapshot.
+type Machine struct {
+	state atomic.Pointer[State]
+}
+
+// New makes a machine with the empty state, before any command.
+func New() *Machine {
+	m := &Machine{}
+	m.state.Store(emptyState())
+	return m
+}
+
+// State answers the current state. It is never nil and never changes: what
+// is looked up in it agrees with itself for as long as it is held.
+func (m *Machine) State() *State { return m.state.Load() }
+
+// Apply decides one command and makes the next state. index must be above
+// that of every command before.
+//
+// Every decision about the command, also against it, is in the Result and is
+// the same on every node. The error is a *HaltError and means that this
+// build cannot read the command: the state is unchanged and the node must
+// stop.
+func (m *Machine) Apply(index uint64, command []byte) (Result, error) {
+	prev := m.state.Load()
+	c, halt := decode(command)
+	if halt == nil && index <= prev.index {
+		halt = &HaltError{Kind: c.command.Kind(), Length: len(command), Reason: haltIndex}
+	}
+	if halt != nil {
+		halt.Index = index
+		return Result{}, halt
+	}
+	t := prev.begin(index, c.meta)
+	result, changed := t.decide(c)
+	encoded, err := codec.enc.Marshal(result)
+	if err != nil {
+		return Result{}, &HaltError{Kind: c.command.Kind(), Index: index, Length: len(command), Reason: haltResult}
+	}
+	next := prev
+	if changed {
+		next = t.commit()
+	}
+	m.state.Store(next.at(index, t.now, chain(prev.hash, index, command, encoded)))
+	return result, nil
+}
+
+// chain is the state hash: SHA-256 over the one before, the index, the
+// command and its result. Two replicas with equal hashes have applied the
+// same commands and decided them alike.
+func chain(prev [sha256.Size]byte, index uint64, command, result []byte) [sha256.Size]byte {
+	h := sha256.New()
+	h.Write(prev[:])
+	h.Write(binary.BigEndian.AppendUint64(nil, index))
+	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(command))))
+	h.Write(command)
+	h.Write(result)
+	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// decide answers the result of one command, and whether it changed anything
+// but index, time and hash.
+func (t *txn) decide(c change) (Result, bool) {
+	if r := checkMeta(c.meta); r != nil {
+		return Result{Index: t.index, Refused: r}, false
+	}
+	_, genesis := c.command.(GenesisCommand)
+	if t.genesis == nil && !genesis {
+		return Result{Index: t.index, Refused: conflict("the cluster has not been initialised; run strongroom init first")}, false
+	}
+	stored, r := t.prev.Replay(c.meta)
+	if r != nil {
+		return Result{Index: t.index, Refused: r}, false
+	}
+	if stored != nil {
+		return *stored, false
+	}
+	result, r := c.apply(t)
+	result.Index = t.index
+	if r != nil {
+		return Result{Index: t.index, Refused: r}, false
+	}
+	t.remember(c.meta, result)
+	return result, true
+}

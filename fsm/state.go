@@ -1,0 +1,264 @@
+package fsm
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"iter"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/strongroom/strongroom/internal/names"
+)
+
+// State is one immutable value: everything that the cluster agreed on up to
+// one index. Records that it answers must not be changed.
+type State struct {
+	index uint64
+	time  int64
+	hash  [sha256.Size]byte
+	trees
+}
+
+// trees holds the records and the indexes over them. Only the records go
+// into a snapshot; the indexes follow from them.
+//
+// Keys of two parts are joined by a zero byte, which no grammar of names
+// allows, so no two pairs share a key and every prefix scan is exact.
+type trees struct {
+	genesis *Genesis
+
+	// Records.
+	secrets    *iradix.Tree[*Secret]       // path
+	versions   *iradix.Tree[*Version]      // path 0 number
+	keys       *iradix.Tree[*Key]          // id
+	principals *iradix.Tree[*Principal]    // name
+	tokens     *iradix.Tree[*Token]        // id
+	policies   *iradix.Tree[*Policy]       // name
+	access     *iradix.Tree[*AccessPolicy] // name
+	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
+
+	// Indexes.
+	aliases      *iradix.Tree[string]   // alias/NAME → key id
+	bindings     *iradix.Tree[int]      // key id 0 path → live versions
+	bound        *iradix.Tree[uint64]   // key id → secrets with live versions
+	tokenHashes  *iradix.Tree[*Token]   // hash
+	tokenOwners  *iradix.Tree[*Token]   // principal 0 id
+	attached     *iradix.Tree[struct{}] // policy 0 principal
+	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
+	due          *iradix.Tree[dueItem]  // time kind subject
+}
+
+func emptyState() *State {
+	return &State{trees: trees{
+		secrets:    iradix.New[*Secret](),
+		versions:   iradix.New[*Version](),
+		keys:       iradix.New[*Key](),
+		principals: iradix.New[*Principal](),
+		tokens:     iradix.New[*Token](),
+		policies:   iradix.New[*Policy](),
+		access:     iradix.New[*AccessPolicy](),
+		writes:     iradix.New[*write](),
+
+		aliases:      iradix.New[string](),
+		bindings:     iradix.New[int](),
+		bound:        iradix.New[uint64](),
+		tokenHashes:  iradix.New[*Token](),
+		tokenOwners:  iradix.New[*Token](),
+		attached:     iradix.New[struct{}](),
+		writeIndexes: iradix.New[*write](),
+		due:          iradix.New[dueItem](),
+	}}
+}
+
+// at answers s as the state at index.
+func (s *State) at(index uint64, time int64, hash [sha256.Size]byte) *State {
+	return &State{index: index, time: time, hash: hash, trees: s.trees}
+}
+
+// Index answers the index of the last command that was applied, 0: none.
+func (s *State) Index() uint64 { return s.index }
+
+// Time answers the time of the last command, in milliseconds since the Unix
+// epoch. It never runs backwards.
+func (s *State) Time() int64 { return s.time }
+
+// Hash answers the chained hash over all commands and results so far. Equal
+// indexes with unequal hashes mean that two replicas have parted.
+func (s *State) Hash() [sha256.Size]byte { return s.hash }
+
+// Genesis answers what init decided, nil before that.
+func (s *State) Genesis() *Genesis { return s.genesis }
+
+// Secret answers the secret at path, nil if there never was one. A purged
+// secret is answered as the tombstone that it is: look at State.
+func (s *State) Secret(path names.Path) *Secret { return at(s.secrets, []byte(path)) }
+
+// Version answers one version of the secret at path, nil if there is none.
+func (s *State) Version(path names.Path, number uint64) *Version {
+	return at(s.versions, versionKey(path, number))
+}
+
+// Versions answers all versions of the secret at path, newest first,
+// destroyed ones included.
+func (s *State) Versions(path names.Path) iter.Seq[*Version] {
+	return func(yield func(*Version) bool) {
+		it := s.versions.Root().ReverseIterator()
+		it.SeekPrefix(pair(string(path), ""))
+		for _, v, ok := it.Previous(); ok; _, v, ok = it.Previous() {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// Secrets answers the secrets below prefix ("/" or "/app/"), ordered by the
+// bytes of their paths, tombstones included.
+func (s *State) Secrets(prefix string) iter.Seq[*Secret] { return s.SecretsFrom(prefix, "") }
+
+// SecretsFrom is Secrets without those whose path is not greater than after.
+func (s *State) SecretsFrom(prefix, after string) iter.Seq[*Secret] {
+	return values(scan(s.secrets.Root(), []byte(prefix), following(after)))
+}
+
+// Key answers the key with this id, nil if there is none.
+func (s *State) Key(id string) *Key { return at(s.keys, []byte(id)) }
+
+// KeyByRef answers the key that ref names: an id, or "alias/" and a name.
+func (s *State) KeyByRef(ref string) *Key {
+	if id, ok := s.aliases.Get([]byte(ref)); ok {
+		return s.Key(id)
+	}
+	return s.Key(ref)
+}
+
+// Keys answers the keys with ids greater than after, ordered by id.
+func (s *State) Keys(after string) iter.Seq[*Key] {
+	return values(scan(s.keys.Root(), nil, following(after)))
+}
+
+// BoundCount answers how many secrets have live versions under the key: not
+// destroyed, of a secret that is not purged.
+func (s *State) BoundCount(keyID string) uint64 { return at(s.bound, []byte(keyID)) }
+
+// BoundPaths answers the paths greater than after with live versions under
+// the key, in order, and how many live versions each has under it.
+func (s *State) BoundPaths(keyID, after string) iter.Seq2[names.Path, int] {
+	return boundPaths(s.bindings.Root(), keyID, after)
+}
+
+func boundPaths(root *iradix.Node[int], keyID, after string) iter.Seq2[names.Path, int] {
+	prefix := pair(keyID, "")
+	var from []byte
+	if after != "" {
+		from = append(pair(keyID, after), 0)
+	}
+	return func(yield func(names.Path, int) bool) {
+		for key, live := range scan(root, prefix, from) {
+			if !yield(names.Path(key[len(prefix):]), live) {
+				return
+			}
+		}
+	}
+}
+
+// Principal answers the principal of this name, nil if there is none.
+func (s *State) Principal(name string) *Principal { return at(s.principals, []byte(name)) }
+
+// Principals answers the principals with names greater than after, in order.
+func (s *State) Principals(after string) iter.Seq[*Principal] {
+	return values(scan(s.principals.Root(), nil, following(after)))
+}
+
+// TokenByHash answers the token whose text has this SHA-256, also when it is
+// revoked or has expired: whether it is good is the caller's decision, from
+// RevokedAt and ExpiresAt at the time of the request. Tokens are forgotten
+// 30 days after they expired.
+func (s *State) TokenByHash(hash []byte) *Token { return at(s.tokenHashes, hash) }
+
+// Token answers the token with this id, nil if there is none.
+func (s *State) Token(id string) *Token { return at(s.tokens, []byte(id)) }
+
+// Tokens answers the tokens of a principal with ids greater than after,
+// ordered by id; of all principals if principal is empty.
+func (s *State) Tokens(principal, after string) iter.Seq[*Token] {
+	if principal == "" {
+		return values(scan(s.tokens.Root(), nil, following(after)))
+	}
+	var from []byte
+	if after != "" {
+		from = append(pair(principal, after), 0)
+	}
+	return values(scan(s.tokenOwners.Root(), pair(principal, ""), from))
+}
+
+// Policy answers the policy of this name, nil if there is none.
+func (s *State) Policy(name string) *Policy { return at(s.policies, []byte(name)) }
+
+// Policies answers the policies with names greater than after, in order.
+func (s *State) Policies(after string) iter.Seq[*Policy] {
+	return values(scan(s.policies.Root(), nil, following(after)))
+}
+
+// AccessPolicy answers the access policy of this name, nil if there is none.
+func (s *State) AccessPolicy(name string) *AccessPolicy { return at(s.access, []byte(name)) }
+
+// AccessPolicies answers the access policies with names greater than after,
+// in order.
+func (s *State) AccessPolicies(after string) iter.Seq[*AccessPolicy] {
+	return values(scan(s.access.Root(), nil, following(after)))
+}
+
+// at answers the zero value for a key that is not there.
+func at[T any](tree *iradix.Tree[T], key []byte) T {
+	v, _ := tree.Get(key)
+	return v
+}
+
+// scan answers the entries whose keys start with prefix and are not less
+// than from, in order. The tree must not be written meanwhile.
+func scan[T any](root *iradix.Node[T], prefix, from []byte) iter.Seq2[[]byte, T] {
+	if string(from) < string(prefix) {
+		from = prefix
+	}
+	return func(yield func([]byte, T) bool) {
+		it := root.Iterator()
+		it.SeekLowerBound(from)
+		for key, v, ok := it.Next(); ok; key, v, ok = it.Next() {
+			if len(key) < len(prefix) || string(key[:len(prefix)]) != string(prefix) || !yield(key, v) {
+				return
+			}
+		}
+	}
+}
+
+func values[K, V any](entries iter.Seq2[K, V]) iter.Seq[V] {
+	return func(yield func(V) bool) {
+		for _, v := range entries {
+			if !yield(v) {
+				return
+			}
+		}
+	}
+}
+
+// following is the least key greater than after; nil, the least of all, if
+// after is empty.
+func following(after string) []byte {
+	if after == "" {
+		return nil
+	}
+	return append([]byte(after), 0)
+}
+
+// pair joins two parts of a key.
+func pair(a, b string) []byte {
+	out := make([]byte, 0, len(a)+1+len(b))
+	out = append(out, a...)
+	out = append(out, 0)
+	return append(out, b...)
+}
+
+func versionKey(path names.Path, number uint64) []byte {
+	return binary.BigEndian.AppendUint64(pair(string(path), ""), number)
+}

@@ -1,0 +1,113 @@
+package fsm
+
+import (
+	"encoding/binary"
+
+	"github.com/strongroom/strongroom/internal/names"
+)
+
+// maxSweep bounds the items of one Sweep, whatever its Limit says: Apply
+// must not hold up the log.
+const maxSweep = 10_000
+
+// dueKind orders the work that is due at one time.
+type dueKind byte
+
+const (
+	dueDestroy dueKind = 1
+	duePurge   dueKind = 2
+	dueToken   dueKind = 3
+)
+
+// dueItem is work that a Sweep will do when its time has come.
+type dueItem struct {
+	at     int64
+	kind   dueKind
+	path   names.Path // dueDestroy, duePurge
+	number uint64     // dueDestroy
+	id     string     // dueToken
+}
+
+// key orders by time, so that a Sweep looks only at what is due:
+//
+//	time uint64 | kind uint8 | path 0 number, or path, or token id
+func (d dueItem) key() []byte {
+	out := binary.BigEndian.AppendUint64(make([]byte, 0, 64), uint64(d.at))
+	out = append(out, byte(d.kind))
+	switch d.kind {
+	case dueDestroy:
+		return append(out, versionKey(d.path, d.number)...)
+	case duePurge:
+		return append(out, d.path...)
+	default:
+		return append(out, d.id...)
+	}
+}
+
+// Due reports whether a Sweep at now, in milliseconds since the Unix epoch,
+// has work worth a log entry. Remembered writes wait an hour longer than
+// they must, so that many are forgotten by one entry.
+func (s *State) Due(now int64) bool {
+	if _, d, ok := s.due.Root().Minimum(); ok && d.at <= now {
+		return true
+	}
+	_, w, ok := s.writeIndexes.Root().Minimum()
+	return ok && w.Time+rememberFor+forgetSlack <= now
+}
+
+// sweep does what is due at the command's time, oldest first. Nothing but
+// the state says what is due, so two leaders in a hand-over cannot do it
+// twice.
+func sweep(t *txn, c Sweep) (Result, *Refusal) {
+	if c.Limit < 1 {
+		return Result{}, invalid("limit", "must be at least 1")
+	}
+	limit := min(c.Limit, maxSweep)
+	done := 0
+	for done < limit {
+		_, d, ok := t.due.root().Minimum()
+		if !ok || d.at > t.now {
+			break
+		}
+		done += t.perform(d)
+	}
+	for done < limit {
+		_, w, ok := t.writeIndexes.root().Minimum()
+		if !ok || w.Time+rememberFor > t.now {
+			break
+		}
+		t.forget(w)
+		done++
+	}
+	return Result{Done: done, More: t.moreDue()}, nil
+}
+
+func (t *txn) moreDue() bool {
+	if _, d, ok := t.due.root().Minimum(); ok && d.at <= t.now {
+		return true
+	}
+	_, w, ok := t.writeIndexes.root().Minimum()
+	return ok && w.Time+rememberFor <= t.now
+}
+
+// perform does one item and answers what it counts for. The item itself is
+// always gone afterwards, so a Sweep comes to an end. A purge is not split:
+// a secret is either whole or gone.
+func (t *txn) perform(d dueItem) int {
+	t.unschedule(d)
+	switch d.kind {
+	case dueDestroy:
+		secret, v := t.secrets.value([]byte(d.path)), t.versions.value(versionKey(d.path, d.number))
+		s, next := *secret, *v
+		t.erase(&s, v, &next)
+		s.UpdatedAt = t.now
+		t.putSecret(&s)
+	case duePurge:
+		s := *t.secrets.value([]byte(d.path))
+		s.UpdatedAt = t.now
+		return max(1, t.purge(&s))
+	case dueToken:
+		t.removeToken(t.tokens.value([]byte(d.id)))
+	}
+	return 1
+}

@@ -1,0 +1,245 @@
+package fsm
+
+import (
+	"maps"
+	"slices"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/strongroom/strongroom/internal/names"
+)
+
+// txn is the next state in the making. A refused command drops it, so a
+// decision may write before it has seen everything, and still nothing of it
+// is left.
+type txn struct {
+	prev  *State
+	index uint64
+	now   int64 // the command's time, never before the last one; never 0
+	by    string
+
+	genesis    *Genesis
+	secrets    table[*Secret]
+	versions   table[*Version]
+	keys       table[*Key]
+	principals table[*Principal]
+	tokens     table[*Token]
+	policies   table[*Policy]
+	access     table[*AccessPolicy]
+	writes     table[*write]
+
+	aliases      table[string]
+	bindings     table[int]
+	bound        table[uint64]
+	tokenHashes  table[*Token]
+	tokenOwners  table[*Token]
+	attached     table[struct{}]
+	writeIndexes table[*write]
+	due          table[dueItem]
+}
+
+// table is one tree with the writes of the transaction on top.
+type table[T any] struct {
+	tree *iradix.Tree[T]
+	txn  *iradix.Txn[T] // nil until the first write
+}
+
+func (t *table[T]) get(key []byte) (T, bool) {
+	if t.txn != nil {
+		return t.txn.Get(key)
+	}
+	return t.tree.Get(key)
+}
+
+// value is get, with the zero value for a key that is not there.
+func (t *table[T]) value(key []byte) T {
+	v, _ := t.get(key)
+	return v
+}
+
+func (t *table[T]) put(key []byte, v T) { t.writer().Insert(key, v) }
+
+func (t *table[T]) remove(key []byte) { t.writer().Delete(key) }
+
+func (t *table[T]) writer() *iradix.Txn[T] {
+	if t.txn == nil {
+		t.txn = t.tree.Txn()
+	}
+	return t.txn
+}
+
+// collect answers up to limit entries with this prefix (all of them for
+// limit 0). It copies, because a scan must not go on over a tree that is
+// written.
+func (t *table[T]) collect(prefix []byte, limit int) []T {
+	var out []T
+	for _, v := range scan(t.root(), prefix, nil) {
+		out = append(out, v)
+		if len(out) == limit {
+			break
+		}
+	}
+	return out
+}
+
+func (t *table[T]) root() *iradix.Node[T] {
+	if t.txn != nil {
+		return t.txn.Root()
+	}
+	return t.tree.Root()
+}
+
+func (t *table[T]) commit() *iradix.Tree[T] {
+	if t.txn == nil {
+		return t.tree
+	}
+	return t.txn.Commit()
+}
+
+// begin opens a transaction at index. Time is clamped to the last applied
+// one, and to 1 because 0 stands for "not set" in records. A time that
+// checkMeta will refuse leaves the clock alone: one absurd stamp must not
+// bring everything due.
+func (s *State) begin(index uint64, meta Meta) *txn {
+	now := max(s.time, 1)
+	if meta.Time <= maxTime {
+		now = max(now, meta.Time)
+	}
+	return &txn{
+		prev: s, index: index, now: now, by: meta.Principal, genesis: s.trees.genesis,
+		secrets:    table[*Secret]{tree: s.secrets},
+		versions:   table[*Version]{tree: s.versions},
+		keys:       table[*Key]{tree: s.keys},
+		principals: table[*Principal]{tree: s.principals},
+		tokens:     table[*Token]{tree: s.tokens},
+		policies:   table[*Policy]{tree: s.policies},
+		access:     table[*AccessPolicy]{tree: s.access},
+		writes:     table[*write]{tree: s.writes},
+
+		aliases:      table[string]{tree: s.aliases},
+		bindings:     table[int]{tree: s.bindings},
+		bound:        table[uint64]{tree: s.bound},
+		tokenHashes:  table[*Token]{tree: s.tokenHashes},
+		tokenOwners:  table[*Token]{tree: s.tokenOwners},
+		attached:     table[struct{}]{tree: s.attached},
+		writeIndexes: table[*write]{tree: s.writeIndexes},
+		due:          table[dueItem]{tree: s.due},
+	}
+}
+
+// commit answers the trees with the writes in them; index, time and hash are
+// set by the caller.
+func (t *txn) commit() *State {
+	return &State{trees: trees{
+		genesis:    t.genesis,
+		secrets:    t.secrets.commit(),
+		versions:   t.versions.commit(),
+		keys:       t.keys.commit(),
+		principals: t.principals.commit(),
+		tokens:     t.tokens.commit(),
+		policies:   t.policies.commit(),
+		access:     t.access.commit(),
+		writes:     t.writes.commit(),
+
+		aliases:      t.aliases.commit(),
+		bindings:     t.bindings.commit(),
+		bound:        t.bound.commit(),
+		tokenHashes:  t.tokenHashes.commit(),
+		tokenOwners:  t.tokenOwners.commit(),
+		attached:     t.attached.commit(),
+		writeIndexes: t.writeIndexes.commit(),
+		due:          t.due.commit(),
+	}}
+}
+
+// The putX functions below store a record together with the indexes that
+// follow from it. Restore uses them too, so a restored index cannot differ
+// from one that grew.
+
+func (t *txn) putSecret(s *Secret) {
+	t.secrets.put([]byte(s.Path), s)
+	if s.State == SecretPendingDeletion {
+		t.schedule(dueItem{at: s.PurgeAt, kind: duePurge, path: s.Path})
+	}
+}
+
+// putVersion stores v in place of old, nil for a new version, and keeps
+// bindings and due work in step.
+func (t *txn) putVersion(path names.Path, old, v *Version) {
+	if old != nil {
+		t.unindexVersion(path, old)
+	}
+	t.versions.put(versionKey(path, v.Number), v)
+	if v.State != VersionDestroyed {
+		t.bind(v.KeyID, path, 1)
+	}
+	if v.State == VersionPendingDestroy {
+		t.schedule(dueItem{at: v.DestroyAt, kind: dueDestroy, path: path, number: v.Number})
+	}
+}
+
+func (t *txn) unindexVersion(path names.Path, v *Version) {
+	if v.State != VersionDestroyed {
+		t.bind(v.KeyID, path, -1)
+	}
+	if v.State == VersionPendingDestroy {
+		t.unschedule(dueItem{at: v.DestroyAt, kind: dueDestroy, path: path, number: v.Number})
+	}
+}
+
+// bind changes by delta how many live versions path has under the key.
+func (t *txn) bind(keyID string, path names.Path, delta int) {
+	key := pair(keyID, string(path))
+	before := t.bindings.value(key)
+	after := before + delta
+	switch {
+	case before == 0:
+		t.bindings.put(key, after)
+		t.bound.put([]byte(keyID), t.bound.value([]byte(keyID))+1)
+	case after > 0:
+		t.bindings.put(key, after)
+	default:
+		t.bindings.remove(key)
+		if rest := t.bound.value([]byte(keyID)) - 1; rest > 0 {
+			t.bound.put([]byte(keyID), rest)
+		} else {
+			t.bound.remove([]byte(keyID))
+		}
+	}
+}
+
+func (t *txn) putKey(k *Key) {
+	t.keys.put([]byte(k.ID), k)
+	for _, alias := range k.Aliases {
+		t.aliases.put([]byte(alias), k.ID)
+	}
+}
+
+func (t *txn) putPrincipal(p *Principal) {
+	t.principals.put([]byte(p.Name), p)
+	for _, policy := range p.Policies {
+		t.attached.put(pair(policy, p.Name), struct{}{})
+	}
+}
+
+func (t *txn) putToken(k *Token) {
+	t.tokens.put([]byte(k.ID), k)
+	t.tokenHashes.put(k.Hash, k)
+	t.tokenOwners.put(pair(k.Principal, k.ID), k)
+	t.schedule(dueItem{at: k.ExpiresAt + tokenKept, kind: dueToken, id: k.ID})
+}
+
+func (t *txn) removeToken(k *Token) {
+	t.tokens.remove([]byte(k.ID))
+	t.tokenHashes.remove(k.Hash)
+	t.tokenOwners.remove(pair(k.Principal, k.ID))
+	t.unschedule(dueItem{at: k.ExpiresAt + tokenKept, kind: dueToken, id: k.ID})
+}
+
+func (t *txn) schedule(d dueItem) { t.due.put(d.key(), d) }
+
+func (t *txn) unschedule(d dueItem) { t.due.remove(d.key()) }
+
+// sorted answers the keys of a map in order: nothing here may depend on the
+// order in which Go walks a map.
+func sorted[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

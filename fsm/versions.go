@@ -1,0 +1,159 @@
+package fsm
+
+import (
+	"strconv"
+
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+// maxVersionID bounds the id of a version, which may be a client token.
+const maxVersionID = 128
+
+func putVersion(t *txn, c PutVersion) (Result, *Refusal) {
+	s, r := t.liveSecret(c.Path)
+	switch {
+	case r != nil:
+		return Result{}, r
+	case s.ID != c.SecretID:
+		return Result{}, race("path: the secret was deleted and made anew while this write was on its way; retry")
+	case c.Expected != nil && *c.Expected != s.Current:
+		return Result{}, conflict("expectedVersion: is %d, but the current version is %d; read it, then decide again", *c.Expected, s.Current).
+			with("expectedVersion", strconv.FormatUint(*c.Expected, 10)).
+			with("currentVersion", strconv.FormatUint(s.Current, 10))
+	}
+	key, r := t.bindable("kmsKeyId", s.KeyID)
+	if r != nil {
+		return Result{}, r
+	}
+	if r := t.checkVersion(c.Version, s, key); r != nil {
+		return Result{}, r
+	}
+	next := *s
+	t.addVersion(&next, c.Version, c.Meta, c.Activate)
+	next.UpdatedAt, next.UpdatedBy = t.now, t.by
+	t.putSecret(&next)
+	return Result{
+		Path: c.Path, SecretID: s.ID, Version: c.Version.Number, VersionID: c.Version.VersionID,
+		State: string(VersionActive), KeyID: key.ID,
+	}, nil
+}
+
+// checkVersion decides whether v may become the next version of s. Number,
+// key and key version are bound into the seal, so they must be right at this
+// index, not at the one that the engine saw.
+func (t *txn) checkVersion(v NewVersion, s *Secret, key *Key) *Refusal {
+	switch {
+	case v.Number != s.Latest+1:
+		return race("path: another version took number %d while this write was on its way; retry", v.Number)
+	case v.KeyID != key.ID || v.KeyVersion != key.Current:
+		return race("path: the key of the secret changed while this write was on its way; retry")
+	case len(v.Sealed) == 0 || len(v.DataKey) == 0:
+		return invalid("value", "the sealed value or its data key is missing")
+	case v.VersionID == "" || len(v.VersionID) > maxVersionID:
+		return invalid("versionId", "must have 1 to %d characters", maxVersionID)
+	case v.ExpiresAt != 0:
+		return t.checkLater("expiresAt", v.ExpiresAt)
+	}
+	return nil
+}
+
+// addVersion makes v the latest version of s, a copy that the caller owns
+// and stores, and the current one if activate is set.
+func (t *txn) addVersion(s *Secret, v NewVersion, meta Meta, activate bool) {
+	t.putVersion(s.Path, nil, &Version{
+		Number: v.Number, ID: v.VersionID, State: VersionActive, Size: v.Size, ContentType: v.ContentType,
+		KeyID: v.KeyID, KeyVersion: v.KeyVersion, Sealed: v.Sealed, DataKey: v.DataKey, Fingerprint: v.Fingerprint,
+		CreatedAt: t.now, CreatedBy: t.by, RequestID: meta.RequestID, ExpiresAt: v.ExpiresAt,
+	})
+	s.Latest = v.Number
+	if !activate {
+		return
+	}
+	if s.Current != 0 {
+		s.Labels = setLabel(s.Labels, labelPrevious, s.Current)
+	}
+	s.Current = v.Number
+	s.Labels = setLabel(s.Labels, labelCurrent, v.Number)
+}
+
+func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
+	s, v, r := t.version(c.Path, c.Version)
+	switch {
+	case r != nil:
+		return Result{}, r
+	case v.State == VersionDestroyed:
+		return Result{}, notActive(v, "version: %d is destroyed already; its history stays", v.Number)
+	case v.Number == s.Current:
+		return Result{}, conflict("version: %d is the current version, which is never destroyed; make another one current, or delete the secret", v.Number)
+	case c.DueAt < 0 || c.DueAt > maxTime:
+		return Result{}, invalid("delay", "must end before the year 10000")
+	}
+	next := *v
+	next.DestroyedBy, next.Reason = t.by, c.Reason
+	secret := *s
+	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
+	if delay := c.DueAt - c.Meta.Time; c.DueAt != 0 && delay > 0 {
+		// Like a recovery window, the delay keeps its length.
+		next.State, next.DestroyAt = VersionPendingDestroy, t.now+delay
+		t.putVersion(s.Path, v, &next)
+	} else {
+		t.erase(&secret, v, &next)
+	}
+	t.putSecret(&secret)
+	return versionResult(s, &next), nil
+}
+
+// erase stores next, a copy of v that the caller owns, without its material:
+// from this index on nothing can open the version. Labels on it are removed
+// from s, a copy that the caller owns and stores.
+func (t *txn) erase(s *Secret, v, next *Version) {
+	next.State = VersionDestroyed
+	next.Sealed, next.DataKey, next.Fingerprint = nil, nil, nil
+	next.DestroyAt, next.DestroyedAt = 0, t.now
+	t.putVersion(s.Path, v, next)
+	s.Labels = dropLabels(s.Labels, v.Number)
+}
+
+func cancelDestroy(t *txn, c CancelDestroy) (Result, *Refusal) {
+	s, v, r := t.version(c.Path, c.Version)
+	switch {
+	case r != nil:
+		return Result{}, r
+	case v.State == VersionDestroyed:
+		return Result{}, notActive(v, "version: %d is destroyed; that cannot be taken back", v.Number)
+	case v.State != VersionPendingDestroy:
+		return Result{}, conflict("version: %d is not about to be destroyed; there is nothing to cancel", v.Number).with("state", string(v.State))
+	case v.DestroyAt <= t.now:
+		return Result{}, conflict("version: the delay of %d has passed; it is being destroyed", v.Number).with("state", string(v.State))
+	}
+	next := *v
+	next.State, next.DestroyAt, next.DestroyedBy, next.Reason = VersionActive, 0, "", ""
+	t.putVersion(s.Path, v, &next)
+	secret := *s
+	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
+	t.putSecret(&secret)
+	return versionResult(s, &next), nil
+}
+
+func (t *txn) version(path string, number uint64) (*Secret, *Version, *Refusal) {
+	s, r := t.liveSecret(path)
+	if r != nil {
+		return nil, nil, r
+	}
+	v := t.versions.value(versionKey(s.Path, number))
+	if v == nil {
+		return nil, nil, notFound("version: %s has no version %d; listSecretVersions shows what it has", s.Path, number)
+	}
+	return s, v, nil
+}
+
+func versionResult(s *Secret, v *Version) Result {
+	return Result{
+		Path: string(s.Path), SecretID: s.ID, Version: v.Number, VersionID: v.ID, State: string(v.State),
+		DueAt: v.DestroyAt, KeyID: v.KeyID,
+	}
+}
+
+func notActive(v *Version, format string, args ...any) *Refusal {
+	return refuse(fault.New(fault.VersionNotActive, format, args...)).with("state", string(v.State))
+}
