@@ -1,0 +1,220 @@
+// Package config reads the one configuration file of a node. It is strict:
+// what it does not know it refuses, and it tells all faults at once, each
+// with the name of the setting and the way out. Secrets are in files of their
+// own, named here, that nobody else may read.
+package config
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// Config is the whole file. The tags are the single source of names,
+// defaults and descriptions: `strongroom config defaults` and
+// docs/configuration.md are made from them.
+type Config struct {
+	Node    Node    `yaml:"node" doc:"This node."`
+	API     API     `yaml:"api" doc:"The HTTPS API that clients use."`
+	Cluster Cluster `yaml:"cluster" doc:"The cluster, and the mutual TLS link between its nodes."`
+	Gossip  Gossip  `yaml:"gossip" doc:"Encrypted gossip about who is alive. It gives hints and never changes the membership."`
+	HSM     HSM     `yaml:"hsm" doc:"The PKCS#11 token that holds the root key. The module runs in a child process."`
+	Audit   Audit   `yaml:"audit" doc:"The audit trail."`
+	Raft    Raft    `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
+	Log     Log     `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
+}
+
+// Node names this node and its folder.
+type Node struct {
+	ID      string `yaml:"id" default:"" doc:"Name of this node, once and for ever: 1 to 63 of a-z 0-9 and -. It is also in the node's certificate. Required."`
+	DataDir string `yaml:"dataDir" default:"/var/lib/strongroom" doc:"Folder of the replicated log, snapshots and state. No other node may use it."`
+}
+
+// API configures the public listener.
+type API struct {
+	Listen        string   `yaml:"listen" default:"0.0.0.0:7400" doc:"Address and port to listen on."`
+	Advertise     string   `yaml:"advertise" default:"" doc:"Address and port that clients reach this node by. Empty: as listen, which must then name one address."`
+	CertFile      string   `yaml:"certFile" default:"/etc/strongroom/api.pem" doc:"Server certificate (PEM, with its chain). Read again when it changes."`
+	KeyFile       string   `yaml:"keyFile" default:"/etc/strongroom/api-key.pem" doc:"Its private key (PEM), mode 0600."`
+	AllowedHosts  []string `yaml:"allowedHosts" default:"[]" doc:"Names that the Host header may have, without port. Empty: any."`
+	MaxBodyBytes  int64    `yaml:"maxBodyBytes" default:"2097152" doc:"Largest request body, 64 KiB to 16 MiB."`
+	MaxValueBytes int      `yaml:"maxValueBytes" default:"65536" doc:"Largest value of a secret, 1 byte to 1 MiB. All nodes must have the same."`
+	Timeout       Duration `yaml:"timeout" default:"15s" doc:"Longest time of one operation, waiting for a leader included."`
+}
+
+// Cluster configures the node link and names the first members.
+type Cluster struct {
+	ID             string   `yaml:"id" default:"" doc:"Id of the cluster, a UUID in lower case, the same on all nodes (uuidgen makes one). Required."`
+	Listen         string   `yaml:"listen" default:"0.0.0.0:7401" doc:"Address and port of the node link."`
+	Advertise      string   `yaml:"advertise" default:"" doc:"Address and port that other nodes reach this node by. Empty: as listen, which must then name one address."`
+	CertFile       string   `yaml:"certFile" default:"/etc/strongroom/node.pem" doc:"Certificate of this node, made by strongroom tls issue-node. Read again when it changes."`
+	KeyFile        string   `yaml:"keyFile" default:"/etc/strongroom/node-key.pem" doc:"Its private key (PEM), mode 0600."`
+	CAFile         string   `yaml:"caFile" default:"/etc/strongroom/cluster-ca.pem" doc:"Certificate authority of the node link. Use one that signs nothing else."`
+	InitialMembers []Member `yaml:"initialMembers" default:"[]" doc:"The members that strongroom init starts the cluster with, each with id and address (cluster.advertise of that node). Later changes of the membership are not made here."`
+}
+
+// Member is one of the first members.
+type Member struct {
+	ID      string `yaml:"id"`
+	Address string `yaml:"address"`
+}
+
+// Gossip configures memberlist.
+type Gossip struct {
+	Listen    string   `yaml:"listen" default:"0.0.0.0:7402" doc:"Address and port, UDP and TCP."`
+	Advertise string   `yaml:"advertise" default:"" doc:"Address and port that other nodes reach this node by. Empty: as listen, which must then name one address."`
+	KeyFile   string   `yaml:"keyFile" default:"/etc/strongroom/gossip.key" doc:"File with the gossip key, the same on all nodes: 32 bytes in base64 (head -c 32 /dev/urandom | base64), mode 0600."`
+	Seeds     []string `yaml:"seeds" default:"[]" doc:"Gossip addresses of other nodes, asked at the start until one answers."`
+}
+
+// HSM configures the token.
+type HSM struct {
+	Module           string            `yaml:"module" default:"" doc:"Absolute path of the PKCS#11 library. Required."`
+	TokenLabel       string            `yaml:"tokenLabel" default:"strongroom" doc:"Label of the token."`
+	TokenSerial      string            `yaml:"tokenSerial" default:"" doc:"Serial number of the token, when the label alone is not enough."`
+	PINFile          string            `yaml:"pinFile" default:"/etc/strongroom/hsm-pin" doc:"File with the user PIN, mode 0600 or 0400. Only the HSM worker reads it."`
+	Env              map[string]string `yaml:"env" default:"{}" doc:"The whole environment of the HSM worker, such as SOFTHSM2_CONF. Nothing is inherited."`
+	Sessions         int               `yaml:"sessions" default:"2" doc:"Sessions of the token that work at a time, 1 to 64. More do not make software tokens faster."`
+	OperationTimeout Duration          `yaml:"operationTimeout" default:"1500ms" doc:"Longest time of one operation of the HSM. After it the worker is replaced."`
+	ProbeInterval    Duration          `yaml:"probeInterval" default:"1s" doc:"How often the HSM is probed with a real seal and open."`
+	SyncDir          string            `yaml:"syncDir" default:"" doc:"Folder to sync to disk after keys were made in the token. SoftHSM needs it (its token folder); hardware does not."`
+}
+
+// Audit configures the trail.
+type Audit struct {
+	Dir          string `yaml:"dir" default:"" doc:"Folder of the trail. Empty: audit below node.dataDir."`
+	Durability   string `yaml:"durability" default:"written" doc:"When a request may be answered: written (the event is with the operating system: survives the process, not a power cut) or synced (it is on the disk)."`
+	SegmentBytes int64  `yaml:"segmentBytes" default:"67108864" doc:"Size at which a new file is begun, 1 MiB to 1 GiB."`
+	MinFreeBytes int64  `yaml:"minFreeBytes" default:"67108864" doc:"Free space below which the trail refuses events, and so the node requests."`
+}
+
+// Raft configures consensus.
+type Raft struct {
+	Heartbeat         Duration `yaml:"heartbeat" default:"300ms" doc:"Silence of the leader after which a follower doubts it. At least twice lease."`
+	Election          Duration `yaml:"election" default:"300ms" doc:"Time of one election. At least heartbeat."`
+	Lease             Duration `yaml:"lease" default:"140ms" doc:"A leader that has not heard from a majority for so long steps down."`
+	Commit            Duration `yaml:"commit" default:"10ms" doc:"Longest time until an idle leader tells followers what is committed."`
+	StallMax          Duration `yaml:"stallMax" default:"20s" doc:"A node whose disk has not taken a log write for so long ends itself."`
+	SnapshotThreshold uint64   `yaml:"snapshotThreshold" default:"8192" doc:"Log entries after which a snapshot is made."`
+	SnapshotInterval  Duration `yaml:"snapshotInterval" default:"2m" doc:"How often the threshold is looked at."`
+}
+
+// Log configures slog.
+type Log struct {
+	Level  string `yaml:"level" default:"info" doc:"debug, info, warn or error."`
+	Format string `yaml:"format" default:"text" doc:"text or json."`
+}
+
+// Duration is a time.Duration written as "300ms" or "2m".
+type Duration time.Duration
+
+// D is the standard library's form.
+func (d Duration) D() time.Duration { return time.Duration(d) }
+
+// UnmarshalYAML refuses bare numbers: their unit would be a guess.
+func (d *Duration) UnmarshalYAML(n *yaml.Node) error {
+	parsed, err := time.ParseDuration(n.Value)
+	if err != nil || n.Kind != yaml.ScalarNode {
+		return fmt.Errorf("line %d: %q is not a duration such as \"300ms\" or \"2m\"", n.Line, n.Value)
+	}
+	*d = Duration(parsed)
+	return nil
+}
+
+// MarshalYAML writes the form that UnmarshalYAML reads.
+func (d Duration) MarshalYAML() (any, error) { return d.String(), nil }
+
+// String is the short form: "2m", not "2m0s".
+func (d Duration) String() string {
+	s := time.Duration(d).String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}
+
+// Default is the configuration of an empty file. It is not valid: a few
+// settings have no default that could be right.
+func Default() Config {
+	var c Config
+	for _, s := range settings(reflect.ValueOf(&c).Elem()) {
+		if err := yaml.Unmarshal([]byte(s.Default), s.field.Addr().Interface()); err != nil {
+			panic("config: default of " + s.Name + ": " + err.Error()) // a tag of ours; a test reads them all
+		}
+	}
+	return c
+}
+
+// Load reads path, fills in the defaults and validates. The error lists
+// every fault found, one a line. It does not look at the files that the
+// configuration names; CheckFiles does.
+func Load(path string) (Config, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	c, err := Parse(raw)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s:\n%w", path, err)
+	}
+	return c, nil
+}
+
+// Parse is Load for the file's content.
+func Parse(raw []byte) (Config, error) {
+	c := Default()
+	d := yaml.NewDecoder(bytes.NewReader(raw))
+	d.KnownFields(true)
+	if err := d.Decode(&c); err != nil && !errors.Is(err, io.EOF) {
+		return Config{}, explain(err)
+	}
+	if err := d.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
+		return Config{}, errors.New("  there is more than one YAML document; keep the first and remove the lines from --- on")
+	}
+	c.derive()
+	if faults := c.faults(); len(faults) > 0 {
+		return Config{}, errors.New("  " + strings.Join(faults, "\n  "))
+	}
+	return c, nil
+}
+
+// explain puts yaml's message in our words: the type names of this package
+// say nothing to the reader.
+func explain(err error) error {
+	var typed *yaml.TypeError
+	if !errors.As(err, &typed) {
+		return fmt.Errorf("  %w", err)
+	}
+	lines := make([]string, 0, len(typed.Errors))
+	for _, e := range typed.Errors {
+		if before, section, ok := strings.Cut(e, " not found in type config."); ok {
+			e = before + " is not a setting of " + strings.ToLower(section[:1]) + section[1:] + " (strongroom config defaults shows them all)"
+		}
+		lines = append(lines, "  "+e)
+	}
+	return errors.New(strings.Join(lines, "\n"))
+}
+
+// derive fills in what defaults to another setting.
+func (c *Config) derive() {
+	for _, a := range []struct{ listen, advertise *string }{
+		{&c.API.Listen, &c.API.Advertise}, {&c.Cluster.Listen, &c.Cluster.Advertise}, {&c.Gossip.Listen, &c.Gossip.Advertise},
+	} {
+		if *a.advertise == "" {
+			*a.advertise = *a.listen
+		}
+	}
+	if c.Audit.Dir == "" && c.Node.DataDir != "" {
+		c.Audit.Dir = strings.TrimRight(c.Node.DataDir, "/") + "/audit"
+	}
+}
