@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -34,6 +35,9 @@ const (
 // maxInFlight bounds the requests that one worker holds, whatever Sessions
 // says.
 const maxInFlight = 256
+
+// workerArgument is how a binary is told to be the worker.
+const workerArgument = "hsm-worker"
 
 // Config says which token to use and how. Module, TokenLabel and PINFile have
 // no default.
@@ -141,6 +145,11 @@ func Open(ctx context.Context, cfg Config) (*Device, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, err
+	}
+	if len(os.Args) > 1 && os.Args[1] == workerArgument {
+		// A program that does not run WorkerMain for this argument would
+		// start itself over and over.
+		return nil, fault.New(fault.Internal, "main must run pkcs11.WorkerMain for the argument %q", workerArgument)
 	}
 	m, err := newMetrics(cfg.Registerer)
 	if err != nil {

@@ -98,6 +98,10 @@ func (s *hotSession) again(use func() error, reload func()) error {
 			return errCannotOpen()
 		case c == classInput && call.why == forOpen:
 			return errCannotOpen()
+		case c == classInput:
+			// Too long for this HSM, say. It is no reason to end the worker:
+			// a caller could end one with each request.
+			return fail(statusInvalid, err, "the HSM does not take this input")
 		case attempt == 0 && c == classSession:
 		case attempt == 0 && c == classGeneration:
 			reload()

@@ -123,7 +123,7 @@ func (d *Device) spawnLoaded(ctx context.Context) (*workerConn, error) {
 		if err != nil {
 			return nil, fmt.Errorf("the HSM worker cannot be started: %w", err)
 		}
-		command = []string{self, "hsm-worker"}
+		command = []string{self, workerArgument}
 	}
 	c, err := spawn(command, d.cfg.Env, 4*d.cfg.Sessions)
 	if err != nil {

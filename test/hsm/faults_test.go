@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/internal/wrapped"
 	"github.com/strongroom/strongroom/pkcs11"
 )
@@ -18,7 +19,9 @@ import (
 // Codes that the faulty module answers.
 const (
 	ckrGeneralError         = 0x05
+	ckrDataLenRange         = 0x21
 	ckrDeviceError          = 0x30
+	ckrDeviceMemory         = 0x31
 	ckrMechanismInvalid     = 0x70
 	ckrObjectHandleInvalid  = 0x82
 	ckrSessionHandleInvalid = 0xB3
@@ -204,4 +207,31 @@ func TestWorkerProcessKeepsItsSecrets(t *testing.T) {
 	require.Contains(t, log.String(), "hsm worker ended")
 	require.NotContains(t, log.String(), userPIN)
 	require.NotContains(t, log.String(), "hunter2")
+}
+
+// Input that an HSM does not take costs neither its worker nor the next
+// caller.
+func TestRefusedInputCostsNoWorker(t *testing.T) {
+	_, f, d := openRooted(t)
+	s := newSealer(t, d)
+	pid := d.Health().WorkerPID
+	f.fail(ckEncrypt, ckrDataLenRange, 1)
+	_, _, err := d.Seal(context.Background(), s.k, secret.Copy([]byte("x")), nil)
+	require.Equal(t, fault.InvalidRequest, fault.KindOf(err))
+	require.NoError(t, s.open(context.Background()))
+	require.Equal(t, pid, d.Health().WorkerPID)
+}
+
+// A full HSM makes room among the loaded keys before it turns anybody away.
+func TestFullHSMMakesRoom(t *testing.T) {
+	_, f, d := openRooted(t)
+	s, other := newSealer(t, d), newKey(t, d, "k2")
+	f.fail(ckUnwrapKey, ckrDeviceMemory, 1)
+	_, _, err := d.Seal(context.Background(), other, secret.Copy([]byte("x")), nil)
+	require.NoError(t, err)
+	f.fail(ckUnwrapKey, ckrDeviceMemory, -1)
+	_, _, err = d.Seal(context.Background(), newKey(t, d, "k3"), secret.Copy([]byte("x")), nil)
+	require.Equal(t, fault.HsmUnavailable, fault.KindOf(err))
+	f.fail(ckUnwrapKey, 0, 0)
+	require.NoError(t, s.open(context.Background()))
 }

@@ -14,16 +14,15 @@ import (
 
 // Places in CK_FUNCTION_LIST.
 const (
-	ckGetTokenInfo   = 6
-	ckLogin          = 18
-	ckEncryptInit    = 29
-	ckDecryptInit    = 33
-	ckDecrypt        = 34
-	ckSign           = 43
-	ckGenerateKey    = 58
-	ckUnwrapKey      = 61
-	ckGenerateRandom = 64
-	ckFunctions      = 68
+	ckLogin       = 18
+	ckEncryptInit = 29
+	ckEncrypt     = 30
+	ckDecryptInit = 33
+	ckDecrypt     = 34
+	ckSign        = 43
+	ckGenerateKey = 58
+	ckUnwrapKey   = 61
+	ckFunctions   = 68
 )
 
 const forgetUnwrapTemplate = 1
