@@ -46,7 +46,7 @@ func (m *Machine) Apply(index uint64, command []byte) (Result, error) {
 	}
 	t := prev.begin(index, c.meta)
 	result, changed := t.decide(c)
-	encoded, err := codec.enc.Marshal(result)
+	encoded, err := codec.enc.Marshal(decision(result))
 	if err != nil {
 		return Result{}, &HaltError{Kind: c.command.Kind(), Index: index, Length: len(command), Reason: haltResult}
 	}
@@ -59,16 +59,26 @@ func (m *Machine) Apply(index uint64, command []byte) (Result, error) {
 }
 
 // chain is the state hash: SHA-256 over the one before, the index, the
-// command and its result. Two replicas with equal hashes have applied the
+// command and its decision. Two replicas with equal hashes have applied the
 // same commands and decided them alike.
-func chain(prev [sha256.Size]byte, index uint64, command, result []byte) [sha256.Size]byte {
+func chain(prev [sha256.Size]byte, index uint64, command, decision []byte) [sha256.Size]byte {
 	h := sha256.New()
 	h.Write(prev[:])
 	h.Write(binary.BigEndian.AppendUint64(nil, index))
 	h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(command))))
 	h.Write(command)
-	h.Write(result)
+	h.Write(decision)
 	return [sha256.Size]byte(h.Sum(nil))
+}
+
+// decision is what of a result goes into the state hash. The words of a
+// refusal stay out: two builds that word it differently have decided alike,
+// and a rolling upgrade must not look like replicas that parted.
+func decision(r Result) Result {
+	if r.Refused != nil {
+		r.Refused = &Refusal{Code: r.Refused.Code, Race: r.Refused.Race, Count: r.Refused.Count, Paths: r.Refused.Paths}
+	}
+	return r
 }
 
 // decide answers the result of one command, and whether it changed anything

@@ -1,0 +1,65 @@
+package fsm
+
+import iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+// What tests need to see or to force, and nobody else.
+
+// ForceKeyState puts a key into a state that no command of this build leads
+// to, as a later build's log could.
+func ForceKeyState(m *Machine, id string, state KeyState) {
+	s := m.State()
+	t := s.begin(s.index, Meta{})
+	next := *t.keys.value([]byte(id))
+	next.State = state
+	t.putKey(&next)
+	m.state.Store(t.commit().at(s.index, s.time, s.hash))
+}
+
+// RegisteredKinds answers the numbers that this build knows.
+func RegisteredKinds() []Kind {
+	var out []Kind
+	for k := range kinds {
+		out = append(out, k)
+	}
+	return out
+}
+
+// RegisterTwice builds a table in which one kind stands twice.
+func RegisterTwice() { register(kind(sweep), kind(sweep)) }
+
+// RememberedWrites answers how many writes are remembered, by both trees.
+func RememberedWrites(s *State) (byToken, byIndex int) { return s.writes.Len(), s.writeIndexes.Len() }
+
+// RememberMax is the bound on them.
+const RememberMax = rememberMax
+
+// Dump answers every tree, records and indexes, as plain maps: two states
+// are equal if their dumps are.
+func Dump(s *State) map[string]any {
+	out := map[string]any{"index": s.index, "time": s.time, "hash": s.hash, "genesis": s.genesis}
+	dump(out, "secrets", s.secrets.Root())
+	dump(out, "versions", s.versions.Root())
+	dump(out, "keys", s.keys.Root())
+	dump(out, "principals", s.principals.Root())
+	dump(out, "tokens", s.tokens.Root())
+	dump(out, "policies", s.policies.Root())
+	dump(out, "access", s.access.Root())
+	dump(out, "writes", s.writes.Root())
+	dump(out, "aliases", s.aliases.Root())
+	dump(out, "bindings", s.bindings.Root())
+	dump(out, "bound", s.bound.Root())
+	dump(out, "tokenHashes", s.tokenHashes.Root())
+	dump(out, "tokenOwners", s.tokenOwners.Root())
+	dump(out, "attached", s.attached.Root())
+	dump(out, "writeIndexes", s.writeIndexes.Root())
+	dump(out, "due", s.due.Root())
+	return out
+}
+
+func dump[T any](out map[string]any, name string, root *iradix.Node[T]) {
+	tree := map[string]T{}
+	for key, v := range scan(root, nil, nil) {
+		tree[string(key)] = v
+	}
+	out[name] = tree
+}

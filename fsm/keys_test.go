@@ -1,0 +1,138 @@
+package fsm_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+func TestCreateKey(t *testing.T) {
+	w := newWorld(t)
+	result := w.ok(fsm.CreateKey{Meta: w.meta(), Key: key(keyID(2), "alias/z", "alias/a")})
+	require.Equal(t, keyID(2), result.KeyID)
+	k := w.m.State().Key(keyID(2))
+	require.Equal(t, []string{"alias/a", "alias/z"}, k.Aliases)
+	require.Equal(t, "admin", k.CreatedBy)
+	for _, ref := range []string{keyID(2), "alias/a", "alias/z"} {
+		require.Same(t, k, w.m.State().KeyByRef(ref))
+	}
+	require.Nil(t, w.m.State().KeyByRef("a"))
+	require.Nil(t, w.m.State().KeyByRef(""))
+	require.Equal(t, defaultKey, w.m.State().KeyByRef("alias/default").ID)
+	var ids []string
+	for k := range w.m.State().Keys("") {
+		ids = append(ids, k.ID)
+	}
+	require.Equal(t, []string{defaultKey, keyID(2)}, ids)
+	for k := range w.m.State().Keys(defaultKey) {
+		require.Equal(t, keyID(2), k.ID)
+	}
+}
+
+func TestCreateKeyRefusals(t *testing.T) {
+	w := newWorld(t)
+	for name, test := range map[string]struct {
+		code   fault.Kind
+		field  string
+		change func(*fsm.Key)
+	}{
+		"id taken":        {fault.AlreadyExists, "keyId: ", func(k *fsm.Key) { *k = key(defaultKey) }},
+		"id no uuid":      {fault.InvalidRequest, "keyId: ", func(k *fsm.Key) { k.ID = "x" }},
+		"id an alias":     {fault.InvalidRequest, "keyId: ", func(k *fsm.Key) { k.ID = "alias/x" }},
+		"alias taken":     {fault.AlreadyExists, "alias: ", func(k *fsm.Key) { k.Aliases = []string{"alias/default"} }},
+		"alias twice":     {fault.AlreadyExists, "alias: ", func(k *fsm.Key) { k.Aliases = []string{"alias/x", "alias/x"} }},
+		"alias malformed": {fault.InvalidRequest, "alias: ", func(k *fsm.Key) { k.Aliases = []string{"x"} }},
+		"alias an id":     {fault.InvalidRequest, "alias: ", func(k *fsm.Key) { k.Aliases = []string{keyID(7)} }},
+		"born disabled":   {fault.InvalidRequest, "state: ", func(k *fsm.Key) { k.State = fsm.KeyDisabled }},
+		"born destroyed":  {fault.InvalidRequest, "state: ", func(k *fsm.Key) { k.State = fsm.KeyDestroyed }},
+		"no usage":        {fault.InvalidRequest, "usage: ", func(k *fsm.Key) { k.Usage = "" }},
+		"no material":     {fault.InvalidRequest, "key: ", func(k *fsm.Key) { k.Versions, k.Current = nil, 0 }},
+		"current off":     {fault.InvalidRequest, "key: ", func(k *fsm.Key) { k.Current = 2 }},
+		"other's blob":    {fault.InvalidRequest, "key: ", func(k *fsm.Key) { k.Versions[0].Wrapped.ID = defaultKey }},
+		"other's version": {fault.InvalidRequest, "key: ", func(k *fsm.Key) { k.Versions[0].Wrapped.Version = 2 }},
+		"other's usage":   {fault.InvalidRequest, "key: ", func(k *fsm.Key) { k.Versions[0].Wrapped.Usage = "mac" }},
+		"no blob":         {fault.InvalidRequest, "key: ", func(k *fsm.Key) { k.Versions[0].Wrapped.Blob = nil }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w.t = t
+			k := key(keyID(2))
+			test.change(&k)
+			w.refused(test.code, fsm.CreateKey{Meta: w.meta(), Key: k}, test.field)
+		})
+	}
+}
+
+// TestKeyStates is the columns "disable" and "enable" of the table of the
+// design, for each state that a key can be in.
+func TestKeyStates(t *testing.T) {
+	for _, test := range []struct {
+		from            fsm.KeyState
+		disable, enable fault.Kind // "" is yes
+		bound           fault.Kind // disable, while something live is bound
+	}{
+		{fsm.KeyActive, "", "", fault.KeyInUse},
+		{fsm.KeyRetiring, "", "", fault.KeyInUse},
+		{fsm.KeyDisabled, "", "", ""},
+		{fsm.KeyPendingDeletion, fault.Conflict, fault.Conflict, fault.Conflict},
+		{fsm.KeyPendingImport, "", fault.Conflict, ""},
+		{fsm.KeyDestroyed, fault.NotFound, fault.NotFound, fault.NotFound},
+	} {
+		try := func(t *testing.T, live int, to fsm.KeyState, want fault.Kind) {
+			w := newWorld(t)
+			w.secret("/app/a", live)
+			fsm.ForceKeyState(w.m, defaultKey, test.from)
+			c := fsm.SetKeyState{Meta: w.meta(), KeyID: defaultKey, State: to}
+			if want != "" {
+				r := w.refused(want, c, "keyId: ")
+				require.Equal(t, want == fault.KeyInUse, r.Count == 1)
+				return
+			}
+			before := w.m.State().Key(defaultKey)
+			require.Equal(t, string(to), w.ok(c).State)
+			require.Equal(t, to, w.m.State().Key(defaultKey).State)
+			if test.from == to {
+				require.Same(t, before, w.m.State().Key(defaultKey), "no change")
+			}
+		}
+		t.Run(string(test.from), func(t *testing.T) {
+			try(t, 0, fsm.KeyDisabled, test.disable)
+			try(t, 0, fsm.KeyActive, test.enable)
+			try(t, 1, fsm.KeyDisabled, test.bound)
+			try(t, 1, fsm.KeyActive, test.enable)
+		})
+	}
+	w := newWorld(t)
+	w.refused(fault.NotFound, fsm.SetKeyState{Meta: w.meta(), KeyID: keyID(9), State: fsm.KeyDisabled})
+	for _, to := range []fsm.KeyState{fsm.KeyRetiring, fsm.KeyDestroyed, fsm.KeyPendingDeletion, "", "other"} {
+		w.refused(fault.InvalidRequest, fsm.SetKeyState{Meta: w.meta(), KeyID: defaultKey, State: to}, "state: ")
+	}
+}
+
+func TestKeyInUseNamesWhatIsBound(t *testing.T) {
+	w := newWorld(t)
+	for i := range 25 {
+		w.secret(fmt.Sprintf("/app/s%02d", i), 2)
+	}
+	disable := func() fsm.SetKeyState {
+		return fsm.SetKeyState{Meta: w.meta(), KeyID: defaultKey, State: fsm.KeyDisabled}
+	}
+	r := w.refused(fault.KeyInUse, disable(), "25 secrets", "listBoundSecrets")
+	require.Equal(t, uint64(25), r.Count)
+	require.Len(t, r.Paths, 20)
+	require.Equal(t, "/app/s00", r.Paths[0])
+	require.Equal(t, "/app/s19", r.Paths[19])
+
+	for i := range 25 {
+		w.refused(fault.KeyInUse, disable())
+		after := w.now
+		w.ok(fsm.DeleteSecret{Meta: w.meta(), Path: fmt.Sprintf("/app/s%02d", i), PurgeAt: after + 7*day})
+	}
+	w.refused(fault.KeyInUse, disable()) // deleted, but not purged: still restorable, so still live
+	w.now += 8 * day
+	w.sweep()
+	w.ok(disable())
+}
