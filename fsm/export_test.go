@@ -1,6 +1,10 @@
 package fsm
 
-import iradix "github.com/hashicorp/go-immutable-radix/v2"
+import (
+	"fmt"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+)
 
 // What tests need to see or to force, and nobody else.
 
@@ -62,4 +66,18 @@ func dump[T any](out map[string]any, name string, root *iradix.Node[T]) {
 		tree[string(key)] = v
 	}
 	out[name] = tree
+}
+
+// FillWrites makes the machine remember n more writes, without a command for
+// each, and answers the index that it is then at.
+func FillWrites(m *Machine, n int) uint64 {
+	s := m.State()
+	t := s.begin(s.index, Meta{})
+	index := s.index
+	for range n {
+		index++
+		t.putWrite(&write{Principal: "p", Operation: "o", Token: fmt.Sprint(index), Time: s.time, Result: Result{Index: index}})
+	}
+	m.state.Store(t.commit().at(index, s.time, s.hash))
+	return index
 }

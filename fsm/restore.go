@@ -265,6 +265,9 @@ func (t *txn) restoreWrite(w *write) (string, error) {
 			return "", errors.New("a remembered write has a name with a zero byte")
 		}
 	}
+	if w.Operation == "" || w.Token == "" || len(w.Hash) == 0 {
+		return "", errors.New("a remembered write has no name or no hash")
+	}
 	if t.writeIndexes.value(w.indexKey()) != nil || w.Result.Index > t.index || w.Time < 0 || w.Time > maxTime {
 		return "", errors.New("two remembered writes share an index, or one lies in the future")
 	}
