@@ -1,0 +1,89 @@
+# make prints what there is. Nothing else is needed to contribute.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+BIN := bin/strongroom
+GO ?= go
+FUZZTIME ?= 20s
+# Unit packages run with the race detector; test/ starts real processes, which
+# it would not look into, and floods a small machine when run at once.
+UNIT = $$($(GO) list ./... | grep -v '/strongroom/test/')
+E2E = $$($(GO) list ./test/...)
+
+.PHONY: help
+help: ## Print this help
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: deps
+deps: ## Install SoftHSM, OpenSC and a C compiler if they are missing (apt-get)
+	@missing=""; \
+	ls /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so >/dev/null 2>&1 || \
+	  { compgen -G '/usr/lib*/softhsm/libsofthsm2.so' >/dev/null || compgen -G '/usr/lib/*/softhsm/libsofthsm2.so' >/dev/null || \
+	    compgen -G '/usr/lib64/pkcs11/libsofthsm2.so' >/dev/null || missing="$$missing softhsm2"; }; \
+	command -v pkcs11-tool >/dev/null || missing="$$missing opensc"; \
+	command -v cc >/dev/null || command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	if [ -n "$$missing" ]; then \
+	  echo "installing$$missing"; \
+	  command -v apt-get >/dev/null || { echo "there is no apt-get here; install these with your package manager:$$missing" >&2; exit 1; }; \
+	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing || \
+	    { $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; }; \
+	fi
+
+.PHONY: build
+build: ## Build bin/strongroom
+	CGO_ENABLED=1 $(GO) build -trimpath -o $(BIN) ./cmd/strongroom
+
+.PHONY: run
+run: deps build ## Run a cluster of three nodes in .strongroom; Ctrl-C stops it
+	@exec $(BIN) dev --nodes 3 --dir .strongroom
+
+.PHONY: test
+test: deps ## Every test that CI runs
+	$(GO) test -race -count=1 -timeout 20m -p 2 $(UNIT)
+	$(GO) test -count=1 -timeout 20m -p 1 $(E2E)
+
+.PHONY: check
+check: lint test ## What CI runs: lint and every test
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@unformatted="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))"; \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: race
+race: deps ## Every test, with the race detector everywhere
+	$(GO) test -race -count=1 -timeout 40m -p 1 ./...
+
+.PHONY: fuzz
+fuzz: ## Each fuzz target for FUZZTIME (20s)
+	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \
+	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
+	    echo "== $$target in $$(dirname "$$file")"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+	  done; \
+	done
+
+.PHONY: bench
+bench: deps build ## Measure a local cluster against the floors of this machine
+	@.ci/bench
+
+.PHONY: torture
+torture: deps build ## Long tests: kills, partitions, stalled disks
+	STRONGROOM_TORTURE=1 $(GO) test -count=1 -timeout 60m -p 1 -run Torture ./test/...
+
+.PHONY: cover
+cover: deps ## Coverage of all tests, in coverage.out
+	$(GO) test -count=1 -timeout 20m -p 2 -coverpkg=./... -coverprofile=coverage.out $(UNIT)
+	@$(GO) tool cover -func=coverage.out | tail -1
+
+.PHONY: docs
+docs: build ## Renew the generated references in docs/
+	@.ci/docs
+
+.PHONY: clean
+clean: ## Remove what was built; .strongroom, which holds data, stays
+	rm -rf bin coverage.out bench.json
