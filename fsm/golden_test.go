@@ -118,7 +118,7 @@ func story() []fsm.Command {
 }
 
 // tell applies the story.
-func tell(t testing.TB) *world {
+func tell(t tester) *world {
 	w := emptyWorld(t)
 	for _, c := range story() {
 		w.do(c)
@@ -140,7 +140,7 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 	return out
 }
 
-func encoded(t testing.TB, c fsm.Command) []byte {
+func encoded(t tester, c fsm.Command) []byte {
 	t.Helper()
 	b, err := fsm.Encode(c)
 	require.NoError(t, err)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"testing"
 
 	"github.com/stretchr/testify/require"
 
@@ -21,10 +20,16 @@ const (
 	defaultKey = "00000000-0000-4000-8000-000000000001"
 )
 
+// tester is what tests, fuzz targets and rapid checks have in common.
+type tester interface {
+	require.TestingT
+	Helper()
+}
+
 // world is a machine with a log: every command gets the next index and a
 // millisecond more on the clock.
 type world struct {
-	t     testing.TB
+	t     tester
 	m     *fsm.Machine
 	index uint64
 	now   int64
@@ -32,13 +37,13 @@ type world struct {
 }
 
 // newWorld answers a cluster after genesis.
-func newWorld(t testing.TB) *world {
+func newWorld(t tester) *world {
 	w := emptyWorld(t)
 	w.ok(genesis(w.now))
 	return w
 }
 
-func emptyWorld(t testing.TB) *world { return &world{t: t, m: fsm.New(), now: start} }
+func emptyWorld(t tester) *world { return &world{t: t, m: fsm.New(), now: start} }
 
 func (w *world) meta() fsm.Meta {
 	return fsm.Meta{Time: w.now, Principal: "admin", RequestID: fmt.Sprintf("request-%d", w.index+1)}
@@ -177,7 +182,7 @@ func genesis(now int64) fsm.GenesisCommand {
 }
 
 // snapshot answers the bytes of the machine's snapshot.
-func snapshot(t testing.TB, m *fsm.Machine) []byte {
+func snapshot(t tester, m *fsm.Machine) []byte {
 	t.Helper()
 	var out bytes.Buffer
 	n, err := m.Snapshot().WriteTo(&out)
@@ -187,7 +192,7 @@ func snapshot(t testing.TB, m *fsm.Machine) []byte {
 }
 
 // records answers everything in the machine but index, time and hash.
-func records(t testing.TB, m *fsm.Machine) []byte {
+func records(t tester, m *fsm.Machine) []byte {
 	b := snapshot(t, m)
 	return b[headerBytes : len(b)-sha256.Size]
 }
@@ -199,7 +204,7 @@ const (
 )
 
 // replay applies a log to a new machine.
-func replay(t testing.TB, log [][]byte) *fsm.Machine {
+func replay(t tester, log [][]byte) *fsm.Machine {
 	m := fsm.New()
 	for i, b := range log {
 		_, err := m.Apply(uint64(i)+1, b)

@@ -1,0 +1,288 @@
+package fsm_test
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/names"
+)
+
+// The small worlds of the property tests: few names, so that commands meet.
+var (
+	somePaths      = []string{"/a", "/a/b", "/ab", "/c"}
+	someKeys       = []string{defaultKey, keyID(2), keyID(3)}
+	somePrincipals = []string{"admin", "svc", "svc-2"}
+	somePolicies   = []string{fsm.FullAccess, "reader", "writer"}
+	someTokens     = []string{"admin-token", "t1", "t2", "t3"}
+)
+
+// player makes random commands, most of them near what would be accepted.
+type player struct {
+	*rapid.T
+	w *world
+}
+
+func pick[T any](p player, from ...T) T { return rapid.SampledFrom(from).Draw(p.T, "pick") }
+
+func (p player) path() string { return pick(p, somePaths...) }
+
+// delay is 0 or some time around the bounds of the recovery window.
+func (p player) delay() int64 {
+	return pick(p, 0, 1000, day, 7*day-1, 7*day, 8*day, 90*day, 90*day+1)
+}
+
+func (p player) due() int64 {
+	if d := p.delay(); d != 0 {
+		return p.w.now + d
+	}
+	return 0
+}
+
+func (p player) version(s *fsm.Secret) fsm.NewVersion {
+	v := newVersion(1, pick(p, someKeys...))
+	if s != nil {
+		v.Number, v.KeyID = s.Latest+pick(p, uint64(1), 1, 1, 1, 0, 2), s.KeyID
+	}
+	v.KeyVersion = pick(p, uint32(1), 1, 1, 1, 2)
+	return v
+}
+
+func (p player) createSecret() fsm.Command {
+	c := fsm.CreateSecret{
+		Meta: p.w.meta(), Path: p.path(), SecretID: fmt.Sprint("s", p.w.index), KeyID: pick(p, someKeys...),
+		Tags: map[string]string{"b": "2", "a": "1"}, ReuseRetired: pick(p, true, false),
+	}
+	if pick(p, true, false) {
+		v := p.version(nil)
+		v.KeyID = c.KeyID
+		c.First = &v
+	}
+	return c
+}
+
+func (p player) putVersion() fsm.Command {
+	path := p.path()
+	c := fsm.PutVersion{Meta: p.w.meta(), Path: path, SecretID: "none", Activate: pick(p, true, true, false)}
+	s := p.w.m.State().Secret(names.Path(path))
+	c.Version = p.version(s)
+	if s != nil {
+		c.SecretID = pick(p, s.ID, s.ID, s.ID, "other")
+		if pick(p, true, false) {
+			expected := pick(p, s.Current, s.Current, s.Latest, 0)
+			c.Expected = &expected
+		}
+	}
+	return c
+}
+
+func (p player) number(path string) uint64 {
+	if s := p.w.m.State().Secret(names.Path(path)); s != nil && s.Latest > 0 {
+		return rapid.Uint64Range(1, s.Latest).Draw(p.T, "number")
+	}
+	return 1
+}
+
+// command draws one of all kinds.
+func (p player) command() fsm.Command {
+	m, path := p.w.meta(), p.path()
+	policy, principal, id := pick(p, somePolicies...), pick(p, somePrincipals...), pick(p, someTokens...)
+	statements := []fsm.Statement{{Effect: "allow", Actions: []string{"secrets:getSecretValue"}, Paths: []string{"/a/**"}}}
+	makers := []func() fsm.Command{
+		p.createSecret, p.createSecret, p.putVersion, p.putVersion, p.putVersion, p.putVersion,
+		func() fsm.Command {
+			return fsm.DestroyVersion{Meta: m, Path: path, Version: p.number(path), DueAt: p.due()}
+		},
+		func() fsm.Command {
+			return fsm.DestroyVersion{Meta: m, Path: path, Version: p.number(path), DueAt: p.due()}
+		},
+		func() fsm.Command { return fsm.CancelDestroy{Meta: m, Path: path, Version: p.number(path)} },
+		func() fsm.Command { return fsm.DeleteSecret{Meta: m, Path: path, PurgeAt: p.due()} },
+		func() fsm.Command { return fsm.RestoreSecret{Meta: m, Path: path} },
+		func() fsm.Command {
+			return fsm.CreateKey{Meta: m, Key: key(pick(p, someKeys...), pick(p, "alias/x", "alias/y"))}
+		},
+		func() fsm.Command {
+			return fsm.SetKeyState{Meta: m, KeyID: pick(p, someKeys...), State: pick(p, fsm.KeyActive, fsm.KeyDisabled)}
+		},
+		func() fsm.Command {
+			return fsm.CreatePrincipal{Meta: m, Principal: fsm.Principal{Name: principal, Kind: "user", Policies: []string{policy}}}
+		},
+		func() fsm.Command { return fsm.DeletePrincipal{Meta: m, Name: principal} },
+		func() fsm.Command {
+			return fsm.CreateToken{Meta: m, Token: token(id, principal, p.w.now+max(1000, p.delay()))}
+		},
+		func() fsm.Command { return fsm.RevokeToken{Meta: m, TokenID: id} },
+		func() fsm.Command { return fsm.PutPolicy{Meta: m, Name: policy, Statements: statements} },
+		func() fsm.Command { return fsm.DeletePolicy{Meta: m, Name: policy} },
+		func() fsm.Command { return fsm.AttachPolicy{Meta: m, Policy: policy, Principal: principal} },
+		func() fsm.Command { return fsm.DetachPolicy{Meta: m, Policy: policy, Principal: principal} },
+		func() fsm.Command {
+			return fsm.PutAccessPolicy{Meta: m, Policy: fsm.AccessPolicy{Name: policy, Paths: []string{path}}}
+		},
+		func() fsm.Command { return fsm.DeleteAccessPolicy{Meta: m, Name: policy} },
+		func() fsm.Command { return fsm.Sweep{Meta: m, Limit: pick(p, 1, 2, 1000)} },
+	}
+	return pick(p, makers...)()
+}
+
+// tokened gives some commands a client token out of few, so that retries,
+// and tokens used for two requests, happen.
+func (p player) tokened(c fsm.Command) fsm.Command {
+	put, ok := c.(fsm.PutVersion)
+	if !ok || pick(p, true, false) {
+		return c
+	}
+	put.Meta.ClientToken = pick(p, "r1", "r2", "r3")
+	put.Meta.Operation, put.Meta.RequestHash = "secrets/putSecretValue", hashOf(put.Path)
+	return put
+}
+
+func TestInvariants(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		p := player{t, newWorld(t)}
+		twin := replay(t, p.w.log) // a second replica, one entry behind at most
+		var cut []byte
+		cutAt := 0
+		answered := map[string]answer{}
+		for range rapid.IntRange(1, 80).Draw(t, "commands") {
+			p.w.now += pick(p, 0, 0, 0, 500, day/2, 8*day)
+			c := p.tokened(p.command())
+			before := p.w.m.State()
+			result := p.w.do(c)
+			checkRetry(t, answered, before, p.w.m.State(), c, result)
+			checkInvariants(t, p.w.m.State())
+			require.GreaterOrEqual(t, p.w.m.State().Time(), before.Time())
+
+			again, err := twin.Apply(p.w.index, p.w.log[p.w.index-1])
+			require.NoError(t, err)
+			require.Equal(t, result, again)
+			require.Equal(t, p.w.m.State().Hash(), twin.State().Hash())
+			if pick(p, true, false, false, false, false) {
+				cut, cutAt = snapshot(t, p.w.m), len(p.w.log)
+			}
+		}
+		end := fsm.Dump(p.w.m.State())
+		require.Equal(t, end, fsm.Dump(replay(t, p.w.log).State()), "the log again gives the same state")
+
+		// What was rebuilt from records equals what grew command by command.
+		restored := fsm.New()
+		require.NoError(t, restored.Restore(bytes.NewReader(snapshot(t, p.w.m))))
+		require.Equal(t, end, fsm.Dump(restored.State()))
+
+		if cut != nil {
+			require.NoError(t, restored.Restore(bytes.NewReader(cut)))
+			for i, b := range p.w.log[cutAt:] {
+				_, err := restored.Apply(uint64(cutAt+i)+1, b)
+				require.NoError(t, err)
+			}
+			require.Equal(t, end, fsm.Dump(restored.State()), "a snapshot and the rest of the log give the same state")
+		}
+	})
+}
+
+// answer is what a write with a client token was answered first, and when.
+type answer struct {
+	fsm.Result
+	at int64
+}
+
+// checkRetry: within a day, one client token makes one version, and is
+// answered the same each time; a day later it is new.
+func checkRetry(t tester, answered map[string]answer, before, after *fsm.State, c fsm.Command, result fsm.Result) {
+	put, ok := c.(fsm.PutVersion)
+	if !ok || put.Meta.ClientToken == "" {
+		require.False(t, result.Replayed)
+		return
+	}
+	first, seen := answered[put.Meta.ClientToken]
+	if !seen || first.at+day <= after.Time() {
+		require.False(t, result.Replayed)
+		if result.Refused == nil {
+			answered[put.Meta.ClientToken] = answer{result, after.Time()}
+		}
+		return
+	}
+	path := names.Path(put.Path)
+	require.Same(t, before.Secret(path), after.Secret(path), "a retry changed the secret")
+	if put.Path != first.Path {
+		require.Equal(t, string(fault.Conflict), result.Refused.Code, "another request")
+		return
+	}
+	first.Replayed = true
+	require.Equal(t, first.Result, result)
+}
+
+func checkInvariants(t tester, s *fsm.State) {
+	bound := map[string]map[names.Path]int{}
+	for secret := range s.Secrets("/") {
+		checkSecret(t, s, secret, bound)
+	}
+	for k := range s.Keys("") {
+		counted := map[names.Path]int{}
+		for path, live := range s.BoundPaths(k.ID, "") {
+			counted[path] = live
+		}
+		if len(counted)+len(bound[k.ID]) > 0 {
+			require.Equal(t, bound[k.ID], counted, "bindings of key %s", k.ID)
+		}
+		require.EqualValues(t, len(counted), s.BoundCount(k.ID))
+		if k.State == fsm.KeyDisabled {
+			require.Empty(t, counted, "a disabled key with live versions")
+		}
+		for _, alias := range k.Aliases {
+			require.Same(t, k, s.KeyByRef(alias))
+		}
+	}
+	full := 0
+	for p := range s.Principals("") {
+		if slices.Contains(p.Policies, fsm.FullAccess) {
+			full++
+		}
+		for _, policy := range p.Policies {
+			require.NotNil(t, s.Policy(policy), "a policy was deleted while attached")
+		}
+	}
+	require.Positive(t, full, "nobody has full access")
+	for k := range s.Tokens("", "") {
+		require.NotNil(t, s.Principal(k.Principal), "a token without its principal")
+		require.Same(t, k, s.TokenByHash(k.Hash))
+	}
+}
+
+func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]map[names.Path]int) {
+	next := secret.Latest
+	for v := range s.Versions(secret.Path) {
+		require.Equal(t, next, v.Number, "version numbers are dense")
+		next--
+		if v.State == fsm.VersionDestroyed {
+			require.Empty(t, v.Sealed)
+			require.Empty(t, v.DataKey)
+			require.Empty(t, v.Fingerprint)
+			require.NotZero(t, v.DestroyedAt)
+			continue
+		}
+		require.NotEqual(t, fsm.SecretPurged, secret.State, "a live version of a purged secret")
+		require.NotEmpty(t, v.Sealed)
+		if bound[v.KeyID] == nil {
+			bound[v.KeyID] = map[names.Path]int{}
+		}
+		bound[v.KeyID][secret.Path]++
+	}
+	require.Zero(t, next, "version numbers start at 1")
+	for name, number := range secret.Labels {
+		v := s.Version(secret.Path, number)
+		require.NotNil(t, v, "label %s", name)
+		require.NotEqual(t, fsm.VersionDestroyed, v.State, "label %s on a destroyed version", name)
+	}
+	require.Equal(t, secret.Current, secret.Labels["current"])
+	if secret.Current != 0 {
+		require.Equal(t, fsm.VersionActive, s.Version(secret.Path, secret.Current).State)
+	}
+}
