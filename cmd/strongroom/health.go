@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/strongroom/strongroom/pkcs11"
+)
+
+const (
+	watchInterval = time.Second
+	// A worker that is replaced is back well within this; leadership does not
+	// move for that.
+	unfitAfter = 3 * time.Second
+	// After a hand-over that did not work, or came back, the next one waits.
+	handOverEvery = 10 * time.Second
+	readyTimeout  = 2 * time.Second
+)
+
+// useRoot makes the HSM serve with the root key of the replicated state, as
+// soon as there is one, and tries until it does. An HSM that has not seen
+// this root imports its copy; nothing is ever created here.
+func (n *node) useRoot(ctx context.Context) {
+	wait := 50 * time.Millisecond
+	for {
+		genesis := n.machine.State().Genesis()
+		if genesis != nil {
+			if genesis.ClusterID != n.cfg.Cluster.ID {
+				n.mustStop(fmt.Errorf("the data in %s is of cluster %s, not of %s", n.cfg.Node.DataDir, genesis.ClusterID, n.cfg.Cluster.ID))
+				return
+			}
+			err := n.device.UseRoot(ctx, rootFromState(genesis.Root))
+			if err == nil {
+				n.root.Store(nil)
+				n.log.Info("the root key is in use", "rootVersion", genesis.Root.Version)
+				return
+			}
+			text := "the root key cannot be used: " + err.Error()
+			if before := n.root.Swap(&text); before == nil || *before != text {
+				n.log.Error("the root key cannot be used; trying again", "error", err)
+			}
+			wait = min(2*wait, 10*time.Second)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
+// stepDown notes that this node should not lead. It never waits: engine
+// calls it while it serves a request.
+func (n *node) stepDown(reason string) {
+	select {
+	case n.unfit <- reason:
+	default:
+	}
+}
+
+// watch tells the others how the HSM is, and hands leadership on when this
+// node cannot do a leader's work and another says that it can.
+func (n *node) watch(ctx context.Context) {
+	tick := time.NewTicker(watchInterval)
+	defer tick.Stop()
+	var told string
+	var badSince, lastTry time.Time
+	for {
+		h := n.device.Health()
+		n.raft.SetHSM(h.State)
+		if h.State != told {
+			n.log.Info("HSM", "state", h.State, "reason", h.Reason)
+			told = h.State
+		}
+		reason := h.Reason
+		switch {
+		case h.State == pkcs11.HealthOK:
+			badSince, reason = time.Time{}, ""
+		case badSince.IsZero():
+			badSince = time.Now()
+		}
+		if time.Since(badSince) < unfitAfter || badSince.IsZero() {
+			reason = ""
+		}
+		if err := n.trail.Ready(); err != nil {
+			reason = "audit trail: " + err.Error()
+		}
+		if reason != "" && time.Since(lastTry) >= handOverEvery && n.handOver(ctx, reason) {
+			lastTry = time.Now()
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case reason := <-n.unfit:
+			if time.Since(lastTry) >= handOverEvery && n.handOver(ctx, reason) {
+				lastTry = time.Now()
+			}
+		case <-tick.C:
+		}
+	}
+}
+
+// handOver moves leadership to a voter that says that its HSM works. Without
+// one nothing is gained by moving. It reports whether it tried.
+func (n *node) handOver(ctx context.Context, reason string) bool {
+	if _, self, _ := n.raft.Leader(); !self {
+		return false
+	}
+	for _, m := range n.raft.Members() {
+		if m.ID == n.cfg.Node.ID || !m.Alive || m.Role != "follower" || m.HSM != pkcs11.HealthOK {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, handOverTime)
+		defer cancel()
+		err := n.raft.TransferLeadership(ctx, m.ID)
+		n.log.Warn("handing leadership on", "to", m.ID, "reason", reason, "error", err)
+		return true
+	}
+	return false
+}
+
+// ready answers nil when a request to this node would be served: HSM and
+// audit trail work, the root key is in use, and reads get through to a
+// majority, here or by way of the leader.
+func (n *node) ready() error {
+	if n.draining.Load() {
+		return errors.New("shutting down")
+	}
+	if why := n.root.Load(); why != nil {
+		return errors.New(*why)
+	}
+	if h := n.device.Health(); h.State != pkcs11.HealthOK {
+		return fmt.Errorf("HSM %s: %s", h.State, h.Reason)
+	}
+	if err := n.trail.Ready(); err != nil {
+		return fmt.Errorf("audit trail: %w", err)
+	}
+	return n.link.check(n.reach)
+}
+
+// reach makes one round trip that a request would make.
+func (n *node) reach() error {
+	ctx, cancel := context.WithTimeout(context.Background(), readyTimeout)
+	defer cancel()
+	leader, self, known := n.raft.Leader()
+	switch {
+	case !known:
+		return errors.New("no leader is known; a majority of the nodes must run and reach each other")
+	case self:
+		if _, err := n.raft.ReadState(ctx); err != nil {
+			return fmt.Errorf("this node leads and a majority does not confirm it: %w", err)
+		}
+	case leader == n.cfg.Node.ID:
+		return errors.New("this node has been elected and is not done taking office")
+	default:
+		conn, err := n.raft.DialLink(ctx, leader)
+		if err != nil {
+			return fmt.Errorf("the leader, %s, cannot be reached: %w", leader, err)
+		}
+		return conn.Close()
+	}
+	return nil
+}
+
+// probe keeps the answer of a check for a moment: health is asked by anybody,
+// without a credential, and must not become a load on the leader.
+type probe struct {
+	mu   sync.Mutex
+	at   time.Time
+	last error
+}
+
+func (p *probe) check(do func() error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	keep := time.Second
+	if p.last != nil {
+		keep = 100 * time.Millisecond
+	}
+	if p.at.IsZero() || time.Since(p.at) > keep {
+		p.last = do()
+		p.at = time.Now()
+	}
+	return p.last
+}

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/pkcs11"
+)
+
+func hsmCommand() *cobra.Command {
+	cmd := group("hsm", "Prepare a node's HSM")
+	var configFile, soPINFile, out string
+	initToken := &cobra.Command{
+		Use: "init-token --config FILE --so-pin-file FILE", Args: cobra.NoArgs,
+		Short: "Make the token of hsm.tokenLabel in a free slot, with the PIN of hsm.pinFile",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := hsmOnly(configFile)
+			if err != nil {
+				return err
+			}
+			if err := required("so-pin-file", soPINFile); err != nil {
+				return err
+			}
+			if err := pkcs11.InitToken(cmd.Context(), hsmConfig(cfg, slog.New(slog.DiscardHandler), nil), soPINFile); err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "token %q is ready; next: strongroom hsm create-transport-key --config %s\n", cfg.HSM.TokenLabel, configFile)
+			return err
+		},
+	}
+	initToken.Flags().StringVar(&soPINFile, "so-pin-file", "", "file with the security officer's PIN (mode 0600)")
+	create := &cobra.Command{
+		Use: "create-transport-key --config FILE [--out FILE]", Args: cobra.NoArgs,
+		Short: "Make the key pair that this HSM receives the root key by; print its public half",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return printTransportKey(cmd, configFile, out, (*pkcs11.Device).CreateTransportKey)
+		},
+	}
+	show := &cobra.Command{
+		Use: "transport-key --config FILE [--out FILE]", Args: cobra.NoArgs,
+		Short: "Print the public half of this HSM's transport key",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return printTransportKey(cmd, configFile, out, (*pkcs11.Device).TransportKey)
+		},
+	}
+	for _, c := range []*cobra.Command{create, show} {
+		c.Flags().StringVar(&out, "out", "", "write it to this file (default: standard output)")
+	}
+	for _, c := range []*cobra.Command{initToken, create, show} {
+		c.Flags().StringVar(&configFile, "config", "", "configuration file of the node")
+		cmd.AddCommand(c)
+	}
+	return cmd
+}
+
+// hsmOnly loads a configuration for ceremonies that may come before the
+// certificates are there.
+func hsmOnly(path string) (config.Config, error) {
+	if err := required("config", path); err != nil {
+		return config.Config{}, err
+	}
+	return config.Load(path)
+}
+
+func printTransportKey(cmd *cobra.Command, configFile, out string, get func(*pkcs11.Device, context.Context) (pkcs11.TransportKey, error)) error {
+	cfg, err := hsmOnly(configFile)
+	if err != nil {
+		return err
+	}
+	var key pkcs11.TransportKey
+	err = withDevice(cmd.Context(), cfg, func(d *pkcs11.Device) error {
+		key, err = get(d, cmd.Context())
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	text := formatTransportKey(cfg.Node.ID, key)
+	if out == "" {
+		_, err = cmd.OutOrStdout().Write(text)
+		return err
+	}
+	if err := os.WriteFile(out, text, 0o600); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s (fingerprint %x); give it to whoever runs strongroom init, and compare the fingerprint by another way\n", out, key.Fingerprint)
+	return err
+}
+
+// withDevice opens the HSM for one ceremony. Unlike a server it does not wait
+// for an HSM that is away.
+func withDevice(ctx context.Context, cfg config.Config, do func(*pkcs11.Device) error) error {
+	d, err := pkcs11.Open(ctx, hsmConfig(cfg, slog.New(slog.DiscardHandler), nil))
+	if err != nil {
+		return err
+	}
+	if h := d.Health(); h.State == pkcs11.HealthDown {
+		return errors.Join(fmt.Errorf("the HSM cannot be used: %s", h.Reason), d.Close())
+	}
+	return errors.Join(do(d), d.Close())
+}
+
+const wrapLine = "wrap: "
+
+// formatTransportKey is PEM that other tools read, with a few lines for
+// people and the best wrap before it.
+func formatTransportKey(node string, k pkcs11.TransportKey) []byte {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "Strongroom transport key of %s\nfingerprint: %x\n%s%s\n", node, k.Fingerprint, wrapLine, k.Wrap)
+	b.Write(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.PublicDER}))
+	return b.Bytes()
+}
+
+// parseTransportKey reads what formatTransportKey wrote, or a bare PEM.
+func parseTransportKey(node string, text []byte) (pkcs11.Recipient, error) {
+	head, _, _ := strings.Cut(string(text), "-----BEGIN")
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "PUBLIC KEY" {
+		return pkcs11.Recipient{}, fault.Invalid("transport-key", "of %s: the file holds no PEM block PUBLIC KEY; make it with strongroom hsm transport-key on that node", node)
+	}
+	if more, _ := pem.Decode(rest); more != nil {
+		return pkcs11.Recipient{}, fault.Invalid("transport-key", "of %s: the file holds more than one key", node)
+	}
+	r := pkcs11.Recipient{NodeID: node, PublicDER: block.Bytes}
+	for line := range strings.Lines(head) {
+		if wrap, ok := strings.CutPrefix(strings.TrimSpace(line), wrapLine); ok {
+			r.Wrap = wrap
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"github.com/strongroom/strongroom/api"
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/audit"
+	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/kms"
+	"github.com/strongroom/strongroom/pkcs11"
+	"github.com/strongroom/strongroom/raft"
+)
+
+// deviceStart is how long a start waits for the HSM before it goes on
+// without it.
+const deviceStart = 10 * time.Second
+
+// node is one running server: the floors, wired.
+type node struct {
+	cfg      config.Config
+	log      *slog.Logger
+	device   *pkcs11.Device
+	trail    *audit.Trail
+	machine  *fsm.Machine
+	raft     *raft.Node
+	engine   *engine.Engine
+	api      *api.Server
+	listener net.Listener
+
+	draining atomic.Bool
+	fatal    chan error  // the first reason why this node must stop
+	unfit    chan string // reasons why this node should not lead
+	link     probe
+	root     atomic.Pointer[string] // why the root key is not in use yet; nil: it is
+
+	background sync.WaitGroup
+}
+
+// openNode wires the floors from the lowest up. On an error it answers what
+// it has so far, for abandon.
+func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, error) {
+	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), unfit: make(chan string, 1)}
+	waiting := "the replicated state is not there yet"
+	n.root.Store(&waiting)
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	f, err := readFiles(cfg)
+	if err != nil {
+		return n, err
+	}
+	// The listener comes first: a second server with the same configuration
+	// fails here, before it touches the data.
+	if n.listener, err = net.Listen("tcp", cfg.API.Listen); err != nil {
+		return n, fmt.Errorf("api.listen: %w", err)
+	}
+	n.listener = tls.NewListener(n.listener, &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		NextProtos:     []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.api.Certificate() },
+	})
+	starting, cancel := context.WithTimeout(ctx, deviceStart)
+	n.device, err = pkcs11.Open(starting, hsmConfig(cfg, log, registry))
+	cancel()
+	if err != nil {
+		return n, err
+	}
+	if n.trail, err = audit.Open(auditConfig(cfg, log, registry)); err != nil {
+		return n, fmt.Errorf("audit trail: %w", err)
+	}
+	n.machine = fsm.New()
+	rc := raftConfig(cfg, f, log, registry)
+	rc.Fatal = n.mustStop
+	if n.raft, err = raft.Open(ctx, rc, n.machine); err != nil {
+		return n, err
+	}
+	return n, n.openFrontEnd(registry)
+}
+
+// openFrontEnd wires engine and API.
+func (n *node) openFrontEnd(registry *prometheus.Registry) error {
+	link := api.NewLink(n.raft.DialLink)
+	service, err := kms.New(n.device, n.cfg.Cluster.ID)
+	if err != nil {
+		return err
+	}
+	n.engine, err = engine.New(engine.Config{
+		Node: n.cfg.Node.ID, ClusterID: n.cfg.Cluster.ID, Log: n.raft,
+		KMS: service, Trail: n.trail,
+		Cluster: engine.Cluster{
+			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, StepDown: n.stepDown,
+		},
+		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
+	})
+	if err != nil {
+		return err
+	}
+	n.api = api.New(api.Config{
+		Engine: n.engine, Cluster: n.raft, NodeID: n.cfg.Node.ID,
+		MaxBodyBytes: n.cfg.API.MaxBodyBytes, Timeout: n.cfg.API.Timeout.D(), AllowedHosts: n.cfg.API.AllowedHosts,
+		Logger: n.log.With("floor", "api"), Registry: registry, Ready: n.ready,
+	}, link)
+	return nil
+}
+
+// start begins all work. It ends with ctx, except the listeners, which end
+// with the API.
+func (n *node) start(ctx context.Context) {
+	serve := func(name string, do func() error) {
+		n.background.Go(func() {
+			if err := do(); err != nil {
+				n.mustStop(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	serve("API listener", func() error { return n.api.Serve(n.listener) })
+	serve("node link listener", func() error { return n.api.ServeLink(n.raft.LinkListener()) })
+	n.raft.OnLeadership(n.engine.RunLeader)
+	n.background.Go(func() { n.useRoot(ctx) })
+	n.background.Go(func() { n.watch(ctx) })
+}
+
+// mustStop keeps the first reason.
+func (n *node) mustStop(err error) {
+	select {
+	case n.fatal <- err:
+	default:
+	}
+}
+
+// abandon closes what a failed start has opened.
+func (n *node) abandon() error {
+	var errs []error
+	if n.listener != nil {
+		errs = append(errs, n.listener.Close())
+	}
+	if n.raft != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), closeTime)
+		defer cancel()
+		errs = append(errs, n.raft.Close(ctx))
+	}
+	if n.trail != nil {
+		errs = append(errs, n.trail.Close())
+	}
+	if n.device != nil {
+		errs = append(errs, n.device.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// members is the cluster as this node sees it, on the wire.
+func (n *node) members() []wire.NodeStatus {
+	members := n.raft.Members()
+	out := make([]wire.NodeStatus, 0, len(members))
+	for _, m := range members {
+		out = append(out, wire.NodeStatus{
+			NodeID: m.ID, APIAddress: m.APIAddress, Role: m.Role, Alive: m.Alive,
+			AppliedIndex: m.AppliedIndex, HSM: m.HSM, Version: m.Version,
+		})
+	}
+	return out
+}

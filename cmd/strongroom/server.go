@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/internal/config"
+)
+
+// Bounds of stopping. Requests in flight may finish; what is still there
+// after that is cut.
+const (
+	handOverTime = 5 * time.Second
+	drainTime    = 20 * time.Second
+	closeTime    = 5 * time.Second
+)
+
+func serverCommand() *cobra.Command {
+	var configFile string
+	cmd := &cobra.Command{
+		Use: "server --config FILE", Args: cobra.NoArgs,
+		Short: "Run a node of a cluster",
+		Long: `Runs a node until SIGTERM or SIGINT, then hands over leadership, lets requests in
+flight finish, and ends. An HSM that is away is waited for: the node says in
+its health and log that it is not ready, and why.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := harden(); err != nil {
+				return err
+			}
+			cfg, err := loadConfig(configFile)
+			if err != nil {
+				return err
+			}
+			log, err := newLogger(cfg.Log)
+			if err != nil {
+				return err
+			}
+			return serve(cmd.Context(), cfg, log.With("node", cfg.Node.ID))
+		},
+	}
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (strongroom config defaults prints one)")
+	return cmd
+}
+
+// serve runs a node until ctx ends or it can no longer run.
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
+		return fmt.Errorf("node.dataDir: %w", err)
+	}
+	log.Info("starting", "version", version(), "cluster", cfg.Cluster.ID, "api", cfg.API.Listen)
+	n, err := openNode(ctx, cfg, log)
+	if err != nil {
+		return errors.Join(err, n.abandon())
+	}
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	n.start(work)
+	select {
+	case <-ctx.Done():
+		log.Info("stopping")
+		return n.stop(stopWork)
+	case err := <-n.fatal:
+		// The disk, the log or the state cannot be trusted any more, or a
+		// listener is gone. Closing in good order would wait for just those.
+		log.Error("this node must stop", "error", err)
+		return err
+	}
+}
+
+// stop is the orderly end: red first, so that load balancers look elsewhere;
+// then leadership to somebody else, so that requests in flight are served by
+// handing them on; then the requests, and what they need last.
+func (n *node) stop(stopWork func()) error {
+	n.draining.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
+	if _, self, _ := n.raft.Leader(); self {
+		if err := n.raft.TransferLeadership(ctx, ""); err != nil {
+			n.log.Warn("leadership was not handed over; the others will elect a leader", "error", err)
+		}
+	}
+	cancel()
+	ctx, cancel = context.WithTimeout(context.Background(), drainTime)
+	err := n.api.Close(ctx)
+	cancel()
+	if err != nil {
+		n.log.Warn("requests were cut off", "error", err)
+	}
+	stopWork()
+	n.background.Wait()
+	ctx, cancel = context.WithTimeout(context.Background(), closeTime)
+	defer cancel()
+	err = errors.Join(n.raft.Close(ctx), n.trail.Close(), n.device.Close())
+	n.log.Info("stopped")
+	return err
+}
