@@ -17,10 +17,11 @@ help: ## Print this help
 
 .PHONY: deps
 deps: ## Install SoftHSM, OpenSC and a C compiler if they are missing (apt-get)
-	@missing=""; \
-	ls /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so >/dev/null 2>&1 || \
-	  { compgen -G '/usr/lib*/softhsm/libsofthsm2.so' >/dev/null || compgen -G '/usr/lib/*/softhsm/libsofthsm2.so' >/dev/null || \
-	    compgen -G '/usr/lib64/pkcs11/libsofthsm2.so' >/dev/null || missing="$$missing softhsm2"; }; \
+	@missing=""; softhsm=""; \
+	for f in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so; do \
+	  if [ -e "$$f" ]; then softhsm="$$f"; fi; \
+	done; \
+	if [ -z "$$softhsm" ]; then missing="$$missing softhsm2"; fi; \
 	command -v pkcs11-tool >/dev/null || missing="$$missing opensc"; \
 	command -v cc >/dev/null || command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
 	if [ -n "$$missing" ]; then \

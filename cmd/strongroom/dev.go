@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -42,6 +43,9 @@ Node N listens on base-port + 10·(N-1) for the API, one more for the node
 link, two more for gossip.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d.out = cmd.OutOrStdout()
+			// A terminal that is gone must not end us before the nodes have
+			// been told to stop. (Not Ignore: children would inherit that.)
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			return d.run(cmd.Context())
 		},
 	}

@@ -27,7 +27,7 @@ import (
 
 // deviceStart is how long a start waits for the HSM before it goes on
 // without it.
-const deviceStart = 10 * time.Second
+const deviceStart = 3 * time.Second
 
 // node is one running server: the floors, wired.
 type node struct {

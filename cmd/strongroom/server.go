@@ -16,9 +16,9 @@ import (
 // Bounds of stopping. Requests in flight may finish; what is still there
 // after that is cut.
 const (
-	handOverTime = 5 * time.Second
+	handOverTime = 3 * time.Second
 	drainTime    = 20 * time.Second
-	closeTime    = 5 * time.Second
+	closeTime    = 3 * time.Second
 )
 
 func serverCommand() *cobra.Command {
