@@ -46,27 +46,30 @@ func FuzzApply(f *testing.F) {
 		f.Add(appendEntry(nil, encoded(f, c)))
 	}
 	f.Add(all)
+	told := snapshot(f, tell(f).m)
 	f.Fuzz(func(t *testing.T, log []byte) {
-		a, b := tell(t), tell(t)
-		for index := a.index + 1; len(log) > 0; index++ {
+		a, b := fsm.New(), fsm.New()
+		require.NoError(t, a.Restore(bytes.NewReader(told)))
+		require.NoError(t, b.Restore(bytes.NewReader(told)))
+		for index := a.State().Index() + 1; len(log) > 0; index++ {
 			var entry []byte
 			entry, log = cutEntry(log)
-			before := a.m.State()
-			first, err := a.m.Apply(index, entry)
-			second, err2 := b.m.Apply(index, entry)
+			before := a.State()
+			first, err := a.Apply(index, entry)
+			second, err2 := b.Apply(index, entry)
 			require.Equal(t, err, err2)
 			if err != nil {
 				var halt *fsm.HaltError
 				require.True(t, errors.As(err, &halt))
-				require.Same(t, before, a.m.State())
+				require.Same(t, before, a.State())
 				return
 			}
 			require.Equal(t, first, second)
-			require.Equal(t, a.m.State().Hash(), b.m.State().Hash())
-			checkInvariants(t, a.m.State())
+			require.Equal(t, a.State().Hash(), b.State().Hash())
+			checkInvariants(t, a.State())
 		}
-		require.NoError(t, b.m.Restore(bytes.NewReader(snapshot(t, a.m))))
-		require.Equal(t, fsm.Dump(a.m.State()), fsm.Dump(b.m.State()))
+		require.NoError(t, b.Restore(bytes.NewReader(snapshot(t, a))))
+		require.Equal(t, fsm.Dump(a.State()), fsm.Dump(b.State()))
 	})
 }
 

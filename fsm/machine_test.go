@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"bytes"
 	"errors"
 	"testing"
 
@@ -112,7 +113,7 @@ func TestUnreadableCommandsHalt(t *testing.T) {
 		"number too big":  raw(20, 1, []byte{0xa1, 0x02, 0x1b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}),
 		"not a map":       raw(20, 1, []byte{0x80}),
 		"deep":            raw(14, 1, deep(40)),
-		"list too long":   raw(14, 1, append([]byte{0xa1, 0x03, 0x99, 0x10, 0x01}, make([]byte, 4097)...)),
+		"list too long":   raw(14, 1, append([]byte{0xa1, 0x03, 0x99, 0x10, 0x01}, bytes.Repeat([]byte{0xa0}, 4097)...)),
 		"length is a lie": raw(3, 1, []byte{0xa1, 0x04, 0xa1, 0x07, 0x5a, 0xff, 0xff, 0xff, 0xff}),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -174,6 +175,10 @@ func TestExpectedZeroSurvivesTheEncoding(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, expected, c.(fsm.PutVersion).Expected)
 	}
+}
+
+func TestAKindStandsInTheTableOnce(t *testing.T) {
+	require.Panics(t, fsm.RegisterTwice)
 }
 
 func TestHashTellsHistoriesApart(t *testing.T) {

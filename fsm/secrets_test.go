@@ -140,10 +140,12 @@ func TestPurgeAtOnce(t *testing.T) {
 	for _, pending := range []bool{false, true} {
 		t.Run(fmt.Sprint(pending), func(t *testing.T) {
 			w := newWorld(t)
-			w.secret(path, 3)
+			w.secret(path, 4)
 			later := w.destroy(path, 1)
 			later.DueAt = w.now + day
 			w.ok(later)
+			w.ok(w.destroy(path, 3))
+			destroyed := w.version(path, 3)
 			if pending {
 				w.ok(fsm.DeleteSecret{Meta: w.meta(), Path: path, Reason: "gone", PurgeAt: w.now + 7*day})
 			}
@@ -153,6 +155,7 @@ func TestPurgeAtOnce(t *testing.T) {
 			requirePurged(w, path, "gone")
 			require.Equal(t, "no longer used", w.version(path, 1).Reason, "who asked first is not overwritten")
 			require.Equal(t, "gone", w.version(path, 2).Reason)
+			require.Same(t, destroyed, w.version(path, 3), "what was destroyed before stays as it was")
 			w.now += 20 * day
 			require.False(t, w.m.State().Due(w.now), "nothing is left to do for a purged secret")
 		})

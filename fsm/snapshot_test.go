@@ -139,6 +139,15 @@ func TestRestoreChecksMoreThanTheSum(t *testing.T) {
 			requireRejected(t, w.m, putTogether(header, swapped, n), "records %d and %d swapped", i-1, i)
 		}
 	}
+	second := frame{1, bytes.Replace(frames[0].payload, []byte("c1"), []byte("c2"), 1)}
+	requireRejected(t, w.m, putTogether(header, append([]frame{frames[0], second}, frames[1:]...), n+1), "a second genesis")
+	for i, f := range frames {
+		if f.kind == 7 && bytes.Contains(f.payload, []byte("/app/prod/pay/db")) {
+			f.payload = bytes.Replace(f.payload, []byte{0x07, 0x04, 0x08, 0x04}, []byte{0x07, 0x01, 0x08, 0x04}, 1)
+			require.NotEqual(t, frames[i].payload, f.payload)
+			requireRejected(t, w.m, putTogether(header, replaced(frames, i, f), n), "a destroyed version is current")
+		}
+	}
 	long := bytes.Clone(header)
 	long = append(long, 0, 1, 0xff, 0xff, 0xff, 0xff)
 	requireRejected(t, w.m, long, "a length that is a lie")

@@ -34,6 +34,15 @@ func TestSweepIsBounded(t *testing.T) {
 	require.False(t, w.m.State().Due(w.now))
 }
 
+func TestNoSweepHoldsUpTheLog(t *testing.T) {
+	w := newWorld(t)
+	w.index = fsm.FillWrites(w.m, 10_005)
+	w.now += 2 * day
+	result := w.ok(fsm.Sweep{Meta: fsm.Meta{Time: w.now}, Limit: 1 << 30})
+	require.Equal(t, fsm.Result{Index: w.index, Done: 10_000, More: true}, result)
+	require.Equal(t, 5, w.sweep().Done)
+}
+
 func TestSweepWorksOldestFirst(t *testing.T) {
 	w := newWorld(t)
 	w.secret("/a", 3)
