@@ -162,16 +162,17 @@ func (d *devCluster) lock() (release func(), err error) {
 // refuseSecondRun finds servers of this folder that outlived a supervisor.
 // They are not ours to kill.
 func (d *devCluster) refuseSecondRun() error {
-	var alive []string
+	var alive, pids []string
 	for node := 1; node <= d.nodes; node++ {
 		if pid := d.livePID(node); pid > 0 {
-			alive = append(alive, fmt.Sprintf("%s (pid %d)", nodeName(node), pid))
+			alive = append(alive, nodeName(node))
+			pids = append(pids, strconv.Itoa(pid))
 		}
 	}
 	if len(alive) == 0 {
 		return nil
 	}
-	return fmt.Errorf("servers of %s still run: %s; stop them first with: kill $(cat %s)", d.dir, strings.Join(alive, ", "), d.path("node*", "pid"))
+	return fmt.Errorf("servers of %s still run: %s; stop them first with: kill %s", d.dir, strings.Join(alive, ", "), strings.Join(pids, " "))
 }
 
 // livePID answers the process that the pid file names, if it is a server of

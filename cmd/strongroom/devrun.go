@@ -65,7 +65,21 @@ func (d *devCluster) supervise(ctx context.Context) error {
 				<-ready
 			}
 			fmt.Fprintln(d.out, "Stopping …")
-			return d.stopNodes(nodes)
+			err := d.stopNodes(nodes)
+			d.tellStrangers(client)
+			return err
+		}
+	}
+}
+
+// tellStrangers names the nodes that somebody started by hand: they are not
+// ours to stop, and would surprise the next run.
+func (d *devCluster) tellStrangers(client *http.Client) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for number := 1; number <= d.nodes; number++ {
+		if _, err := d.get(ctx, client, number, "health/live"); err == nil {
+			fmt.Fprintf(d.out, "%s was started by hand and still runs.\n", nodeName(number))
 		}
 	}
 }
