@@ -1,0 +1,273 @@
+// Package client speaks to a Strongroom cluster: it tries the nodes in turn,
+// repeats what may be repeated, and gives each write a clientToken, so that a
+// repetition never does it twice.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/internal/secret"
+)
+
+// Defaults of Config.
+const (
+	DefaultRetryFor       = 30 * time.Second
+	DefaultAttemptTimeout = 20 * time.Second
+)
+
+// Config says where the cluster is and who asks.
+type Config struct {
+	// Addresses are the API addresses of nodes, such as
+	// https://127.0.0.1:7400, tried in turn. Only https is taken: a token
+	// must not travel in the clear.
+	Addresses []string
+	// CAFile names a PEM file with the authority of the servers'
+	// certificates; CAs gives it directly. Neither: the system's.
+	CAFile string
+	CAs    *x509.CertPool
+	// Token answers the credential. It is asked for each attempt, so that a
+	// renewed token is picked up; nil sends none. The client wipes what it
+	// answers.
+	Token func() (secret.Bytes, error)
+	// RetryFor bounds how long a request is repeated while the cluster says
+	// that it may be, and how long nodes that cannot be reached are tried.
+	// RetryConnect, if not 0, is a shorter bound for the latter.
+	RetryFor     time.Duration
+	RetryConnect time.Duration
+	// AttemptTimeout bounds one attempt at one node. It should be longer than
+	// the servers' api.timeout.
+	AttemptTimeout time.Duration
+	// UserAgent is for the servers' logs.
+	UserAgent string
+}
+
+// Client is safe for concurrent use.
+type Client struct {
+	cfg       Config
+	http      *http.Client
+	addresses []string
+	preferred atomic.Int64 // index of the address that answered last
+}
+
+// New checks cfg and makes a Client. It does not connect.
+func New(cfg Config) (*Client, error) {
+	if cfg.RetryFor == 0 {
+		cfg.RetryFor = DefaultRetryFor
+	}
+	if cfg.RetryConnect == 0 || cfg.RetryConnect > cfg.RetryFor {
+		cfg.RetryConnect = cfg.RetryFor
+	}
+	if cfg.AttemptTimeout == 0 {
+		cfg.AttemptTimeout = DefaultAttemptTimeout
+	}
+	c := &Client{cfg: cfg}
+	for _, a := range cfg.Addresses {
+		base, err := baseURL(a)
+		if err != nil {
+			return nil, err
+		}
+		c.addresses = append(c.addresses, base)
+	}
+	if len(c.addresses) == 0 {
+		return nil, errors.New("client: no address of a node is given")
+	}
+	roots, err := cfg.roots()
+	if err != nil {
+		return nil, err
+	}
+	c.http = &http.Client{
+		Transport: &http.Transport{
+			DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout:   3 * time.Second,
+			ResponseHeaderTimeout: cfg.AttemptTimeout,
+			MaxIdleConnsPerHost:   64,
+			IdleConnTimeout:       90 * time.Second,
+			DisableCompression:    true,
+			// Proxy is nil on purpose: a variable in the environment must not
+			// lead secrets another way.
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return c, nil
+}
+
+func baseURL(address string) (string, error) {
+	u, err := url.Parse(strings.TrimRight(address, "/"))
+	if err != nil || u.Host == "" || u.User != nil || u.Path != "" || u.RawQuery != "" || u.Fragment != "" {
+		return "", fmt.Errorf("client: address %q must be https://HOST:PORT", address)
+	}
+	if u.Scheme != "https" {
+		return "", fmt.Errorf("client: address %q must begin with https://: a token must not travel in the clear", address)
+	}
+	return u.String(), nil
+}
+
+func (cfg Config) roots() (*x509.CertPool, error) {
+	if cfg.CAFile == "" {
+		return cfg.CAs, nil
+	}
+	pem, err := os.ReadFile(cfg.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("client: certificate authority: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("client: certificate authority: %s holds no certificate", cfg.CAFile)
+	}
+	return pool, nil
+}
+
+// Close lets go of idle connections.
+func (c *Client) Close() { c.http.CloseIdleConnections() }
+
+// Do runs one operation: req and resp are pointers to the types of api/wire
+// that the operation takes and answers; resp may be nil. Plaintext in req
+// stays the caller's to wipe, and so does what resp holds afterwards.
+//
+// Do repeats the request while the answer is NoLeader, Uncertain,
+// HsmUnavailable, AuditUnavailable or RateLimited, and when a node cannot be
+// reached or breaks off, within Config.RetryFor and ctx. A write gets a
+// clientToken if it has none, so none of this can do it twice. The error is an
+// *Error when a server answered, and *UnreachableError when none did.
+func (c *Client) Do(ctx context.Context, service, operation string, req, resp any) error {
+	var body buffer
+	defer body.wipe()
+	if err := wire.Encode(&body, withClientToken(req)); err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	path := "/api/v1/" + service + "/" + operation
+	begun := time.Now()
+	at := int(c.preferred.Load())
+	for attempt := 0; ; attempt++ {
+		err := c.attempt(ctx, c.addresses[at%len(c.addresses)]+path, body.b, resp)
+		if err == nil {
+			c.preferred.Store(int64(at % len(c.addresses)))
+			return nil
+		}
+		again, pause := c.again(err, attempt, time.Since(begun))
+		if !again || ctx.Err() != nil {
+			return err
+		}
+		at++
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// again decides about another attempt, and the pause before it. The other
+// nodes are tried at once; only a whole round without success is followed by
+// a pause.
+func (c *Client) again(err error, attempt int, spent time.Duration) (bool, time.Duration) {
+	bound := c.cfg.RetryFor
+	var answered *Error
+	var unreachable *UnreachableError
+	switch {
+	case errors.As(err, &answered):
+		if !answered.Retryable() {
+			return false, 0
+		}
+	case errors.As(err, &unreachable):
+		if unreachable.Permanent {
+			return false, 0
+		}
+		if unreachable.NotSent {
+			bound = c.cfg.RetryConnect
+		}
+	default:
+		return false, 0
+	}
+	rounds := (attempt + 1) / len(c.addresses)
+	if (attempt+1)%len(c.addresses) != 0 && (answered == nil || answered.Code == "NoLeader") {
+		return spent < bound, 0
+	}
+	pause := min(50*time.Millisecond<<min(rounds, 5), time.Second)
+	pause = pause/2 + rand.N(pause/2+1)
+	if answered != nil && answered.Code == "RateLimited" {
+		pause = max(pause, answered.RetryAfter)
+	}
+	return spent+pause < bound, pause
+}
+
+// attempt asks one node once.
+func (c *Client) attempt(ctx context.Context, url string, body []byte, resp any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if c.cfg.UserAgent != "" {
+		req.Header.Set("User-Agent", c.cfg.UserAgent)
+	}
+	if c.cfg.Token != nil {
+		token, err := c.cfg.Token()
+		if err != nil {
+			return fmt.Errorf("client: token: %w", err)
+		}
+		req.Header.Set("Authorization", "Bearer "+string(token.Expose()))
+		token.Wipe()
+	}
+	answer, err := c.http.Do(req)
+	if err != nil {
+		return unreachable(url, err)
+	}
+	defer answer.Body.Close()
+	var buf buffer
+	defer buf.wipe()
+	if _, err := io.Copy(&buf, io.LimitReader(answer.Body, maxResponse)); err != nil {
+		return unreachable(url, err)
+	}
+	if answer.StatusCode != http.StatusOK {
+		return failure(answer, buf.b)
+	}
+	if resp == nil {
+		return nil
+	}
+	// Unknown members are taken: a newer server may say more.
+	if err := json.Unmarshal(buf.b, resp); err != nil {
+		return &Error{Status: answer.StatusCode, Message: "the answer is not one of this operation; is there a server of another kind at this address?"}
+	}
+	return nil
+}
+
+// maxResponse is more than the largest answer: a batch of a hundred values of
+// 1 MiB, in base64.
+const maxResponse = 160 << 20
+
+// buffer wipes the pieces that it outgrew, and itself.
+type buffer struct{ b []byte }
+
+func (b *buffer) Write(p []byte) (int, error) {
+	if need := len(b.b) + len(p); need > cap(b.b) {
+		grown := make([]byte, len(b.b), max(2*need, 1024))
+		copy(grown, b.b)
+		clear(b.b)
+		b.b = grown
+	}
+	b.b = append(b.b, p...)
+	return len(p), nil
+}
+
+func (b *buffer) wipe() { clear(b.b[:cap(b.b)]) }
