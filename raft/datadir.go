@@ -1,0 +1,244 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+// The data folder:
+//
+//	lock         held by the one process that uses the folder
+//	raft.db      log and votes
+//	snapshots/   snapshots of the state
+//	initialised  the marker: "strongroom 1\n<cluster id>\n<node id>\n"
+//
+// The marker says, outside of raft.db, that this node has stored entries. A
+// database that is empty all the same has been lost, and a node that came up
+// on it would have forgotten its votes and acknowledgements.
+const (
+	lockFile    = "lock"
+	storeFile   = "raft.db"
+	markerFile  = "initialised"
+	markerHead  = "strongroom 1"
+	lockTimeout = time.Second
+)
+
+// dataDir is the folder of one node, locked.
+type dataDir struct {
+	path   string
+	lock   *os.File
+	marker string
+
+	mu     sync.Mutex
+	marked bool
+
+	logs  *logStore
+	snaps *snapshotStore
+}
+
+// Initialised reports whether the folder belongs to a node that has stored
+// entries, be it by Bootstrap or as a follower.
+func Initialised(path string) (bool, error) {
+	_, err := os.Stat(filepath.Join(path, markerFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+func openDataDir(cfg Config) (*dataDir, error) {
+	if err := os.MkdirAll(filepath.Join(cfg.DataDir, "snapshots"), 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := os.Chmod(cfg.DataDir, 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	d := &dataDir{path: cfg.DataDir, marker: fmt.Sprintf("%s\n%s\n%s\n", markerHead, cfg.ClusterID, cfg.NodeID)}
+	if err := d.open(cfg); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *dataDir) open(cfg Config) error {
+	var err error
+	if d.lock, err = lockDataDir(d.path); err != nil {
+		return err
+	}
+	if d.marked, err = d.readMarker(); err != nil {
+		return err
+	}
+	path := filepath.Join(d.path, storeFile)
+	if d.marked {
+		// bbolt would make a new database without a word.
+		if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+			return d.lostError()
+		}
+	}
+	if d.logs, err = openLogStoreSafely(path); err != nil {
+		return err
+	}
+	// A vote must not be lost with the folder entry of the file that holds it.
+	if err := syncDir(d.path); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	if d.snaps, err = openSnapshots(filepath.Join(d.path, "snapshots"), cfg.Logger); err != nil {
+		return err
+	}
+	return nil
+}
+
+// openLogStoreSafely turns bbolt's panics over a damaged file into errors.
+func openLogStoreSafely(path string) (s *logStore, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("open %s: the database file is damaged: %v", path, p)
+		}
+	}()
+	return openLogStore(path, lockTimeout)
+}
+
+func lockDataDir(path string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(path, lockFile), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return nil, errors.Join(fmt.Errorf("data folder %s is in use by another process: %w", path, err), f.Close())
+	}
+	return f, nil
+}
+
+func (d *dataDir) readMarker() (bool, error) {
+	raw, err := os.ReadFile(filepath.Join(d.path, markerFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("data folder: %w", err)
+	}
+	if string(raw) == d.marker {
+		return true, nil
+	}
+	lines := strings.Split(string(raw), "\n")
+	if len(lines) != 4 || lines[0] != markerHead {
+		return false, fmt.Errorf("%s is not a marker that this version can read", filepath.Join(d.path, markerFile))
+	}
+	return false, fmt.Errorf("data folder %s belongs to node %q of cluster %q", d.path, lines[2], lines[1])
+}
+
+func (d *dataDir) lostError() error {
+	return fmt.Errorf("data folder %s was initialised, but %s is missing or empty: the log of this node is lost. "+
+		"It must not take part under its old identity, for it may have voted; give it a new node id and an empty folder", d.path, storeFile)
+}
+
+// mark writes the marker, once, and syncs it.
+func (d *dataDir) mark() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.marked {
+		return nil
+	}
+	temporary := filepath.Join(d.path, markerFile+".tmp")
+	if err := writeSynced(temporary, []byte(d.marker)); err != nil {
+		return fmt.Errorf("write marker: %w", err)
+	}
+	if err := os.Rename(temporary, filepath.Join(d.path, markerFile)); err != nil {
+		return fmt.Errorf("write marker: %w", err)
+	}
+	if err := syncDir(d.path); err != nil {
+		return fmt.Errorf("write marker: %w", err)
+	}
+	d.marked = true
+	return nil
+}
+
+func writeSynced(path string, content []byte) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func syncDir(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
+
+// verify reads all that a start would rely on: every entry of the log, and
+// that log and snapshots leave no gap between them. The library would panic
+// on some of it and pass over the rest.
+func (d *dataDir) verify(log *slog.Logger) error {
+	first, err := d.logs.FirstIndex()
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	last, err := d.logs.LastIndex()
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	snapshots, err := d.snaps.List()
+	if err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	if last == 0 && len(snapshots) == 0 {
+		if d.marked {
+			return d.lostError()
+		}
+		return nil
+	}
+	base, err := d.snaps.usable(log)
+	if err != nil {
+		return err
+	}
+	var e hraft.Log
+	for index := first; index <= last && last > 0; index++ {
+		err := d.logs.read(index, &e)
+		if errors.Is(err, hraft.ErrLogNotFound) {
+			if index <= base {
+				// A snapshot that was installed over a shorter log leaves a
+				// gap that the snapshot covers.
+				continue
+			}
+			err = &CorruptError{Index: index, Reason: "it is missing"}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if last > 0 && first > base+1 {
+		return fmt.Errorf("the log begins at entry %d, and the newest readable snapshot ends at %d: entries between are lost; "+
+			"give this node an empty data folder", first, base)
+	}
+	if len(snapshots) > 0 && max(base, last) < snapshots[0].Index {
+		return fmt.Errorf("the snapshot %s is unreadable and the log ends at entry %d, before it; give this node an empty data folder", snapshots[0].ID, last)
+	}
+	return d.mark()
+}
+
+// close gives up the folder.
+func (d *dataDir) close() error {
+	var errs []error
+	if d.logs != nil {
+		errs = append(errs, d.logs.close())
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,132 @@
+package raft
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
+
+var errSilenced = errors.New("this node withholds what a leader sends: its log cannot be written")
+
+// guard stands between hashicorp/raft and the network. It embeds the
+// library's transport so that it keeps RequestPreVote: a wrapper without that
+// method turns pre-vote off without a word.
+//
+// It does three things. It notes when each acknowledged AppendEntries was
+// sent, which is what makes reads safe (gate.go). It sends nothing of a
+// leader's while the local log hangs or has failed, so that the followers
+// elect another. And it refuses pipelining: a pipeline's empty appends would
+// keep the followers quiet past a stall, and a stalled pipeline wedges a
+// follower.
+type guard struct {
+	*hraft.NetworkTransport
+	in     *inbound
+	silent func() bool
+	faults *Faults
+
+	mu   sync.Mutex
+	term uint64
+	acks map[hraft.ServerID]time.Time // send time of the newest acknowledged one, all of term
+	wake chan struct{}
+}
+
+var _ hraft.WithPreVote = (*guard)(nil)
+
+func newGuard(inner *hraft.NetworkTransport, in *inbound, silent func() bool, faults *Faults) *guard {
+	return &guard{
+		NetworkTransport: inner, in: in, silent: silent, faults: faults,
+		acks: map[hraft.ServerID]time.Time{}, wake: make(chan struct{}, 1),
+	}
+}
+
+// AppendEntries implements hraft.Transport.
+func (g *guard) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
+	if g.silent() {
+		return errSilenced
+	}
+	*resp = hraft.AppendEntriesResponse{} // the library uses it again: nothing old may look like an answer
+	// Before the first byte leaves: what the peer answers, it decided later.
+	sent := time.Now()
+	err := g.NetworkTransport.AppendEntries(id, target, args, resp)
+	if g.faults.AppendReturned != nil {
+		g.faults.AppendReturned(string(id))
+	}
+	if err == nil && resp.Success && resp.Term == args.Term {
+		g.acknowledged(id, args.Term, sent)
+	}
+	return err
+}
+
+func (g *guard) acknowledged(id hraft.ServerID, term uint64, sent time.Time) {
+	g.mu.Lock()
+	if term > g.term {
+		g.term = term
+		clear(g.acks)
+	}
+	if term == g.term && sent.After(g.acks[id]) {
+		g.acks[id] = sent
+	}
+	g.mu.Unlock()
+	select {
+	case g.wake <- struct{}{}:
+	default:
+	}
+}
+
+// acknowledgedSince reports whether id has acknowledged, in term, something
+// that was sent at or after t.
+func (g *guard) acknowledgedSince(id hraft.ServerID, term uint64, t time.Time) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	sent, ok := g.acks[id]
+	return ok && g.term == term && !sent.Before(t)
+}
+
+// InstallSnapshot implements hraft.Transport.
+func (g *guard) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
+	if g.silent() {
+		return errSilenced
+	}
+	return g.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
+}
+
+// RequestVote implements hraft.Transport. A silenced node must not come to
+// lead.
+func (g *guard) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
+	if g.silent() {
+		return errSilenced
+	}
+	return g.NetworkTransport.RequestVote(id, target, args, resp)
+}
+
+// RequestPreVote implements hraft.WithPreVote: see RequestVote.
+func (g *guard) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
+	if g.silent() {
+		return errSilenced
+	}
+	return g.NetworkTransport.RequestPreVote(id, target, args, resp)
+}
+
+// AppendEntriesPipeline implements hraft.Transport.
+func (g *guard) AppendEntriesPipeline(hraft.ServerID, hraft.ServerAddress) (hraft.AppendPipeline, error) {
+	return nil, hraft.ErrPipelineReplicationNotSupported
+}
+
+// Consumer implements hraft.Transport: requests come from our own receiving
+// side, which knows whom each came from.
+func (g *guard) Consumer() <-chan hraft.RPC { return g.in.requests }
+
+// SetHeartbeatHandler implements hraft.Transport.
+func (g *guard) SetHeartbeatHandler(handle func(hraft.RPC)) { g.in.setHeartbeat(handle) }
+
+// checkPreVote fails when the library would run without pre-vote over t.
+func checkPreVote(t hraft.Transport) error {
+	if _, ok := t.(hraft.WithPreVote); !ok {
+		return fmt.Errorf("raft: the transport %T hides RequestPreVote, which turns pre-vote off", t)
+	}
+	return nil
+}

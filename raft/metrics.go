@@ -1,0 +1,89 @@
+package raft
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+type metrics struct {
+	registerer prometheus.Registerer
+	all        []prometheus.Collector
+	rounds     *prometheus.HistogramVec
+	reads      *prometheus.CounterVec
+	proposals  *prometheus.CounterVec
+}
+
+func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
+	m := &metrics{
+		rounds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "strongroom_raft_read_round_seconds", Help: "Time of one round of the read gate.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
+		}, []string{"outcome"}),
+		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "strongroom_raft_reads_total", Help: "Consistent reads served by rounds of the read gate.",
+		}, []string{"outcome"}),
+		proposals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "strongroom_raft_proposals_total", Help: "Commands proposed to the log, by outcome.",
+		}, []string{"outcome"}),
+	}
+	gauge := func(name, help string, value func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "strongroom_raft_" + name, Help: help}, value)
+	}
+	m.all = []prometheus.Collector{
+		m.rounds, m.reads, m.proposals,
+		gauge("leader", "1 while this node leads and is ready.", func() float64 {
+			if n.tenure() != nil {
+				return 1
+			}
+			return 0
+		}),
+		gauge("term", "Current term.", func() float64 { return float64(n.raft.CurrentTerm()) }),
+		gauge("commit_index", "Highest committed index known.", func() float64 { return float64(n.raft.CommitIndex()) }),
+		gauge("applied_index", "Index of the last applied command.", func() float64 { return float64(n.machine.appliedIndex()) }),
+		gauge("last_index", "Last index in the log.", func() float64 { return float64(n.raft.LastIndex()) }),
+		gauge("log_write_stall_seconds", "Age of the log write in flight.", func() float64 { return n.data.logs.stalledFor().Seconds() }),
+		gauge("members_alive", "Members that gossip finds alive, this node included.", func() float64 { return float64(n.gossip.alive()) }),
+	}
+	if registerer == nil {
+		return m, nil
+	}
+	for i, c := range m.all {
+		if err := registerer.Register(c); err != nil {
+			m.all = m.all[:i]
+			m.registerer = registerer
+			m.close()
+			return nil, fmt.Errorf("raft metrics: %w", err)
+		}
+	}
+	m.registerer = registerer
+	return m, nil
+}
+
+// close takes the collectors back, so that a node can be opened again with
+// the same registerer.
+func (m *metrics) close() {
+	if m.registerer == nil {
+		return
+	}
+	for _, c := range m.all {
+		m.registerer.Unregister(c)
+	}
+}
+
+func outcomeOf(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return string(fault.KindOf(err))
+}
+
+func (m *metrics) round(reads int, took time.Duration, err error) {
+	m.rounds.WithLabelValues(outcomeOf(err)).Observe(took.Seconds())
+	m.reads.WithLabelValues(outcomeOf(err)).Add(float64(reads))
+}
+
+func (m *metrics) proposal(err error) { m.proposals.WithLabelValues(outcomeOf(err)).Inc() }
