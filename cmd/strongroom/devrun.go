@@ -189,16 +189,29 @@ func (d *devCluster) awaitReady(ctx context.Context, client *http.Client) error 
 	if err := errors.Join(replaceFile(d.path("env"), []byte(d.env())), replaceFile(d.path("ready"), []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))); err != nil {
 		return err
 	}
-	fmt.Fprintf(d.out, `
-%d nodes are ready (%.1f s). In another terminal:
+	d.tellReady(time.Since(started))
+	return nil
+}
 
+// tellReady says where the cluster is and what to do first.
+func (d *devCluster) tellReady(took time.Duration) {
+	var addresses []string
+	for number := 1; number <= d.nodes; number++ {
+		addresses = append(addresses, nodeName(number)+" "+d.url(number))
+	}
+	fmt.Fprintf(d.out, `
+Ready (%.1f s): %s
+
+In another terminal:
   source %s
   export PATH=%s:$PATH
   strongroom cluster status
+  strongroom secret generate /app/dev/web/db-password --kind password --create
+  strongroom secret get /app/dev/web/db-password
 
-Logs: %s   Ctrl-C stops all nodes.
-`, d.nodes, time.Since(started).Seconds(), shellQuote(d.path("env")), shellQuote(dirOf(d.binary)), d.path("node*", "log"))
-	return nil
+Logs: %s
+Ctrl-C stops all nodes; the data stays.
+`, took.Seconds(), strings.Join(addresses, "  "), shellQuote(d.path("env")), shellQuote(dirOf(d.binary)), d.path("node*", "log"))
 }
 
 // tryNode answers nil when a node is ready and serves the administrator.
@@ -267,13 +280,15 @@ func (d *devCluster) client() (*http.Client, error) {
 	}}, nil
 }
 
-// env is for the shell's source. All nodes are named: a client tries them in
-// turn.
+// env is for the shell's source. STRONGROOM_ADDR is one address, so that it
+// also serves curl; the command line goes on to the others when that node is
+// down.
 func (d *devCluster) env() string {
-	var urls []string
-	for number := 1; number <= d.nodes; number++ {
-		urls = append(urls, d.url(number))
+	var others []string
+	for number := 2; number <= d.nodes; number++ {
+		others = append(others, d.url(number))
 	}
-	return fmt.Sprintf("export STRONGROOM_ADDR=%s\nexport STRONGROOM_CACERT=%s\nexport STRONGROOM_TOKEN_FILE=%s\n",
-		strings.Join(urls, ","), shellQuote(d.path("ca.pem")), shellQuote(d.path("admin.token")))
+	return fmt.Sprintf("export %s=%s\nexport %s=%s\nexport %s=%s\nexport %s=%s\n",
+		envAddr, d.url(1), envFallback, strings.Join(others, ","),
+		envCACert, shellQuote(d.path("ca.pem")), envTokenFile, shellQuote(d.path("admin.token")))
 }

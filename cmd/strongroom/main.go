@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -42,13 +43,21 @@ func run(args []string) int {
 	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
+	return execute(ctx, args, os.Stdin, os.Stdout, os.Stderr)
+}
+
+// execute runs one command line and answers its exit code.
+func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Writer) int {
 	root := newRoot()
 	root.SetArgs(args)
+	root.SetIn(in)
+	root.SetOut(out)
+	root.SetErr(errOut)
 	err := root.ExecuteContext(ctx)
 	if err == nil {
 		return exitDone
 	}
-	fmt.Fprintln(os.Stderr, "strongroom:", err)
+	showFailure(errOut, err)
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage
@@ -56,8 +65,29 @@ func run(args []string) int {
 	return exitFailed
 }
 
+const rootHelp = `Strongroom keeps versioned secrets in a replicated cluster, sealed under keys that
+are held by HSMs, and decides and records who reads them.
+
+A cluster on this machine, for trying it out:
+  strongroom dev                            (then: source .strongroom/env)
+First steps with any cluster:
+  strongroom whoami
+  strongroom secret put /app/dev/web/db-password --create
+  strongroom secret get /app/dev/web/db-password
+
+Commands that talk to a cluster take these from flags or the environment:
+  STRONGROOM_ADDR            address of a node, https://HOST:7400; more with commas
+  STRONGROOM_FALLBACK_ADDRS  more nodes, tried when the first is down
+  STRONGROOM_CACERT          authority of the servers' certificates (PEM file)
+  STRONGROOM_TOKEN_FILE      file with your token, mode 0600
+                             (STRONGROOM_TOKEN takes the token itself; a file is safer)
+
+Values are never taken from the command line, where other users can see them.
+Exit codes: 0 done, 1 refused or failed, 2 mistake in the command line.`
+
 func newRoot() *cobra.Command {
 	root := group("strongroom", "Secrets manager and key management service")
+	root.Long = rootHelp
 	root.Version = version()
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true

@@ -1,0 +1,116 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/client"
+	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/secret"
+)
+
+// Variables that say where the cluster is and who asks.
+const (
+	envAddr      = "STRONGROOM_ADDR"
+	envFallback  = "STRONGROOM_FALLBACK_ADDRS"
+	envCACert    = "STRONGROOM_CACERT"
+	envToken     = "STRONGROOM_TOKEN"
+	envTokenFile = "STRONGROOM_TOKEN_FILE"
+)
+
+// Bounds of one command. A node that cannot be reached is soon told; a
+// cluster that elects a leader is waited for.
+const (
+	clientTimeout = 30 * time.Second
+	clientConnect = 3 * time.Second
+)
+
+// connection is a client and who it speaks for.
+type connection struct {
+	*client.Client
+	tokenFile string
+}
+
+func addConnectionFlags(cmd *cobra.Command) {
+	flags := cmd.PersistentFlags()
+	flags.String("addr", "", "addresses of nodes, https://HOST:PORT, with commas between them ("+envAddr+")")
+	flags.String("cacert", "", "PEM file with the authority of the servers' certificates ("+envCACert+"; default: the system's)")
+	flags.String("token-file", "", "file with your token, mode 0600 ("+envTokenFile+")")
+	flags.Duration("timeout", clientTimeout, "how long to try")
+	flags.StringP("output", "o", formatTable, "table or json")
+}
+
+// setting is a flag, or the variable for it.
+func setting(cmd *cobra.Command, flag, variable string) (string, error) {
+	value, err := cmd.Flags().GetString(flag)
+	if err == nil && value == "" && !cmd.Flags().Changed(flag) {
+		value = os.Getenv(variable)
+	}
+	return value, err
+}
+
+// connect makes a client from flags and environment.
+func connect(cmd *cobra.Command) (*connection, error) {
+	addr, err := setting(cmd, "addr", envAddr)
+	if err != nil {
+		return nil, err
+	}
+	if addr != "" && !cmd.Flags().Changed("addr") {
+		addr += "," + os.Getenv(envFallback)
+	}
+	ca, caErr := setting(cmd, "cacert", envCACert)
+	tokenFile, tokenErr := setting(cmd, "token-file", envTokenFile)
+	timeout, timeoutErr := cmd.Flags().GetDuration("timeout")
+	if err := errors.Join(caErr, tokenErr, timeoutErr); err != nil {
+		return nil, err
+	}
+	addresses := strings.FieldsFunc(addr, func(r rune) bool { return r == ',' || r == ' ' })
+	if len(addresses) == 0 {
+		return nil, usagef("no address of a node: set %s or --addr%s", envAddr, localHint())
+	}
+	if timeout <= 0 {
+		return nil, usagef("--timeout must be longer than 0")
+	}
+	if tokenFile == "" && os.Getenv(envToken) == "" {
+		return nil, usagef("no credential: set %s or --token-file to a file with your token%s", envTokenFile, localHint())
+	}
+	c, err := client.New(client.Config{
+		Addresses: addresses, CAFile: ca, Token: func() (secret.Bytes, error) { return readToken(tokenFile) },
+		RetryFor: timeout, RetryConnect: min(clientConnect, timeout), AttemptTimeout: min(client.DefaultAttemptTimeout, timeout), UserAgent: "strongroom/" + version(),
+	})
+	if err != nil {
+		return nil, usageError{errors.New(strings.TrimPrefix(err.Error(), "client: "))}
+	}
+	return &connection{Client: c, tokenFile: tokenFile}, nil
+}
+
+// localHint helps who just ran make run.
+func localHint() string {
+	if _, err := os.Stat(".strongroom/env"); err == nil {
+		return "; for the local cluster: source .strongroom/env"
+	}
+	return ""
+}
+
+// readToken reads the credential from its file, which nobody else may read,
+// or from the environment where there is no file.
+func readToken(file string) (secret.Bytes, error) {
+	raw := []byte(os.Getenv(envToken))
+	if file != "" {
+		var err error
+		if raw, err = config.ReadSecret(file, 4096); err != nil {
+			return secret.Bytes{}, err
+		}
+	}
+	token := bytes.TrimSpace(raw)
+	if len(token) == 0 {
+		return secret.Bytes{}, fmt.Errorf("%s is empty", file)
+	}
+	return secret.New(token), nil
+}

@@ -1,0 +1,193 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"reflect"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/client"
+	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+// find answers an operation that a short form stands for.
+func find(service, name string) *engine.Operation {
+	op := engine.Find(service, name)
+	if op == nil {
+		panic("strongroom: there is no operation " + service + "/" + name) // a test builds all commands
+	}
+	return op
+}
+
+// short makes a short form with the operation's own summary.
+func short(use, service, name string, args ...string) opForm {
+	op := find(service, name)
+	return opForm{op: op, use: use, short: op.Summary, args: args}
+}
+
+func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
+	add := func(id, name, text string, forms ...opForm) {
+		cmd := group(name, text)
+		cmd.GroupID = id
+		for _, f := range forms {
+			cmd.AddCommand(f.command())
+		}
+		root.AddCommand(cmd)
+	}
+	add(groupDaily, "secret", "Put, get, generate and browse secrets", secretForms()...)
+	add(groupDaily, "key", "Make and use KMS keys", keyForms()...)
+	who := short("whoami", "iam", "whoAmI")
+	cmd := who.command()
+	cmd.GroupID = groupDaily
+	root.AddCommand(cmd)
+
+	add(groupRights, "principal", "Users and services",
+		short("create", "iam", "createPrincipal", "name"), paged(short("ls", "iam", "listPrincipals")),
+		short("describe", "iam", "describePrincipal", "name"), short("delete", "iam", "deletePrincipal", "name"))
+	add(groupRights, "token", "Credentials of principals", tokenForms()...)
+	add(groupRights, "policy", "What principals may do",
+		withExample(short("put", "iam", "putPolicy", "name"), `  strongroom policy put web-values --statements '[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]}]'`),
+		short("get", "iam", "getPolicy", "name"), paged(short("ls", "iam", "listPolicies")), short("delete", "iam", "deletePolicy", "name"),
+		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))
+	add(groupRights, "access-policy", "From where and when secrets may be reached, whatever policies allow",
+		withExample(short("put", "iam", "putAccessPolicy", "name"), `  strongroom access-policy put office --paths '/app/prod/**' --source-cidrs 10.0.0.0/8`),
+		short("get", "iam", "getAccessPolicy", "name"), paged(short("ls", "iam", "listAccessPolicies")), short("delete", "iam", "deleteAccessPolicy", "name"))
+
+	query := withExample(short("query", "audit", "queryEvents"), "  strongroom audit query --path /app/dev/web/db-password --from -1h")
+	groups["audit"].AddCommand(query.command())
+}
+
+func withExample(f opForm, example string) opForm {
+	f.example = example
+	return f
+}
+
+// paged follows a list to its end: a person wants all of it.
+func paged(f opForm) opForm {
+	f.all = true
+	return f
+}
+
+func secretForms() []opForm {
+	list := paged(short("ls", "secrets", "listSecrets", "prefix"))
+	list.optional = 1
+	get := withExample(short("get", "secrets", "getSecretValue", "path"), "  strongroom secret get /app/dev/web/db-password\n  strongroom secret get /app/dev/web/db-password --version 1 -o json")
+	get.short = "Print one value, bytes as they are"
+	get.show = func(s *session, resp any) error {
+		r := resp.(*wire.GetSecretValueResponse)
+		if r.NotModified {
+			fmt.Fprintf(s.errOut, "not modified: version %d is still the one\n", r.Version)
+			return nil
+		}
+		return showRaw(s.out, r.Value.Expose())
+	}
+	generate := withExample(short("generate", "secrets", "generateSecret", "path"), "  strongroom secret generate /app/dev/web/db-password --create --kind password --length 40")
+	return []opForm{
+		withExample(short("create", "secrets", "createSecret", "path"), `  strongroom secret create /app/dev/web/db-password --description "main database"`),
+		putForm(), get, generate, list,
+		paged(short("versions", "secrets", "listSecretVersions", "path")), short("describe", "secrets", "describeSecret", "path"),
+		short("destroy", "secrets", "destroyVersion", "path"), short("cancel-destroy", "secrets", "cancelDestroyVersion", "path"),
+		short("delete", "secrets", "deleteSecret", "path"), short("restore", "secrets", "restoreSecret", "path"),
+	}
+}
+
+// putForm is putSecretValue, with the way to make the secret in one go.
+func putForm() opForm {
+	f := withExample(short("put", "secrets", "putSecretValue", "path"), `  strongroom secret put /app/dev/web/db-password                      # asks for the value
+  printf %s "$VALUE" | strongroom secret put /app/dev/web/db-password --create
+  strongroom secret put /app/dev/web/tls-key --value-file key.pem`)
+	f.extra = func(cmd *cobra.Command) {
+		cmd.Flags().Bool("create", false, "make the secret if it is not there")
+		cmd.Flags().String("kms-key-id", "", "with --create: the KMS key to bind to (default alias/default)")
+		cmd.Flags().String("description", "", "with --create: for people")
+	}
+	f.send = func(cmd *cobra.Command, s *session, req, resp any) error {
+		put := req.(*wire.PutSecretValueRequest)
+		err := s.do(cmd.Context(), put, resp)
+		create, flagErr := cmd.Flags().GetBool("create")
+		if flagErr != nil || !client.IsCode(err, fault.NotFound) {
+			return err
+		}
+		if !create {
+			return hintError{err, "strongroom secret put --create makes the secret too"}
+		}
+		err = createWith(cmd, s, put, resp.(*wire.PutSecretValueResponse))
+		if client.IsCode(err, fault.AlreadyExists) { // somebody was faster, or its path is retired
+			if again := s.do(cmd.Context(), put, resp); !client.IsCode(again, fault.NotFound) {
+				return again
+			}
+		}
+		return err
+	}
+	return f
+}
+
+func createWith(cmd *cobra.Command, s *session, put *wire.PutSecretValueRequest, resp *wire.PutSecretValueResponse) error {
+	if put.ExpectedVersion != nil && *put.ExpectedVersion != 0 || put.Activate != nil && !*put.Activate {
+		return usagef("--create does not go with --expected-version above 0 or --activate=false")
+	}
+	key, err := cmd.Flags().GetString("kms-key-id")
+	if err != nil {
+		return err
+	}
+	description, err := cmd.Flags().GetString("description")
+	if err != nil {
+		return err
+	}
+	var made wire.CreateSecretResponse
+	err = s.Do(cmd.Context(), "secrets", "createSecret", &wire.CreateSecretRequest{
+		Path: put.Path, Value: put.Value, ContentType: put.ContentType, ExpiresAt: put.ExpiresAt, KMSKeyID: key, Description: description,
+	}, &made)
+	if err != nil {
+		return err
+	}
+	resp.Path, resp.VersionID, resp.Labels = made.Path, made.VersionID, []string{"current"}
+	if made.Version != nil {
+		resp.Version = *made.Version
+	}
+	return nil
+}
+
+func keyForms() []opForm {
+	encrypt := withExample(short("encrypt", "kms", "encrypt", "keyId"), "  printf %s \"$TEXT\" | strongroom key encrypt alias/default --context app=web > text.sealed")
+	encrypt.short = "Seal up to 4 KiB of standard input; prints the ciphertext in base64"
+	encrypt.show = func(s *session, resp any) error {
+		_, err := fmt.Fprintln(s.out, base64.StdEncoding.EncodeToString(resp.(*wire.EncryptResponse).Ciphertext))
+		return err
+	}
+	decrypt := withExample(short("decrypt", "kms", "decrypt"), "  strongroom key decrypt --context app=web < text.sealed")
+	decrypt.short = "Open a ciphertext from standard input; prints the plaintext, bytes as they are"
+	decrypt.show = func(s *session, resp any) error {
+		return showRaw(s.out, resp.(*wire.DecryptResponse).Plaintext.Expose())
+	}
+	return []opForm{
+		withExample(short("create", "kms", "createKey"), "  strongroom key create --alias alias/pay"),
+		paged(short("ls", "kms", "listKeys")), short("describe", "kms", "describeKey", "keyId"),
+		short("disable", "kms", "disableKey", "keyId"), short("enable", "kms", "enableKey", "keyId"),
+		paged(short("bound", "kms", "listBoundSecrets", "keyId")), encrypt, decrypt,
+	}
+}
+
+func tokenForms() []opForm {
+	var file string
+	create := withExample(short("create", "iam", "createToken", "principal"), "  strongroom token create web --ttl 30d --out web.token")
+	create.short = "Make a token; prints its text, which is shown only this once"
+	create.extra = func(cmd *cobra.Command) {
+		cmd.Flags().StringVar(&file, "out", "", "write the text to this new file, mode 0600, instead")
+	}
+	create.show = func(s *session, resp any) error {
+		r := resp.(*wire.CreateTokenResponse)
+		fmt.Fprintf(s.errOut, "token %s, valid until %s\n", printable(r.TokenID), cell(reflect.ValueOf(r.ExpiresAt)))
+		if file != "" {
+			return writeToken(file, r.Token.Bytes)
+		}
+		_, err := fmt.Fprintf(s.out, "%s\n", r.Token.Expose())
+		return err
+	}
+	list := paged(short("ls", "iam", "listTokens", "principal"))
+	list.optional = 1
+	return []opForm{create, list, short("revoke", "iam", "revokeToken", "tokenId")}
+}
