@@ -94,7 +94,7 @@ func hsmConfig(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) p
 }
 
 func raftConfig(cfg config.Config, f files, log *slog.Logger, reg prometheus.Registerer) raft.Config {
-	return raft.Config{
+	out := raft.Config{
 		NodeID: cfg.Node.ID, ClusterID: cfg.Cluster.ID, DataDir: cfg.Node.DataDir,
 		BindAddress: cfg.Cluster.Listen, AdvertiseAddress: cfg.Cluster.Advertise,
 		APIAddress: "https://" + cfg.API.Advertise, Version: version(),
@@ -104,10 +104,15 @@ func raftConfig(cfg config.Config, f files, log *slog.Logger, reg prometheus.Reg
 		},
 		Timing: raft.Timing{
 			Heartbeat: cfg.Raft.Heartbeat.D(), Election: cfg.Raft.Election.D(), Lease: cfg.Raft.Lease.D(),
-			Commit: cfg.Raft.Commit.D(), StallMax: cfg.Raft.StallMax.D(),
+			Commit: cfg.Raft.Commit.D(), StallMax: cfg.Raft.StallMax.D(), StallFatal: cfg.Raft.StallFatal.D(),
 		},
-		Logger: log.With("floor", "raft"), Registerer: reg,
+		Snapshot: raft.SnapshotConfig{Threshold: cfg.Raft.SnapshotThreshold, Interval: cfg.Raft.SnapshotInterval.D()},
+		Logger:   log.With("floor", "raft"), Registerer: reg,
 	}
+	for _, m := range cfg.Cluster.InitialMembers {
+		out.InitialMembers = append(out.InitialMembers, raft.Server{ID: m.ID, Address: m.Address})
+	}
+	return out
 }
 
 func auditConfig(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) audit.Config {

@@ -82,16 +82,13 @@ func initCluster(ctx context.Context, cfg config.Config, o initOptions, out io.W
 		return err
 	}
 	defer token.Wipe()
-	var servers []raft.Server
-	for _, m := range cfg.Cluster.InitialMembers {
-		servers = append(servers, raft.Server{ID: m.ID, Address: m.Address})
-	}
+	rc := raftConfig(cfg, f, slog.New(slog.DiscardHandler), nil)
 	if o.tokenFile != "" {
 		if err := writeToken(o.tokenFile, token); err != nil {
 			return err
 		}
 	}
-	if err := raft.Bootstrap(raftConfig(cfg, f, slog.New(slog.DiscardHandler), nil), servers, command); err != nil {
+	if err := raft.Bootstrap(rc, rc.InitialMembers, command); err != nil {
 		if o.tokenFile != "" {
 			err = errors.Join(err, os.Remove(o.tokenFile))
 		}
@@ -105,7 +102,7 @@ func initCluster(ctx context.Context, cfg config.Config, o initOptions, out io.W
 	if err != nil {
 		return fmt.Errorf("the cluster was made, but this could not be shown: %w", err)
 	}
-	_, err = fmt.Fprintf(out, "Cluster %s with %d members is made. Now start strongroom server on each of them.\n", cfg.Cluster.ID, len(servers))
+	_, err = fmt.Fprintf(out, "Cluster %s with %d members is made. Now start strongroom server on each of them.\n", cfg.Cluster.ID, len(rc.InitialMembers))
 	return err
 }
 

@@ -57,7 +57,7 @@ type Cluster struct {
 	CertFile       string   `yaml:"certFile" default:"/etc/strongroom/node.pem" doc:"Certificate of this node, made by strongroom tls issue-node. Read again when it changes."`
 	KeyFile        string   `yaml:"keyFile" default:"/etc/strongroom/node-key.pem" doc:"Its private key (PEM), mode 0600."`
 	CAFile         string   `yaml:"caFile" default:"/etc/strongroom/cluster-ca.pem" doc:"Certificate authority of the node link. Use one that signs nothing else."`
-	InitialMembers []Member `yaml:"initialMembers" default:"[]" doc:"The members that strongroom init starts the cluster with, each with id and address (cluster.advertise of that node). Later changes of the membership are not made here."`
+	InitialMembers []Member `yaml:"initialMembers" default:"[]" doc:"The first members, each with id and address (cluster.advertise of that node), the same on all nodes. strongroom init starts the cluster with them; a node that has not heard from the cluster yet listens to them only. Later changes of the membership are not made here."`
 }
 
 // Member is one of the first members.
@@ -101,7 +101,8 @@ type Raft struct {
 	Election          Duration `yaml:"election" default:"300ms" doc:"Time of one election. At least heartbeat."`
 	Lease             Duration `yaml:"lease" default:"140ms" doc:"A leader that has not heard from a majority for so long steps down."`
 	Commit            Duration `yaml:"commit" default:"10ms" doc:"Longest time until an idle leader tells followers what is committed."`
-	StallMax          Duration `yaml:"stallMax" default:"20s" doc:"A node whose disk has not taken a log write for so long ends itself."`
+	StallMax          Duration `yaml:"stallMax" default:"2s" doc:"A node whose disk has not taken a log write for so long falls silent, so that another can lead."`
+	StallFatal        Duration `yaml:"stallFatal" default:"30s" doc:"A node whose disk has not taken a log write for so long ends itself. At least stallMax."`
 	SnapshotThreshold uint64   `yaml:"snapshotThreshold" default:"8192" doc:"Log entries after which a snapshot is made."`
 	SnapshotInterval  Duration `yaml:"snapshotInterval" default:"2m" doc:"How often the threshold is looked at."`
 }

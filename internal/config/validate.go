@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -155,7 +156,9 @@ func (c *Config) timing(f *faultList) {
 	between("raft.heartbeat", r.Heartbeat, 20*time.Millisecond, time.Minute)
 	between("raft.lease", r.Lease, 5*time.Millisecond, time.Minute)
 	between("raft.commit", r.Commit, time.Millisecond, time.Second)
-	between("raft.stallMax", r.StallMax, time.Second, 10*time.Minute)
+	between("raft.stallMax", r.StallMax, 100*time.Millisecond, time.Minute)
+	between("raft.stallFatal", r.StallFatal, time.Second, 10*time.Minute)
+	f.check(r.StallFatal >= r.StallMax, "raft.stallFatal", "must be at least raft.stallMax (%v); it is %v", r.StallMax, r.StallFatal)
 	between("raft.snapshotInterval", r.SnapshotInterval, time.Second, 24*time.Hour)
 	// A lease that outlives the followers' patience would let two nodes
 	// believe that they lead.
@@ -195,8 +198,24 @@ func checkFile(path string, secret bool) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", path)
 	}
-	if mode := info.Mode().Perm(); secret && mode&0o077 != 0 {
+	if !secret {
+		return nil
+	}
+	if mode := info.Mode().Perm(); mode&0o077 != 0 {
 		return fmt.Errorf("%s holds a secret and its mode is %04o, so others may read or change it; run: chmod 600 %s", path, mode, path)
+	}
+	return checkOwner(path, info, os.Geteuid())
+}
+
+// checkOwner: whoever owns a file can change its mode at any time. Root may,
+// whatever the mode says.
+func checkOwner(path string, info os.FileInfo, us int) error {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return fmt.Errorf("%s: its owner cannot be told", path)
+	}
+	if owner := int(stat.Uid); owner != us && owner != 0 {
+		return fmt.Errorf("%s holds a secret and belongs to user %d, who can change it; run: chown %d %s", path, owner, us, path)
 	}
 	return nil
 }
