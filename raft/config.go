@@ -11,6 +11,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/strongroom/strongroom/fsm"
+
 	hraft "github.com/hashicorp/raft"
 )
 
@@ -41,7 +43,7 @@ type Config struct {
 	Timing   Timing
 	Snapshot SnapshotConfig
 
-	MaxCommandBytes int // of one Propose; default 2 MiB, at most 8 MiB
+	MaxCommandBytes int // of one Propose; default 2 MiB, at most fsm.MaxCommandBytes
 	MaxConnections  int // that members may hold on the node link, each; default 512
 
 	// LinkListener is used instead of binding BindAddress, if set. The node
@@ -100,7 +102,7 @@ type SnapshotConfig struct {
 // Defaults and limits of Config.
 const (
 	DefaultMaxCommand     = 2 << 20
-	LimitMaxCommand       = 8 << 20
+	LimitMaxCommand       = fsm.MaxCommandBytes
 	DefaultMaxConnections = 512
 	retainSnapshots       = 3
 )

@@ -84,12 +84,20 @@ type gossip struct {
 	seeds []string
 	log   *slog.Logger
 
-	mu  sync.Mutex
-	hsm string
+	mu    sync.Mutex
+	hsm   string
+	known map[string]known // members that are alive, this node included
+}
+
+// known is what an event told of a member. memberlist's own answers are
+// pointers into what it changes.
+type known struct {
+	hint    hint
+	address string
 }
 
 func openGossip(cfg Config, self func() hint) (*gossip, error) {
-	g := &gossip{seeds: cfg.Gossip.Seeds, log: cfg.Logger}
+	g := &gossip{seeds: cfg.Gossip.Seeds, log: cfg.Logger, known: map[string]known{}}
 	if len(g.seeds) > maxGossipSeeds {
 		return nil, fmt.Errorf("gossip: %d seeds; at most %d", len(g.seeds), maxGossipSeeds)
 	}
@@ -103,6 +111,7 @@ func openGossip(cfg Config, self func() hint) (*gossip, error) {
 		h.hsm = g.hsmState()
 		return h
 	}}
+	c.Events = events{g}
 	c.Logger = log.New(lineWriter{cfg.Logger}, "", 0)
 	var err error
 	if c.BindAddr, c.BindPort, err = splitAddress(cfg.Gossip.BindAddress); err != nil {
@@ -209,19 +218,46 @@ func (g *gossip) hsmState() string {
 	return g.hsm
 }
 
-func (g *gossip) alive() int { return g.list.NumMembers() }
+// address answers where the member gossips.
+func (g *gossip) address(id string) string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.known[id].address
+}
+
+func (g *gossip) alive() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.known)
+}
 
 // hints answers what the members that are alive say, by node id.
 func (g *gossip) hints() map[string]hint {
-	out := map[string]hint{}
-	for _, m := range g.list.Members() {
-		if m.State != memberlist.StateAlive {
-			continue
-		}
-		h, _ := decodeHint(m.Meta)
-		out[m.Name] = h
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	out := make(map[string]hint, len(g.known))
+	for id, k := range g.known {
+		out[id] = k.hint
 	}
 	return out
+}
+
+// events keeps what memberlist tells of members.
+type events struct{ *gossip }
+
+func (e events) NotifyJoin(m *memberlist.Node) { e.NotifyUpdate(m) }
+
+func (e events) NotifyUpdate(m *memberlist.Node) {
+	h, _ := decodeHint(m.Meta)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.known[m.Name] = known{hint: h, address: m.Address()}
+}
+
+func (e events) NotifyLeave(m *memberlist.Node) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.known, m.Name)
 }
 
 func (g *gossip) close() error {

@@ -43,10 +43,20 @@ func newGuard(inner *hraft.NetworkTransport, in *inbound, silent func() bool, fa
 	}
 }
 
+func (g *guard) allow(peer hraft.ServerID) error {
+	switch {
+	case g.silent():
+		return errSilenced
+	case g.faults.cut(string(peer)):
+		return errors.New("cut off by a test")
+	}
+	return nil
+}
+
 // AppendEntries implements hraft.Transport.
 func (g *guard) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, args *hraft.AppendEntriesRequest, resp *hraft.AppendEntriesResponse) error {
-	if g.silent() {
-		return errSilenced
+	if err := g.allow(id); err != nil {
+		return err
 	}
 	*resp = hraft.AppendEntriesResponse{} // the library uses it again: nothing old may look like an answer
 	// Before the first byte leaves: what the peer answers, it decided later.
@@ -88,8 +98,8 @@ func (g *guard) acknowledgedSince(id hraft.ServerID, term uint64, t time.Time) b
 
 // InstallSnapshot implements hraft.Transport.
 func (g *guard) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
-	if g.silent() {
-		return errSilenced
+	if err := g.allow(id); err != nil {
+		return err
 	}
 	return g.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
 }
@@ -97,18 +107,26 @@ func (g *guard) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, a
 // RequestVote implements hraft.Transport. A silenced node must not come to
 // lead.
 func (g *guard) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
-	if g.silent() {
-		return errSilenced
+	if err := g.allow(id); err != nil {
+		return err
 	}
 	return g.NetworkTransport.RequestVote(id, target, args, resp)
 }
 
 // RequestPreVote implements hraft.WithPreVote: see RequestVote.
 func (g *guard) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
-	if g.silent() {
-		return errSilenced
+	if err := g.allow(id); err != nil {
+		return err
 	}
 	return g.NetworkTransport.RequestPreVote(id, target, args, resp)
+}
+
+// TimeoutNow implements hraft.Transport.
+func (g *guard) TimeoutNow(id hraft.ServerID, target hraft.ServerAddress, args *hraft.TimeoutNowRequest, resp *hraft.TimeoutNowResponse) error {
+	if g.faults.cut(string(id)) {
+		return errors.New("cut off by a test")
+	}
+	return g.NetworkTransport.TimeoutNow(id, target, args, resp)
 }
 
 // AppendEntriesPipeline implements hraft.Transport.

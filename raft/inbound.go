@@ -45,10 +45,13 @@ type inbound struct {
 	address   func(id string) (string, bool) // of a member
 	following func(term uint64) bool         // whether this node follows in term
 	failed    func() bool
+	faults    *Faults
 	log       *slog.Logger
 }
 
-func newInbound(log *slog.Logger) *inbound { return &inbound{requests: make(chan hraft.RPC), log: log} }
+func newInbound(faults *Faults, log *slog.Logger) *inbound {
+	return &inbound{requests: make(chan hraft.RPC), faults: faults, log: log}
+}
 
 func (in *inbound) setHeartbeat(handle func(hraft.RPC)) { in.heartbeat.Store(&handle) }
 
@@ -147,6 +150,9 @@ func (s *session) decode(kind byte) (hraft.RPC, error) {
 	if err := s.dec.Decode(message); err != nil {
 		return rpc, fmt.Errorf("decode request type %d: %w", kind, err)
 	}
+	if s.faults.Received != nil {
+		s.faults.Received(s.peer)
+	}
 	if err := s.check(message.GetRPCHeader()); err != nil {
 		return rpc, err
 	}
@@ -166,7 +172,7 @@ func (s *session) decode(kind byte) (hraft.RPC, error) {
 // library remembers its votes by address, so two nodes that name the same
 // one would share a vote.
 func (s *session) check(header hraft.RPCHeader) error {
-	if s.failed() {
+	if s.failed() || s.faults.cut(s.peer) {
 		return errors.New("this node has failed and takes no part")
 	}
 	if string(header.ID) != s.peer {

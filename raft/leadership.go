@@ -47,7 +47,8 @@ func (n *Node) tenure() *tenure {
 // against serving in it: no hand-over under way, no failed or hanging log.
 func (n *Node) holds(t *tenure) bool {
 	term, lead := n.leading()
-	return lead && term == t.term && !n.transferring.Load() && !n.silent()
+	handing := n.transferring.Load() && !n.cfg.Faults.ReadInTransfer
+	return lead && term == t.term && !handing && !n.silent()
 }
 
 // OnLeadership has run called each time this node has taken office and has

@@ -59,3 +59,7 @@ func (n *Node) Members() []Member {
 	}
 	return out
 }
+
+// GossipAddress answers where this node gossips: host:port with the port
+// that was bound.
+func (n *Node) GossipAddress() string { return n.gossip.address(n.cfg.NodeID) }

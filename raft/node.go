@@ -139,7 +139,7 @@ func (n *Node) openLink(ctx context.Context) error {
 			return fmt.Errorf("node link: %w", err)
 		}
 	}
-	n.in = newInbound(n.cfg.Logger)
+	n.in = newInbound(n.cfg.Faults, n.cfg.Logger)
 	n.in.address, n.in.following, n.in.failed = n.addressOf, n.following, n.failed.Load
 	n.link = newLink(n.cfg, id, listener, n.in)
 	n.links = &linkListener{link: n.link, closed: make(chan struct{})}

@@ -1,0 +1,242 @@
+// Package cluster runs a whole cluster of raft nodes in one process, over
+// real TCP, certificates and disks, for tests. What it cannot do is lose what
+// was not synced; killing processes and cutting power is for other tests.
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/pki"
+	"github.com/strongroom/strongroom/raft"
+)
+
+// Patience is how long a test waits for what must come. It is for loaded
+// machines, not a promise.
+const Patience = 60 * time.Second
+
+// ID is the cluster id of every test cluster.
+const ID = "c1"
+
+// Options shape a cluster. Zero values mean the defaults of package raft.
+type Options struct {
+	Timing   raft.Timing
+	Snapshot raft.SnapshotConfig
+	// Faults is called for each node, once for its whole life.
+	Faults func(id string) *raft.Faults
+}
+
+// Cluster is a number of nodes. Its methods are for the goroutine of the
+// test, those of Node for any.
+type Cluster struct {
+	t       testing.TB
+	options Options
+	ca      pki.Pair
+	key     []byte
+	Nodes   []*Node
+}
+
+// Node is one member, which may be down.
+type Node struct {
+	ID      string
+	Address string
+	DataDir string
+	// Fatal gets what the node calls Fatal with.
+	Fatal chan error
+
+	cluster *Cluster
+	cert    tls.Certificate
+	faults  *raft.Faults
+	dead    atomic.Bool
+	gossip  string
+	raft    atomic.Pointer[raft.Node]
+}
+
+// Raft answers the running node, nil while it is down.
+func (n *Node) Raft() *raft.Node { return n.raft.Load() }
+
+// Start starts a cluster of n nodes, named "n1" and so on, and waits for a
+// leader. The test stops it when it ends.
+func Start(t testing.TB, n int) *Cluster { return StartWith(t, n, Options{}) }
+
+// StartWith is Start with options.
+func StartWith(t testing.TB, n int, options Options) *Cluster {
+	t.Helper()
+	ca, err := pki.CreateCA("test", time.Now())
+	require.NoError(t, err)
+	c := &Cluster{t: t, options: options, ca: ca, key: []byte("0123456789abcdef0123456789abcdef")}
+	var listeners []net.Listener
+	for i := range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		listeners = append(listeners, l)
+		c.Nodes = append(c.Nodes, c.node(fmt.Sprintf("n%d", i+1), l.Addr().String()))
+	}
+	require.NoError(t, raft.Bootstrap(c.config(c.Nodes[0]), c.servers(), Genesis(t)))
+	t.Cleanup(c.stopAll)
+	for i, node := range c.Nodes {
+		c.open(node, listeners[i])
+	}
+	c.Leader()
+	return c
+}
+
+func (c *Cluster) node(id, address string) *Node {
+	pair, err := pki.IssueNode(c.ca, ID, id, time.Now())
+	require.NoError(c.t, err)
+	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
+	require.NoError(c.t, err)
+	n := &Node{
+		ID: id, Address: address, DataDir: filepath.Join(c.t.TempDir(), id), Fatal: make(chan error, 1),
+		cluster: c, cert: cert, faults: &raft.Faults{}, gossip: "127.0.0.1:0",
+	}
+	if c.options.Faults != nil {
+		n.faults = c.options.Faults(id)
+	}
+	cut := n.faults.Cut
+	n.faults.Cut = func(peer string) bool { return n.dead.Load() || cut != nil && cut(peer) }
+	return n
+}
+
+func (c *Cluster) servers() []raft.Server {
+	var out []raft.Server
+	for _, n := range c.Nodes {
+		out = append(out, raft.Server{ID: n.ID, Address: n.Address})
+	}
+	return out
+}
+
+func (c *Cluster) config(n *Node) raft.Config {
+	pool := x509.NewCertPool()
+	require.True(c.t, pool.AppendCertsFromPEM(c.ca.Cert))
+	out := raft.Config{
+		NodeID: n.ID, ClusterID: ID, DataDir: n.DataDir,
+		BindAddress: n.Address, AdvertiseAddress: n.Address, APIAddress: "https://" + n.ID, Version: "test",
+		Certificate: func() (*tls.Certificate, error) { return &n.cert, nil }, CAs: pool,
+		InitialMembers: c.servers(),
+		Gossip:         raft.GossipConfig{BindAddress: n.gossip, Key: c.key},
+		Timing:         c.options.Timing, Snapshot: c.options.Snapshot,
+		Faults: n.faults,
+		Fatal: func(err error) {
+			select {
+			case n.Fatal <- err:
+			default:
+			}
+		},
+	}
+	for _, other := range c.Nodes {
+		if other != n && other.gossip != "127.0.0.1:0" {
+			out.Gossip.Seeds = append(out.Gossip.Seeds, other.gossip)
+		}
+	}
+	return out
+}
+
+func (c *Cluster) open(n *Node, l net.Listener) {
+	c.t.Helper()
+	config := c.config(n)
+	config.LinkListener = l
+	r, err := raft.Open(context.Background(), config, fsm.New())
+	require.NoError(c.t, err)
+	n.gossip = r.GossipAddress()
+	n.raft.Store(r)
+}
+
+// StartNode starts a node that is down, on its old folder and address.
+func (c *Cluster) StartNode(n *Node) {
+	c.t.Helper()
+	n.dead.Store(false)
+	c.open(n, nil)
+}
+
+// Stop closes the node in good order.
+func (c *Cluster) Stop(n *Node) {
+	c.t.Helper()
+	r := n.raft.Swap(nil)
+	if r == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), Patience)
+	defer cancel()
+	require.NoError(c.t, r.Close(ctx))
+}
+
+// Kill cuts the node off at once, mid-sentence, and then closes it.
+func (c *Cluster) Kill(n *Node) {
+	c.t.Helper()
+	n.dead.Store(true)
+	c.Stop(n)
+}
+
+func (c *Cluster) stopAll() {
+	for _, n := range c.Nodes {
+		c.Stop(n)
+	}
+}
+
+// Leader waits for a node that leads and serves.
+func (c *Cluster) Leader() *Node {
+	c.t.Helper()
+	return c.LeaderAmong(c.Nodes...)
+}
+
+// LeaderAmong waits for one of nodes to lead and serve.
+func (c *Cluster) LeaderAmong(nodes ...*Node) *Node {
+	c.t.Helper()
+	var leader *Node
+	Await(c.t, "a leader", func() bool {
+		for _, n := range nodes {
+			if r := n.Raft(); r != nil {
+				if _, self, _ := r.Leader(); self {
+					leader = n
+					return true
+				}
+			}
+		}
+		return false
+	})
+	return leader
+}
+
+// Others answers every node but n.
+func (c *Cluster) Others(n *Node) []*Node {
+	var out []*Node
+	for _, other := range c.Nodes {
+		if other != n {
+			out = append(out, other)
+		}
+	}
+	return out
+}
+
+// Await polls until done, for at most Patience.
+func Await(t testing.TB, what string, done func() bool) {
+	t.Helper()
+	require.Eventually(t, done, Patience, 2*time.Millisecond, "waiting for %s", what)
+}
+
+// Snapshots answers how many snapshots the node has on disk.
+func (n *Node) Snapshots() int {
+	entries, err := os.ReadDir(filepath.Join(n.DataDir, "snapshots"))
+	if err != nil {
+		return 0
+	}
+	count := 0
+	for _, e := range entries {
+		if filepath.Ext(e.Name()) != ".tmp" {
+			count++
+		}
+	}
+	return count
+}
