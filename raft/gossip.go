@@ -105,7 +105,6 @@ func openGossip(cfg Config, self func() hint) (*gossip, error) {
 	c.Name = cfg.NodeID
 	c.Label = cfg.ClusterID
 	c.SecretKey = cfg.Gossip.Key
-	c.RequireNodeNames = true
 	c.Delegate = delegate{self: func() hint {
 		h := self()
 		h.hsm = g.hsmState()
