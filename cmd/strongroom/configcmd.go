@@ -27,7 +27,7 @@ func configCommand() *cobra.Command {
 	}
 	check.Flags().StringVar(&path, "config", "", "configuration file")
 	defaults := &cobra.Command{
-		Use: "defaults", Short: "Print every setting with its default and meaning, as a file to start from", Args: cobra.NoArgs,
+		Use: "defaults", Aliases: []string{"show-defaults"}, Short: "Print every setting with its default and meaning, as a file to start from", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			_, err := fmt.Fprint(cmd.OutOrStdout(), config.DefaultsYAML())
 			return err

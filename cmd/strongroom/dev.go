@@ -9,9 +9,11 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -67,7 +69,7 @@ func (d *devCluster) run(ctx context.Context) error {
 		return err
 	}
 	defer release()
-	if err := d.refuseSecondRun(); err != nil {
+	if err := d.stopOrphans(ctx); err != nil {
 		return err
 	}
 	if err := os.Remove(d.path("ready")); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -159,24 +161,37 @@ func (d *devCluster) lock() (release func(), err error) {
 	return func() { _ = f.Close() }, nil
 }
 
-// refuseSecondRun finds servers of this folder that outlived a supervisor.
-// They are not ours to kill.
-func (d *devCluster) refuseSecondRun() error {
-	var alive, pids []string
+// stopOrphans ends servers that outlived their supervisor, which somebody has
+// killed: nobody else would. Their requests finish first. A server that was
+// started by hand is not touched.
+func (d *devCluster) stopOrphans(ctx context.Context) error {
+	orphans := map[int]int{}
 	for node := 1; node <= d.nodes; node++ {
 		if pid := d.livePID(node); pid > 0 {
-			alive = append(alive, nodeName(node))
-			pids = append(pids, strconv.Itoa(pid))
+			fmt.Fprintf(d.out, "%s still runs from before (process %d); stopping it first.\n", nodeName(node), pid)
+			if err := syscall.Kill(pid, syscall.SIGTERM); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("%s, process %d: %w", nodeName(node), pid, err)
+			}
+			orphans[node] = pid
 		}
 	}
-	if len(alive) == 0 {
-		return nil
+	ctx, cancel := context.WithTimeout(ctx, devStop)
+	defer cancel()
+	for node, pid := range orphans {
+		for d.livePID(node) == pid {
+			select {
+			case <-ctx.Done():
+				return fmt.Errorf("%s, process %d, does not stop; stop it first with: kill -9 %d", nodeName(node), pid, pid)
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
 	}
-	return fmt.Errorf("servers of %s still run: %s; stop them first with: kill %s", d.dir, strings.Join(alive, ", "), strings.Join(pids, " "))
+	return nil
 }
 
-// livePID answers the process that the pid file names, if it is a server of
-// this folder: numbers of processes are used again.
+// livePID answers the process that the pid file names, if it is a server that
+// a supervisor of this folder has started: numbers of processes are used
+// again, and servers are also started by hand.
 func (d *devCluster) livePID(node int) int {
 	raw, err := os.ReadFile(d.nodePath(node, "pid"))
 	if err != nil {
@@ -187,7 +202,8 @@ func (d *devCluster) livePID(node int) int {
 		return 0
 	}
 	cmdline, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-	if err != nil || !strings.Contains(string(cmdline), d.nodePath(node, "config.yaml")) {
+	words := strings.Split(string(cmdline), "\x00")
+	if err != nil || !slices.Contains(words, d.nodePath(node, "config.yaml")) || !slices.Contains(words, "--"+supervisedFlag) {
 		return 0
 	}
 	return pid

@@ -2,17 +2,12 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -33,14 +28,14 @@ type devNode struct {
 // ends. A node that dies is told and left to the user: the cluster is there
 // to play with failures, and one that heals itself shows none.
 func (d *devCluster) supervise(ctx context.Context) error {
-	client, err := d.client()
+	health, err := d.healthClient()
 	if err != nil {
 		return err
 	}
 	nodes := make([]*devNode, 0, d.nodes)
 	deaths := make(chan *devNode, d.nodes)
 	for number := 1; number <= d.nodes; number++ {
-		n, err := d.startNode(ctx, client, number, deaths)
+		n, err := d.startNode(ctx, health, number, deaths)
 		if err != nil {
 			return errors.Join(err, d.stopNodes(nodes))
 		}
@@ -49,11 +44,18 @@ func (d *devCluster) supervise(ctx context.Context) error {
 	ready := make(chan error, 1)
 	waiting, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { ready <- d.awaitReady(waiting, client) }()
+	go func() { ready <- d.awaitReady(waiting, health) }()
 	for waitingForReady := true; ; {
 		select {
 		case n := <-deaths:
 			d.tellDeath(n)
+			if !anyRuns(nodes) {
+				cancel()
+				if waitingForReady {
+					<-ready
+				}
+				return d.allGone(health)
+			}
 		case err := <-ready:
 			if ctx.Err() == nil && err != nil {
 				fmt.Fprintln(d.out, "The cluster is not usable:", err)
@@ -66,30 +68,33 @@ func (d *devCluster) supervise(ctx context.Context) error {
 			}
 			fmt.Fprintln(d.out, "Stopping …")
 			err := d.stopNodes(nodes)
-			d.tellStrangers(client)
+			d.strangers(health)
 			return err
 		}
 	}
 }
 
-// tellStrangers names the nodes that somebody started by hand: they are not
-// ours to stop, and would surprise the next run.
-func (d *devCluster) tellStrangers(client *http.Client) {
+// strangers names the nodes that somebody started by hand, and counts them:
+// they are not ours to stop, and would surprise the next run.
+func (d *devCluster) strangers(health *http.Client) int {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
+	count := 0
 	for number := 1; number <= d.nodes; number++ {
-		if _, err := d.get(ctx, client, number, "health/live"); err == nil {
+		if _, err := d.get(ctx, health, number, "health/live"); err == nil {
 			fmt.Fprintf(d.out, "%s was started by hand and still runs.\n", nodeName(number))
+			count++
 		}
 	}
+	return count
 }
 
 // startNode starts a server in a process group of its own, so that Ctrl-C in
 // the terminal reaches the supervisor only. A node that already answers was
 // started by hand and is left alone.
-func (d *devCluster) startNode(ctx context.Context, client *http.Client, number int, deaths chan<- *devNode) (*devNode, error) {
+func (d *devCluster) startNode(ctx context.Context, health *http.Client, number int, deaths chan<- *devNode) (*devNode, error) {
 	n := &devNode{number: number, ended: make(chan struct{})}
-	if _, err := d.get(ctx, client, number, "health/live"); err == nil {
+	if _, err := d.get(ctx, health, number, "health/live"); err == nil {
 		fmt.Fprintf(d.out, "%s runs already; it was started by hand and stays so.\n", nodeName(number))
 		return n, nil
 	}
@@ -97,7 +102,7 @@ func (d *devCluster) startNode(ctx context.Context, client *http.Client, number 
 	if err != nil {
 		return nil, err
 	}
-	n.cmd = exec.Command(d.binary, "server", "--config", d.nodePath(number, "config.yaml"))
+	n.cmd = exec.Command(d.binary, "server", "--config", d.nodePath(number, "config.yaml"), "--"+supervisedFlag)
 	n.cmd.Stdout, n.cmd.Stderr = log, log
 	n.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if err := errors.Join(n.cmd.Start(), log.Close()); err != nil {
@@ -108,7 +113,7 @@ func (d *devCluster) startNode(ctx context.Context, client *http.Client, number 
 		close(n.ended)
 		deaths <- n
 	}()
-	return n, writeFile(d.nodePath(number, "pid"), []byte(strconv.Itoa(n.cmd.Process.Pid)+"\n"))
+	return n, nil
 }
 
 // tellDeath says what happened and what to do about it.
@@ -125,14 +130,37 @@ func (d *devCluster) tellDeath(n *devNode) {
 	fmt.Fprintf(d.out, "  start it again with: %s server --config %s\n", shellQuote(d.binary), shellQuote(d.nodePath(n.number, "config.yaml")))
 }
 
-// removePID removes the pid file if it is still of that process.
+// removePID removes the pid file of a process that could not do so itself.
 func (d *devCluster) removePID(n *devNode) {
-	path := d.nodePath(n.number, "pid")
-	raw, err := os.ReadFile(path)
-	if err == nil && strings.TrimSpace(string(raw)) == strconv.Itoa(n.cmd.Process.Pid) {
-		_ = os.Remove(path)
-	}
+	removePIDFile(d.nodePath(n.number, "pid"), n.cmd.Process.Pid)
 }
+
+// anyRuns reports whether a node that is ours still runs.
+func anyRuns(nodes []*devNode) bool {
+	return slices.ContainsFunc(nodes, func(n *devNode) bool {
+		if n.cmd == nil {
+			return false
+		}
+		select {
+		case <-n.ended:
+			return false
+		default:
+			return true
+		}
+	})
+}
+
+// allGone ends a supervisor that has nothing left to supervise, so that the
+// next one can have the folder.
+func (d *devCluster) allGone(health *http.Client) error {
+	fmt.Fprintf(d.out, "\nAll nodes that were started here have ended. strongroom dev starts them again; the data stays in %s.\n", d.dir)
+	if d.strangers(health) == 0 {
+		return errors.Join(errAllGone, removeIfThere(d.path("ready")))
+	}
+	return errAllGone
+}
+
+var errAllGone = errors.New("all nodes have ended")
 
 // stopNodes ends our servers and waits for them.
 func (d *devCluster) stopNodes(nodes []*devNode) error {
@@ -162,133 +190,4 @@ func (d *devCluster) stopNodes(nodes []*devNode) error {
 	}
 	fmt.Fprintf(d.out, "Stopped. The data stays in %s.\n", d.dir)
 	return errors.Join(errs...)
-}
-
-// awaitReady waits for every node, sends a real request through each, and
-// then writes env and ready.
-func (d *devCluster) awaitReady(ctx context.Context, client *http.Client) error {
-	started := time.Now()
-	told := started
-	for number := 1; number <= d.nodes; number++ {
-		for {
-			why := d.tryNode(ctx, client, number)
-			if why == nil {
-				break
-			}
-			if time.Since(told) > 15*time.Second {
-				told = time.Now()
-				fmt.Fprintf(d.out, "Still waiting for %s: %v\n", nodeName(number), why)
-			}
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case <-time.After(50 * time.Millisecond):
-			}
-		}
-	}
-	if err := errors.Join(replaceFile(d.path("env"), []byte(d.env())), replaceFile(d.path("ready"), []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))); err != nil {
-		return err
-	}
-	d.tellReady(time.Since(started))
-	return nil
-}
-
-// tellReady says where the cluster is and what to do first.
-func (d *devCluster) tellReady(took time.Duration) {
-	var addresses []string
-	for number := 1; number <= d.nodes; number++ {
-		addresses = append(addresses, nodeName(number)+" "+d.url(number))
-	}
-	fmt.Fprintf(d.out, `
-Ready (%.1f s): %s
-
-In another terminal:
-  source %s
-  export PATH=%s:$PATH
-  strongroom cluster status
-  strongroom secret generate /app/dev/web/db-password --kind password --create
-  strongroom secret get /app/dev/web/db-password
-
-Logs: %s
-Ctrl-C stops all nodes; the data stays.
-`, took.Seconds(), strings.Join(addresses, "  "), shellQuote(d.path("env")), shellQuote(dirOf(d.binary)), d.path("node*", "log"))
-}
-
-// tryNode answers nil when a node is ready and serves the administrator.
-func (d *devCluster) tryNode(ctx context.Context, client *http.Client, number int) error {
-	if _, err := d.get(ctx, client, number, "health/ready"); err != nil {
-		return err
-	}
-	token, err := os.ReadFile(d.path("admin.token"))
-	if err != nil {
-		return err
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url(number)+"/api/v1/iam/whoAmI", strings.NewReader("{}"))
-	if err != nil {
-		return err
-	}
-	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-	_, err = ask(client, req)
-	return err
-}
-
-func (d *devCluster) url(number int) string { return "https://" + d.apiAddress(number) }
-
-func (d *devCluster) get(ctx context.Context, client *http.Client, number int, what string) (string, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, d.url(number)+"/api/v1/"+what, nil)
-	if err != nil {
-		return "", err
-	}
-	return ask(client, req)
-}
-
-// ask answers the body of a 200, and makes an error of everything else.
-func ask(client *http.Client, req *http.Request) (string, error) {
-	resp, err := client.Do(req)
-	if err != nil {
-		return "", err
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	if err != nil {
-		return "", err
-	}
-	if resp.StatusCode == http.StatusOK {
-		return string(body), nil
-	}
-	var failed struct {
-		Error struct{ Code, Message string }
-	}
-	if json.Unmarshal(body, &failed) == nil && failed.Error.Code != "" {
-		return "", fmt.Errorf("%s: %s", failed.Error.Code, failed.Error.Message)
-	}
-	return "", fmt.Errorf("%s: %s", resp.Status, strings.TrimSpace(string(body)))
-}
-
-// client trusts this cluster's authority and no other.
-func (d *devCluster) client() (*http.Client, error) {
-	pem, err := os.ReadFile(d.path("ca.pem"))
-	if err != nil {
-		return nil, err
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("%s holds no certificate", d.path("ca.pem"))
-	}
-	return &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		TLSClientConfig: &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12}, Proxy: nil,
-	}}, nil
-}
-
-// env is for the shell's source. STRONGROOM_ADDR is one address, so that it
-// also serves curl; the command line goes on to the others when that node is
-// down.
-func (d *devCluster) env() string {
-	var others []string
-	for number := 2; number <= d.nodes; number++ {
-		others = append(others, d.url(number))
-	}
-	return fmt.Sprintf("export %s=%s\nexport %s=%s\nexport %s=%s\nexport %s=%s\n",
-		envAddr, d.url(1), envFallback, strings.Join(others, ","),
-		envCACert, shellQuote(d.path("ca.pem")), envTokenFile, shellQuote(d.path("admin.token")))
 }

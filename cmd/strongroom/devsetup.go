@@ -191,6 +191,7 @@ const nodeConfigText = `# {{.Name}} of a local cluster, made by strongroom dev. 
 node:
   id: {{.Name}}
   dataDir: {{.Data}}
+  pidFile: {{.PIDFile}}
 api:
   listen: {{.API}}
   certFile: {{.APICert}}
@@ -235,7 +236,7 @@ func (d *devCluster) nodeConfig(node int, clusterID string) ([]byte, error) {
 		return quoted
 	}
 	values := map[string]any{
-		"Name": nodeName(node), "Data": q(d.nodePath(node, "data")), "ClusterID": q(clusterID),
+		"Name": nodeName(node), "Data": q(d.nodePath(node, "data")), "PIDFile": q(d.nodePath(node, "pid")), "ClusterID": q(clusterID),
 		"API": q(d.apiAddress(node)), "APICert": q(d.nodePath(node, "api.pem")), "APIKey": q(d.nodePath(node, "api-key.pem")),
 		"Link": q(d.linkAddress(node)), "LinkCert": q(d.nodePath(node, "node.pem")), "LinkKey": q(d.nodePath(node, "node-key.pem")),
 		"LinkCA": q(d.path("cluster-ca.pem")), "Gossip": q(d.gossipAddress(node)), "GossipKey": q(d.path("gossip.key")),

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	watchInterval = time.Second
+	watchInterval = 250 * time.Millisecond
 	// A worker that is replaced is back well within this; leadership does not
 	// move for that.
 	unfitAfter = 3 * time.Second

@@ -92,7 +92,7 @@ func newRoot() *cobra.Command {
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serverCommand(), initCommand(), devCommand(), hsmCommand(), tlsCommand(), configCommand())
+	root.AddCommand(serverCommand(), initCommand(), devCommand(), hsmCommand(), tlsCommand(), configCommand(), docsCommand())
 	addClientCommands(root)
 	markUsage(root)
 	return root

@@ -189,25 +189,39 @@ func TestASecondSupervisorIsRefused(t *testing.T) {
 	release()
 }
 
-// A pid file names a process only if that process is a server of this folder:
-// numbers of processes are used again.
-func TestStalePIDFilesAreNoReasonToRefuse(t *testing.T) {
+// A pid file names a process only if that process is a server of this folder
+// that a supervisor started: numbers of processes are used again, and what
+// somebody started by hand is theirs.
+func TestOnlyOrphansOfThisFolderAreStopped(t *testing.T) {
 	d := localCluster(t, t.TempDir())
 	require.NoError(t, os.MkdirAll(d.nodePath(1), 0o700))
 	for _, pid := range []string{"", "x", "1", "-1", "999999999"} {
 		require.NoError(t, os.WriteFile(d.nodePath(1, "pid"), []byte(pid), 0o600))
-		require.NoError(t, d.refuseSecondRun(), pid)
+		require.NoError(t, d.stopOrphans(context.Background()), pid)
 	}
-	cmd := exec.Command("sh", "-c", "read x", d.nodePath(1, "config.yaml"))
-	in, err := cmd.StdinPipe()
-	require.NoError(t, err)
-	require.NoError(t, cmd.Start())
-	defer func() {
+	start := func(args ...string) (*exec.Cmd, io.Closer) {
+		cmd := exec.Command("sh", append([]string{"-c", "read x"}, args...)...)
+		in, err := cmd.StdinPipe()
+		require.NoError(t, err)
+		require.NoError(t, cmd.Start())
+		require.NoError(t, writeFile(d.nodePath(1, "pid"), []byte(strconv.Itoa(cmd.Process.Pid))))
+		return cmd, in
+	}
+	config := d.nodePath(1, "config.yaml")
+	for _, args := range [][]string{{"--config", config}, {"--config", config + "2", "--" + supervisedFlag}, {}} {
+		cmd, in := start(args...)
+		require.NoError(t, d.stopOrphans(context.Background()))
 		require.NoError(t, in.Close())
-		_ = cmd.Wait() // read fails at the end of its input
-	}()
-	require.NoError(t, writeFile(d.nodePath(1, "pid"), []byte(strconv.Itoa(cmd.Process.Pid))))
-	require.ErrorContains(t, d.refuseSecondRun(), "node1")
+		var exit *exec.ExitError
+		require.ErrorAs(t, cmd.Wait(), &exit)
+		require.Equal(t, 1, exit.ExitCode(), "it read the end of its input, and was not killed: %v", args)
+	}
+	cmd, in := start("--config", config, "--"+supervisedFlag)
+	defer in.Close()
+	waited := make(chan error, 1)
+	go func() { waited <- cmd.Wait() }()
+	require.NoError(t, d.stopOrphans(context.Background()))
+	require.ErrorContains(t, <-waited, "terminated")
 }
 
 func TestSoftHSMThatIsMissingIsNamedWithItsPackage(t *testing.T) {

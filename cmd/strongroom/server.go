@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,7 +47,23 @@ its health and log that it is not ready, and why.`,
 		},
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (strongroom config defaults prints one)")
+	// Only seen in the list of processes: it tells servers of strongroom dev
+	// from those that somebody started by hand.
+	cmd.Flags().Bool(supervisedFlag, false, "started by strongroom dev")
+	if err := cmd.Flags().MarkHidden(supervisedFlag); err != nil {
+		panic(err) // the flag was added one line above
+	}
 	return cmd
+}
+
+const supervisedFlag = "supervised"
+
+// removePIDFile removes a pid file if it still names pid.
+func removePIDFile(path string, pid int) {
+	raw, err := os.ReadFile(path)
+	if err == nil && strings.TrimSpace(string(raw)) == strconv.Itoa(pid) {
+		_ = os.Remove(path) // a stale file harms nobody
+	}
 }
 
 // serve runs a node until ctx ends or it can no longer run.
@@ -57,6 +75,12 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 	n, err := openNode(ctx, cfg, log)
 	if err != nil {
 		return errors.Join(err, n.abandon())
+	}
+	if cfg.Node.PIDFile != "" {
+		if err := replaceFile(cfg.Node.PIDFile, []byte(strconv.Itoa(os.Getpid())+"\n")); err != nil {
+			return errors.Join(fmt.Errorf("node.pidFile: %w", err), n.abandon())
+		}
+		defer removePIDFile(cfg.Node.PIDFile, os.Getpid())
 	}
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()

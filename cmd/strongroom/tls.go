@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,13 +138,4 @@ func (p *pairFlags) write(cmd *cobra.Command, pair pki.Pair) error {
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "wrote %s and %s\n", p.outCert, p.outKey)
 	return err
-}
-
-// hostOf is the host of an address that config has checked.
-func hostOf(address string) string {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
-	}
-	return host
 }

@@ -35,6 +35,7 @@ type Config struct {
 type Node struct {
 	ID      string `yaml:"id" default:"" doc:"Name of this node, once and for ever: 1 to 63 of a-z 0-9 and -. It is also in the node's certificate. Required."`
 	DataDir string `yaml:"dataDir" default:"/var/lib/strongroom" doc:"Folder of the replicated log, snapshots and state. No other node may use it."`
+	PIDFile string `yaml:"pidFile" default:"" doc:"File for the number of the server's process, for as long as it runs. Empty: none."`
 }
 
 // API configures the public listener.
