@@ -3,7 +3,6 @@ package raft
 import (
 	"context"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"log"
 	"log/slog"
@@ -260,7 +259,11 @@ func (e events) NotifyLeave(m *memberlist.Node) {
 }
 
 func (g *gossip) close() error {
-	return errors.Join(g.list.Leave(gossipLeave), g.list.Shutdown())
+	// To say goodbye is a courtesy: silence is noticed as well.
+	if err := g.list.Leave(gossipLeave); err != nil {
+		g.log.Debug("gossip leave", "error", err)
+	}
+	return g.list.Shutdown()
 }
 
 // delegate tells memberlist what to say; messages of others it ignores.
