@@ -22,6 +22,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/internal/fault"
 )
 
 // cluster is a server that answers as a test says and keeps what it was
@@ -389,4 +390,22 @@ func TestListsAreFollowedToTheirEnd(t *testing.T) {
 	require.Equal(t, exitDone, code)
 	require.NotContains(t, out, "/d")
 	require.Contains(t, errOut, "--cursor c")
+}
+
+// The reference is generated; a change of an operation must renew it.
+func TestTheAPIReferenceIsUpToDate(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/api.md")
+	require.NoError(t, err)
+	_, generated, found := strings.Cut(string(raw), "<!-- generated from here on; make docs renews it -->\n\n")
+	require.True(t, found)
+	var b strings.Builder
+	writeReference(&b)
+	require.Equal(t, strings.TrimSpace(b.String()), strings.TrimSpace(generated), "run: make docs")
+	for _, kind := range []fault.Kind{
+		fault.InvalidRequest, fault.Unauthenticated, fault.AccessDenied, fault.NotFound, fault.AlreadyExists, fault.Conflict, fault.VersionNotActive,
+		fault.KeyNotActive, fault.KeyInUse, fault.VersionInUse, fault.TooLarge, fault.RateLimited, fault.Internal, fault.HsmUnavailable,
+		fault.NoLeader, fault.Uncertain, fault.AuditUnavailable,
+	} {
+		require.Contains(t, string(raw), "`"+string(kind)+"`")
+	}
 }

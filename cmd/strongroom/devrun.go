@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"slices"
 	"syscall"
 	"time"
 )
@@ -32,7 +31,7 @@ func (d *devCluster) supervise(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	nodes := make([]*devNode, 0, d.nodes)
+	nodes, left := make([]*devNode, 0, d.nodes), 0
 	deaths := make(chan *devNode, d.nodes)
 	for number := 1; number <= d.nodes; number++ {
 		n, err := d.startNode(ctx, health, number, deaths)
@@ -40,6 +39,9 @@ func (d *devCluster) supervise(ctx context.Context) error {
 			return errors.Join(err, d.stopNodes(nodes))
 		}
 		nodes = append(nodes, n)
+		if n.cmd != nil {
+			left++
+		}
 	}
 	ready := make(chan error, 1)
 	waiting, cancel := context.WithCancel(ctx)
@@ -49,7 +51,7 @@ func (d *devCluster) supervise(ctx context.Context) error {
 		select {
 		case n := <-deaths:
 			d.tellDeath(n)
-			if !anyRuns(nodes) {
+			if left--; left == 0 {
 				cancel()
 				if waitingForReady {
 					<-ready
@@ -133,21 +135,6 @@ func (d *devCluster) tellDeath(n *devNode) {
 // removePID removes the pid file of a process that could not do so itself.
 func (d *devCluster) removePID(n *devNode) {
 	removePIDFile(d.nodePath(n.number, "pid"), n.cmd.Process.Pid)
-}
-
-// anyRuns reports whether a node that is ours still runs.
-func anyRuns(nodes []*devNode) bool {
-	return slices.ContainsFunc(nodes, func(n *devNode) bool {
-		if n.cmd == nil {
-			return false
-		}
-		select {
-		case <-n.ended:
-			return false
-		default:
-			return true
-		}
-	})
 }
 
 // allGone ends a supervisor that has nothing left to supervise, so that the

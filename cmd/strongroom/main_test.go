@@ -52,7 +52,7 @@ func TestExitCodes(t *testing.T) {
 		{"dev --nodes 0 --dir " + dir, exitUsage},
 		{"dev --base-port 80 --dir " + dir, exitUsage},
 	} {
-		require.Equal(t, c.want, run(strings.Fields(c.args)), c.args)
+		require.Equal(t, c.want, execute(context.Background(), strings.Fields(c.args), strings.NewReader(""), io.Discard, io.Discard), c.args)
 	}
 }
 

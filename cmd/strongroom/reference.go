@@ -57,7 +57,7 @@ type referenceField struct {
 
 func writeFields(b *strings.Builder, title string, fields []referenceField, request bool) {
 	if len(fields) == 0 {
-		fmt.Fprintf(b, "The %s has no fields: `{}`.\n", title)
+		fmt.Fprintf(b, "The %s has no fields: `{}`.\n\n", title)
 		return
 	}
 	if !request {

@@ -45,7 +45,11 @@ func lastLines(path string, n int) string {
 	if err != nil {
 		return ""
 	}
-	lines := strings.Split(strings.TrimRight(string(raw), "\n"), "\n")
+	text := strings.TrimRight(string(raw), "\n")
+	if text == "" {
+		return ""
+	}
+	lines := strings.Split(text, "\n")
 	lines = lines[max(0, len(lines)-n):]
 	return "    " + strings.Join(lines, "\n    ") + "\n"
 }
