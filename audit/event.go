@@ -63,6 +63,7 @@ type KMSEvent struct {
 const (
 	maxEventName = 64
 	maxLine      = 256 << 10 // bytes of one line, with its newline
+	linkBytes    = len(`,"sequence":`) + 20
 )
 
 // check refuses what no code of ours should hand in: it would be an event

@@ -35,7 +35,6 @@ func (t *Trail) fail(f failure, cause error) *failure {
 			break
 		}
 	}
-	t.metrics.setFailed(true)
 	t.cfg.Logger.Error("the audit trail takes no events", "dir", t.cfg.Dir, "reason", f.why, "needsRestart", f.lasting, "error", fmt.Sprint(cause))
 	return &f
 }

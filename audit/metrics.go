@@ -11,11 +11,13 @@ type metrics struct {
 	events   *prometheus.CounterVec
 	latency  prometheus.Histogram
 	syncs    prometheus.Histogram
-	failed   prometheus.Gauge
+	failed   prometheus.GaugeFunc
 	sequence prometheus.Gauge
 }
 
-func newMetrics() *metrics {
+// newMetrics asks failed when it is asked itself: a gauge that is set could be
+// set last by the one who lost a race.
+func newMetrics(failed func() bool) *metrics {
 	buckets := prometheus.ExponentialBuckets(0.00002, 2.5, 14) // 20 µs to 3 s
 	return &metrics{
 		events: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -27,8 +29,13 @@ func newMetrics() *metrics {
 		syncs: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "strongroom_audit_sync_seconds", Help: "Duration of each fsync of the audit trail.", Buckets: buckets,
 		}),
-		failed: prometheus.NewGauge(prometheus.GaugeOpts{
+		failed: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "strongroom_audit_failed", Help: "1 while the audit trail takes no events and requests are refused.",
+		}, func() float64 {
+			if failed() {
+				return 1
+			}
+			return 0
 		}),
 		sequence: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "strongroom_audit_head_sequence", Help: "Sequence number of the newest event in the audit trail of this node.",
@@ -58,11 +65,3 @@ func (m *metrics) appended(events []Event, took time.Duration) {
 func (m *metrics) wrote(sequence uint64) { m.sequence.Set(float64(sequence)) }
 
 func (m *metrics) synced(took time.Duration) { m.syncs.Observe(took.Seconds()) }
-
-func (m *metrics) setFailed(failed bool) {
-	if failed {
-		m.failed.Set(1)
-	} else {
-		m.failed.Set(0)
-	}
-}

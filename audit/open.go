@@ -35,10 +35,11 @@ func open(cfg Config, sync func(*os.File) error) (*Trail, error) {
 		return nil, err
 	}
 	t := &Trail{
-		cfg: cfg, sync: sync, lock: lock, metrics: newMetrics(),
+		cfg: cfg, sync: sync, lock: lock,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
 		head: chain{node: cfg.Node}, opened: time.Now(),
 	}
+	t.metrics = newMetrics(func() bool { return t.Ready() != nil })
 	if err := t.start(); err != nil {
 		err = errors.Join(err, lock.Close())
 		if t.file != nil {

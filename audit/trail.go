@@ -6,6 +6,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -45,6 +46,8 @@ const (
 	// stallAfter is how long one group may take before Ready says that the
 	// disk hangs.
 	stallAfter = 5 * time.Second
+	// healInterval is between two attempts to take events again.
+	healInterval = time.Second
 )
 
 // Trail is the open trail of this node. It is safe for concurrent use.
@@ -68,6 +71,7 @@ type Trail struct {
 	segments []segment // all, the last is the current one
 
 	failure   atomic.Pointer[failure] // nil: works
+	healed    time.Time               // when healing was last tried; the writer's
 	opened    time.Time
 	busySince atomic.Int64 // time after opened at which the group being written began, 0: none
 
@@ -80,8 +84,9 @@ type Trail struct {
 
 // batch is one Append on its way through the writer.
 type batch struct {
-	bodies []byte // encoded bodies, one after the other
-	ends   []int  // where each ends
+	bodies []byte               // encoded bodies, one after the other
+	ends   []int                // where each ends
+	linked map[int]*linkedEvent // by place: those that bodies does not hold
 	times  []time.Time
 	first  uint64
 	err    error
@@ -107,13 +112,14 @@ func (t *Trail) Ready() error {
 
 // Append writes events, all or none and next to each other, and returns when
 // they are durable as configured. It stamps Node, Sequence and, where it is
-// zero, Time; events itself is not changed. It answers the sequence of the
-// first.
+// zero, Time, and gives an entry of KMS that has no Sequence the one of the
+// event that it tells of, when that is among events. events itself is not
+// changed. It answers the sequence of the first.
 //
 // An error means that the caller must not answer its own caller.
-// fault.AuditUnavailable: the trail cannot be written. When ctx ends first,
-// the events may still be written: they then tell of something that was not
-// answered, which is harmless. fault.Internal: an event is malformed or would
+// fault.AuditUnavailable: the trail cannot be written. When ctx ends first, or
+// an fsync fails, the events may still be in the file: they then tell of
+// something that was not answered, which is harmless. fault.Internal: an event is malformed or would
 // take more than 256 KiB; nothing was written.
 func (t *Trail) Append(ctx context.Context, events []Event) (first uint64, err error) {
 	if len(events) == 0 {
@@ -163,6 +169,7 @@ func (t *Trail) enqueue(b *batch) error {
 // the writer, of which there is one, has little to do per event.
 func newBatch(events []Event, now time.Time) (*batch, error) {
 	b := &batch{done: make(chan struct{}), ends: make([]int, len(events)), times: make([]time.Time, len(events))}
+	places := links(events)
 	for i := range events {
 		e := events[i]
 		if e.Time.IsZero() {
@@ -173,15 +180,23 @@ func newBatch(events []Event, now time.Time) (*batch, error) {
 		}
 		start := len(b.bodies)
 		b.bodies = appendBody(b.bodies, &e)
-		if len(b.bodies)-start > maxLine-1024 { // leaves room for prefix and checksum
+		if len(b.bodies)-start+len(e.KMS)*linkBytes > maxLine-1024 { // leaves room for prefix and checksum
 			return nil, fault.New(fault.Internal, "an event for the audit trail has more than %d bytes", maxLine-1024)
+		}
+		if places != nil && places[i] != nil {
+			if b.linked == nil {
+				b.linked = make(map[int]*linkedEvent)
+			}
+			e.KMS = slices.Clone(e.KMS)
+			b.linked[i] = &linkedEvent{e, places[i]}
+			b.bodies = b.bodies[:start]
 		}
 		b.ends[i], b.times[i] = len(b.bodies), e.Time.UTC().Truncate(time.Millisecond)
 	}
 	return b, nil
 }
 
-// encode writes the lines of b after at, and steps at over them. It answers
+// encode writes the lines of b, whose first is set, after at, and steps at over them. It answers
 // the length of each line.
 func (b *batch) encode(buf []byte, at *chain) (out []byte, lengths []int) {
 	lengths = make([]int, len(b.ends))
@@ -189,6 +204,9 @@ func (b *batch) encode(buf []byte, at *chain) (out []byte, lengths []int) {
 	for i, end := range b.ends {
 		line := len(buf)
 		buf = appendPrefix(buf, at.node, at.sequence+1, at.hash)
+		if l := b.linked[i]; l != nil {
+			buf = appendBody(buf, l.fill(b.first))
+		}
 		buf = append(buf, b.bodies[start:end]...)
 		buf = appendCRC(buf, line)
 		at.sequence++

@@ -155,7 +155,8 @@ func (t *Trail) rotate() error {
 }
 
 // inspect looks at the disk between groups, so that Ready knows before the
-// next request does, and tries to heal.
+// next request does, and tries to heal: once a second at most, for each
+// success is an event and a disk at its bound goes to and fro.
 func (t *Trail) inspect() {
 	f := t.failure.Load()
 	if f != nil && f.lasting {
@@ -172,7 +173,8 @@ func (t *Trail) inspect() {
 		t.fail(failure{why: err.Error(), space: true}, err)
 		return
 	}
-	if f != nil {
+	if f != nil && time.Since(t.healed) >= healInterval {
+		t.healed = time.Now()
 		t.heal(f)
 	}
 }
@@ -217,7 +219,6 @@ func (t *Trail) heal(f *failure) {
 	if !t.failure.CompareAndSwap(f, nil) {
 		return // an fsync failed meanwhile
 	}
-	t.metrics.setFailed(false)
 	t.cfg.Logger.Info("the audit trail takes events again", "dir", t.cfg.Dir, "tornBytes", torn)
 }
 
