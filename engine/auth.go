@@ -1,0 +1,212 @@
+package engine
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"net/netip"
+	"sync"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"golang.org/x/time/rate"
+
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/iam"
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+// identity is who was authenticated.
+type identity struct {
+	name       string
+	kind       string
+	policies   []string
+	credential string
+	expiresAt  int64
+}
+
+// authenticate finds out who asks, in the state that this request is served
+// at, so a revocation that was acknowledged before is in force. Every failure
+// is answered with the same words: which part was wrong is in the log of
+// nobody but the caller.
+func (c *call) authenticate() error {
+	token, err := c.token()
+	if err != nil {
+		return c.engine.limiter.failed(c.from.Source, c.now, err)
+	}
+	principal := c.state.Principal(token.Principal)
+	if principal == nil {
+		return c.engine.limiter.failed(c.from.Source, c.now, errUnauthenticated())
+	}
+	c.who = identity{
+		name: principal.Name, kind: principal.Kind, policies: principal.Policies,
+		credential: token.ID, expiresAt: token.ExpiresAt,
+	}
+	c.rules, err = c.engine.rules(c.state, principal)
+	return err
+}
+
+func (c *call) token() (*fsm.Token, error) {
+	if c.from.Token == "" {
+		return nil, fault.New(fault.Unauthenticated, "Authorization: is missing; send \"Authorization: Bearer TOKEN\"")
+	}
+	hash, err := iam.ParseToken(c.from.Token)
+	if err != nil {
+		return nil, errUnauthenticated()
+	}
+	token := c.state.TokenByHash(hash[:])
+	if token == nil || subtle.ConstantTimeCompare(token.Hash, hash[:]) != 1 {
+		return nil, errUnauthenticated()
+	}
+	if token.RevokedAt != 0 || c.now.UnixMilli() >= token.ExpiresAt {
+		return nil, errUnauthenticated()
+	}
+	prefixes, err := parseCIDRs("boundCidrs", token.BoundCIDRs)
+	if err != nil {
+		return nil, err
+	}
+	if len(prefixes) > 0 && !iam.SourceAllowed(prefixes, c.from.Source) {
+		return nil, errUnauthenticated()
+	}
+	return token, nil
+}
+
+func errUnauthenticated() error {
+	return fault.New(fault.Unauthenticated, "Authorization: the token is not valid here: unknown, expired, revoked, or bound to other source addresses")
+}
+
+func parseCIDRs(field string, texts []string) ([]netip.Prefix, error) {
+	out := make([]netip.Prefix, 0, len(texts))
+	for i, text := range texts {
+		p, err := iam.ParseCIDR(text)
+		if err != nil {
+			return nil, fault.Invalid(fmt.Sprintf("%s[%d]", field, i), "%v", err)
+		}
+		out = append(out, p)
+	}
+	return out, nil
+}
+
+// rules compiles what applies to principal. Records are immutable, so the
+// pointer of a record names its content and a compiled policy is kept by it.
+func (e *Engine) rules(state *fsm.State, principal *fsm.Principal) (iam.Rules, error) {
+	var out iam.Rules
+	for _, name := range principal.Policies {
+		record := state.Policy(name)
+		if record == nil {
+			continue
+		}
+		policy, ok := e.policies.Get(record)
+		if !ok {
+			var err error
+			if policy, _, err = iam.CompilePolicy(e.catalogue, record.Name, record.Revision, iamStatements(record.Statements)); err != nil {
+				// Deny all rather than leave out a statement that may be a deny.
+				return out, fault.Wrap(fault.Internal, err, "policy %s cannot be read by this release", name)
+			}
+			e.policies.Add(record, policy)
+		}
+		out.Policies = append(out.Policies, policy)
+	}
+	var err error
+	out.Access, err = e.access.compiled(e.catalogue, state)
+	return out, err
+}
+
+func iamStatements(in []fsm.Statement) []iam.Statement {
+	out := make([]iam.Statement, len(in))
+	for i, s := range in {
+		out[i] = iam.Statement{Effect: s.Effect, Actions: s.Actions, Roles: s.Roles, Paths: s.Paths, Keys: s.Keys}
+	}
+	return out
+}
+
+// accessCache keeps the compiled access policies of the newest state seen.
+type accessCache struct {
+	mu      sync.Mutex
+	records []*fsm.AccessPolicy
+	rules   []*iam.AccessPolicy
+}
+
+func (a *accessCache) compiled(catalogue *iam.Catalogue, state *fsm.State) ([]*iam.AccessPolicy, error) {
+	var records []*fsm.AccessPolicy
+	for record := range state.AccessPolicies("") {
+		records = append(records, record)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if samePointers(a.records, records) {
+		return a.rules, nil
+	}
+	rules := make([]*iam.AccessPolicy, 0, len(records))
+	for _, record := range records {
+		policy, err := iam.CompileAccessPolicy(catalogue, accessDocument(record))
+		if err != nil {
+			return nil, fault.Wrap(fault.Internal, err, "access policy %s cannot be read by this release", record.Name)
+		}
+		rules = append(rules, policy)
+	}
+	a.records, a.rules = records, rules
+	return rules, nil
+}
+
+func samePointers(a, b []*fsm.AccessPolicy) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}
+
+func accessDocument(r *fsm.AccessPolicy) iam.AccessDocument {
+	d := iam.AccessDocument{
+		Name: r.Name, Revision: r.Revision, Paths: r.Paths, Actions: r.Actions,
+		Principals: r.Principals, SourceCIDRs: r.SourceCIDRs,
+	}
+	if r.NotBefore != 0 {
+		d.NotBefore = time.UnixMilli(r.NotBefore).UTC()
+	}
+	if r.NotAfter != 0 {
+		d.NotAfter = time.UnixMilli(r.NotAfter).UTC()
+	}
+	return d
+}
+
+// authLimiter slows down who fails to authenticate, by source address. It is
+// asked only after a failure: whoever shares an address with an attacker and
+// has a valid token is never locked out.
+type authLimiter struct {
+	mu      sync.Mutex
+	sources *lru.Cache[netip.Addr, *rate.Limiter]
+}
+
+// Failures of one source address: so many at once, then so many a second.
+const (
+	failureBurst = 200
+	failureRate  = 20
+)
+
+func newAuthLimiter() *authLimiter {
+	sources, err := lru.New[netip.Addr, *rate.Limiter](10_000)
+	if err != nil {
+		panic(err) // only for a size below 1
+	}
+	return &authLimiter{sources: sources}
+}
+
+// failed answers err, or RateLimited if its source fails too often.
+func (l *authLimiter) failed(source netip.Addr, now time.Time, err error) error {
+	l.mu.Lock()
+	limiter, ok := l.sources.Get(source)
+	if !ok {
+		limiter = rate.NewLimiter(failureRate, failureBurst)
+		l.sources.Add(source, limiter)
+	}
+	l.mu.Unlock()
+	if limiter.AllowN(now, 1) {
+		return err
+	}
+	return fault.New(fault.RateLimited, "too many failed authentications from this address; wait a second and send a valid token")
+}

@@ -1,0 +1,209 @@
+package engine
+
+import (
+	"context"
+	"net/netip"
+	"reflect"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/audit"
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/iam"
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/names"
+	"github.com/strongroom/strongroom/internal/secret"
+)
+
+// call is one request on its way through the gate. It belongs to one
+// goroutine.
+type call struct {
+	engine *Engine
+	op     *Operation
+	from   Caller
+	state  *fsm.State
+	index  uint64
+	now    time.Time
+	who    identity
+	rules  iam.Rules
+
+	event      audit.Event   // of the operation itself
+	inner      []audit.Event // kms events
+	items      []audit.Event // of the items of a batch
+	plaintexts []func()      // wipers of what the answer may hold
+}
+
+// scope is what a request is about.
+type scope struct {
+	path   names.Path
+	prefix string   // of a list: results are filtered one by one
+	key    *fsm.Key // resolved
+	keyRef string   // as it was written
+	action iam.Action
+	// list authorises a caller that may see something somewhere; the
+	// operation filters what it answers.
+	list bool
+	// version is only for the event.
+	version uint64
+	// subject is what a request about principals, tokens or policies names;
+	// only for the event.
+	subject string
+}
+
+// describe fills the event before authorisation, so that a denial says what
+// was asked for.
+func (c *call) describe(s scope) {
+	c.event.Path = string(s.path)
+	if s.path == "" {
+		c.event.Path = s.prefix
+	}
+	if s.key != nil {
+		c.event.KeyID = s.key.ID
+	} else if s.keyRef != "" {
+		c.event.KeyID = s.keyRef
+	}
+	c.event.Version = s.version
+	c.event.Reason = s.subject
+}
+
+// authorise asks iam about the operation's own action and scope.
+func (c *call) authorise(o *Operation, s scope) error {
+	action := o.Action
+	if s.action != "" {
+		action = s.action
+	}
+	if action == "" {
+		return nil
+	}
+	if s.list {
+		if iam.MayAnywhere(c.rules, action) {
+			return nil
+		}
+		return c.deny(action, iam.Decision{Reason: "iam"})
+	}
+	return c.require(action, resource(s))
+}
+
+func resource(s scope) iam.Resource {
+	switch {
+	case s.path != "":
+		return iam.Resource{Path: s.path}
+	case s.key != nil:
+		return iam.Resource{KeyID: s.key.ID, KeyAliases: s.key.Aliases}
+	case s.keyRef != "":
+		// A key that is not there: grants on all keys reach it, so that only
+		// who may see every key learns that it is absent.
+		return iam.Resource{KeyID: s.keyRef, KeyAliases: []string{s.keyRef}}
+	}
+	return iam.Resource{Any: true}
+}
+
+// require answers AccessDenied unless the caller may do action on r.
+func (c *call) require(action iam.Action, r iam.Resource) error {
+	if d := c.decide(action, r); !d.Allowed {
+		return c.deny(action, d)
+	}
+	return nil
+}
+
+// may is require for filters: no event, no error.
+func (c *call) may(action iam.Action, r iam.Resource) bool { return c.decide(action, r).Allowed }
+
+func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
+	return iam.Decide(c.rules, iam.Question{
+		Principal: c.who.name, Action: action, Resource: r, Source: c.from.Source, At: c.now,
+	})
+}
+
+// deny makes the one answer to whoever lacks a right. It does not depend on
+// whether the thing exists: absent and forbidden are the same to a stranger.
+func (c *call) deny(action iam.Action, d iam.Decision) error {
+	id := uuid.NewString()
+	c.event.DecisionID = id
+	c.event.Reason = d.Reason
+	return fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action).
+		With("decisionId", id).With("reason", d.Reason)
+}
+
+// reveal takes charge of a plaintext that the answer will hold.
+func (c *call) reveal(b secret.Bytes) secret.Bytes {
+	c.plaintexts = append(c.plaintexts, b.Wipe)
+	return b
+}
+
+func (c *call) wipeAll() {
+	for _, f := range c.plaintexts {
+		f()
+	}
+	c.plaintexts = nil
+}
+
+// wipeRequest overwrites every plaintext field of a decoded request.
+func (c *call) wipeRequest(req any) { wipeFields(reflect.ValueOf(req).Elem()) }
+
+func wipeFields(v reflect.Value) {
+	for i := range v.NumField() {
+		f := v.Field(i)
+		if v.Type().Field(i).Anonymous && f.Kind() == reflect.Struct {
+			wipeFields(f)
+			continue
+		}
+		if value, ok := f.Interface().(*wire.Value); ok && value != nil {
+			value.Wipe()
+		}
+	}
+}
+
+func (c *call) source() string {
+	if c.from.Source == (netip.Addr{}) {
+		return ""
+	}
+	return c.from.Source.String()
+}
+
+// meta stamps a command. retry is the request for recognising a repetition;
+// its ClientToken decides whether there is one.
+func (c *call) meta(ctx context.Context, clientToken string, request any) (fsm.Meta, error) {
+	m := fsm.Meta{Time: c.now.UnixMilli(), Principal: c.who.name, RequestID: c.from.RequestID}
+	if clientToken == "" {
+		return m, nil
+	}
+	if err := checkClientToken(clientToken); err != nil {
+		return m, err
+	}
+	hash, err := c.requestHash(ctx, request)
+	if err != nil {
+		return m, err
+	}
+	m.ClientToken, m.Operation, m.RequestHash = clientToken, c.op.Path(), hash
+	return m, nil
+}
+
+// requestHash hashes the canonical form, so that a retry which spells its
+// JSON another way is still the same request.
+func (c *call) requestHash(ctx context.Context, request any) ([]byte, error) {
+	var buf wipingBuffer
+	defer buf.wipe()
+	if err := wire.Encode(&buf, request); err != nil {
+		return nil, err
+	}
+	return c.engine.KMS.RequestHash(ctx, buf.b)
+}
+
+// wipingBuffer overwrites what it held, also the pieces it outgrew.
+type wipingBuffer struct{ b []byte }
+
+func (w *wipingBuffer) Write(p []byte) (int, error) {
+	if need := len(w.b) + len(p); need > cap(w.b) {
+		grown := make([]byte, len(w.b), 2*need)
+		copy(grown, w.b)
+		clear(w.b)
+		w.b = grown
+	}
+	w.b = append(w.b, p...)
+	return len(p), nil
+}
+
+func (w *wipingBuffer) wipe() { clear(w.b[:cap(w.b)]) }

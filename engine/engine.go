@@ -1,0 +1,120 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	lru "github.com/hashicorp/golang-lru/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/audit"
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/iam"
+	"github.com/strongroom/strongroom/kms"
+)
+
+// Log is what engine needs of the cluster. *raft.Node satisfies it.
+type Log interface {
+	// Propose commits an encoded command and answers what Apply answered.
+	// fault.NoLeader: surely not written. fault.Uncertain: unknown.
+	Propose(ctx context.Context, command []byte) (fsm.Result, error)
+	// ReadState answers a state that holds every write acknowledged, on any
+	// node, before the call; fault.NoLeader if this node cannot know.
+	ReadState(ctx context.Context) (*fsm.State, error)
+}
+
+// Cluster is what operations tell and ask about the cluster; the command
+// that wires the floors fills it in.
+type Cluster struct {
+	// Members answers what this node knows of every member.
+	Members func() []wire.NodeStatus
+	// Transfer hands leadership to a node, or to the most up to date one.
+	Transfer func(ctx context.Context, to string) error
+	// PeerEvents asks another member for events of its own trail.
+	PeerEvents func(ctx context.Context, node string, q TrailQuery) (TrailPage, error)
+	// StepDown is called when this node should not lead, with the reason.
+	StepDown func(reason string)
+}
+
+// Config wires an Engine.
+type Config struct {
+	Node          string
+	ClusterID     string
+	Log           Log
+	KMS           *kms.Service
+	Trail         *audit.Trail
+	Cluster       Cluster
+	MaxValueBytes int // default 64 KiB, at most 1 MiB
+	Logger        *slog.Logger
+	Registerer    prometheus.Registerer
+	Now           func() time.Time // default time.Now
+}
+
+// Bounds of values.
+const (
+	DefaultMaxValue = 64 << 10
+	LimitMaxValue   = 1 << 20
+)
+
+// Engine serves the operations on one node. It is safe for concurrent use.
+type Engine struct {
+	Config
+	catalogue *iam.Catalogue
+	policies  *lru.Cache[*fsm.Policy, *iam.Policy]
+	access    accessCache
+	locks     *pathLocks
+	limiter   *authLimiter
+	metrics   *metrics
+}
+
+// New makes an Engine.
+func New(cfg Config) (*Engine, error) {
+	if cfg.MaxValueBytes == 0 {
+		cfg.MaxValueBytes = DefaultMaxValue
+	}
+	if cfg.MaxValueBytes < 1 || cfg.MaxValueBytes > LimitMaxValue {
+		return nil, fmt.Errorf("engine: maximum value of %d bytes; must be 1 to %d", cfg.MaxValueBytes, LimitMaxValue)
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	policies, err := lru.New[*fsm.Policy, *iam.Policy](4096)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	return &Engine{
+		Config:    cfg,
+		catalogue: iam.NewCatalogue(Actions()),
+		policies:  policies,
+		locks:     newPathLocks(),
+		limiter:   newAuthLimiter(),
+		metrics:   newMetrics(cfg.Registerer),
+	}, nil
+}
+
+// Caller is what the front end knows of who asks, before authentication.
+type Caller struct {
+	RequestID string
+	Token     string // of the Authorization header, "" if there was none
+	Source    netip.Addr
+}
+
+// Answer is what an operation answers. Wipe must be called once Response has
+// been encoded, or thrown away.
+type Answer struct {
+	Response any
+	// Index is the applied index that the answer reflects.
+	Index uint64
+	wipe  []func()
+}
+
+// Wipe overwrites every plaintext of the answer.
+func (a Answer) Wipe() {
+	for _, f := range a.wipe {
+		f()
+	}
+}

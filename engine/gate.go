@@ -1,0 +1,128 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/audit"
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+// Do serves one request, in the one order that exists:
+//
+//  1. The trail can take an event. If not, nothing happens at all.
+//  2. One consistent look at the state: it holds every write that was
+//     acknowledged before this call, revocations included.
+//  3. Who asks (token), what for (scope), and may it (iam). Denials are
+//     events too.
+//  4. The operation: it opens values, or seals them and commits a command.
+//  5. The events are written: inner kms events first, the operation's last.
+//     If they cannot be, the plaintext is wiped and the answer withheld.
+//
+// The error is always a *fault.Error or wraps none, which the front end shows
+// as Internal.
+func (e *Engine) Do(ctx context.Context, o *Operation, from Caller, body []byte) (Answer, error) {
+	started := e.Now()
+	if err := wire.Check(body); err != nil {
+		// Nobody is known yet and nothing was asked: not an event.
+		e.metrics.observe(o, err, e.Now().Sub(started))
+		return Answer{}, err
+	}
+	answer, err := e.do(ctx, o, from, body, started)
+	e.metrics.observe(o, err, e.Now().Sub(started))
+	return answer, err
+}
+
+func (e *Engine) do(ctx context.Context, o *Operation, from Caller, body []byte, started time.Time) (Answer, error) {
+	if err := e.Trail.Ready(); err != nil {
+		e.auditFailed(err)
+		return Answer{}, err
+	}
+	state, err := e.Log.ReadState(ctx)
+	if err != nil {
+		return Answer{}, err
+	}
+	c := &call{engine: e, op: o, from: from, state: state, index: state.Index(), now: started}
+	c.event.Event = o.Event
+	resp, err := c.authenticateAndRun(ctx, body)
+	if err != nil && !c.record(err) {
+		c.wipeAll()
+		return Answer{}, err
+	}
+	if auditErr := c.finish(ctx, err); auditErr != nil {
+		c.wipeAll()
+		e.auditFailed(auditErr)
+		return Answer{}, auditErr
+	}
+	if err != nil {
+		c.wipeAll()
+		return Answer{Index: c.index}, err
+	}
+	return Answer{Response: resp, Index: c.index, wipe: c.plaintexts}, nil
+}
+
+func (c *call) authenticateAndRun(ctx context.Context, body []byte) (any, error) {
+	if err := c.authenticate(); err != nil {
+		return nil, err
+	}
+	return c.op.do(ctx, c, body)
+}
+
+// record says whether a failure belongs into the trail. A request for which
+// nothing was done, because this node does not lead, is handed on and becomes
+// an event where it is served. Failed authentications past the limiter's rate
+// are counted, not written: a flood must not fill the disk.
+func (c *call) record(err error) bool {
+	if fault.Is(err, fault.NoLeader) {
+		return len(c.inner) > 0
+	}
+	return !fault.Is(err, fault.RateLimited)
+}
+
+// finish writes the events of the request. It runs on a context of its own:
+// a caller that hangs up must not take the event of what it was given along.
+func (c *call) finish(ctx context.Context, err error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	defer cancel()
+	c.event.Outcome, c.event.Code = outcome(err)
+	c.event.Index = c.index
+	c.event.DurationMicros = c.engine.Now().Sub(c.now).Microseconds()
+	events := append(c.inner, c.items...)
+	events = append(events, c.event)
+	for i := range events {
+		events[i].Time = c.now
+		events[i].RequestID = c.from.RequestID
+		events[i].Principal = c.who.name
+		events[i].CredentialID = c.who.credential
+		events[i].SourceAddress = c.source()
+	}
+	_, appendErr := c.engine.Trail.Append(ctx, events)
+	if appendErr == nil {
+		return nil
+	}
+	if fault.KindOf(appendErr) == fault.AuditUnavailable {
+		return appendErr
+	}
+	return fault.Wrap(fault.AuditUnavailable, appendErr, "the audit trail could not take the event; nothing was answered")
+}
+
+func outcome(err error) (outcome, code string) {
+	switch kind := fault.KindOf(err); kind {
+	case "":
+		return audit.OK, ""
+	case fault.AccessDenied, fault.Unauthenticated:
+		return audit.Denied, string(kind)
+	default:
+		return audit.Failed, string(kind)
+	}
+}
+
+// auditFailed gives up leadership: another node may still be able to write
+// its trail.
+func (e *Engine) auditFailed(err error) {
+	e.Logger.Error("audit trail cannot be written; requests are refused", "error", err)
+	if e.Cluster.StepDown != nil {
+		e.Cluster.StepDown("audit trail cannot be written")
+	}
+}

@@ -1,0 +1,48 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+// metrics of the gate. Labels are names of the table and error codes, never
+// anything that a caller sends.
+type metrics struct {
+	requests *prometheus.CounterVec
+	seconds  *prometheus.HistogramVec
+	reaped   prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "strongroom_requests_total",
+			Help: "Operations served by this node, by operation and error code (ok for success).",
+		}, []string{"operation", "code"}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "strongroom_request_duration_seconds",
+			Help:    "Time from the decoded request to the answer, audit included.",
+			Buckets: prometheus.ExponentialBuckets(0.00025, 2, 16),
+		}, []string{"operation"}),
+		reaped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "strongroom_reaper_items_total",
+			Help: "Destructions, purges and expiries that the leader carried out because they were due.",
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.requests, m.seconds, m.reaped)
+	}
+	return m
+}
+
+func (m *metrics) observe(o *Operation, err error, took time.Duration) {
+	code := "ok"
+	if err != nil {
+		code = string(fault.KindOf(err))
+	}
+	m.requests.WithLabelValues(o.Path(), code).Inc()
+	m.seconds.WithLabelValues(o.Path()).Observe(took.Seconds())
+}

@@ -1,0 +1,59 @@
+package engine
+
+import (
+	"context"
+	"time"
+
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/fault"
+)
+
+// Pace of the Reaper.
+const (
+	reapEvery = time.Second
+	reapLimit = 500 // items of one command
+)
+
+// RunLeader does the work of the leader until ctx ends with the leadership:
+// destructions, purges and expiries that are due. It only proposes commands;
+// Apply decides what is due at the command's time, so two leaders in a
+// hand-over cannot do it twice.
+func (e *Engine) RunLeader(ctx context.Context) {
+	tick := time.NewTicker(reapEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			e.reap(ctx)
+		}
+	}
+}
+
+// reap proposes one Sweep after another while there is work that is due. It
+// proposes none when nothing is: an idle cluster writes nothing.
+func (e *Engine) reap(ctx context.Context) {
+	for ctx.Err() == nil {
+		state, err := e.Log.ReadState(ctx)
+		if err != nil || !state.Due(e.Now().UnixMilli()) {
+			return
+		}
+		command, err := fsm.Encode(fsm.Sweep{Meta: fsm.Meta{Time: e.Now().UnixMilli()}, Limit: reapLimit})
+		if err != nil {
+			e.Logger.Error("the reaper could not encode its command", "error", err)
+			return
+		}
+		result, err := e.Log.Propose(ctx, command)
+		if err != nil {
+			if !fault.Is(err, fault.NoLeader) && ctx.Err() == nil {
+				e.Logger.Warn("the reaper could not commit; it tries again", "error", err)
+			}
+			return
+		}
+		e.metrics.reaped.Add(float64(result.Done))
+		if !result.More {
+			return
+		}
+	}
+}

@@ -1,0 +1,354 @@
+package engine
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/iam"
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/names"
+	"github.com/strongroom/strongroom/kms"
+)
+
+// maxDestroyDelay bounds how long a destruction may wait.
+const maxDestroyDelay = 90 * 24 * time.Hour
+
+func versionOperations() []*Operation {
+	return []*Operation{
+		operation(row[wire.PutSecretValueRequest, wire.PutSecretValueResponse]{
+			service: "secrets", name: "putSecretValue", event: "secrets.put_value", write: true,
+			summary: "Add a version, and make it the current one unless told otherwise.",
+			scope:   func(c *call, r *wire.PutSecretValueRequest) (scope, error) { return pathScope(r.Path) },
+			run:     putSecretValue,
+		}),
+		operation(row[wire.GenerateSecretRequest, wire.GenerateSecretResponse]{
+			service: "secrets", name: "generateSecret", event: "secrets.generate", write: true,
+			more:    []iam.Action{"secrets:createSecret", "secrets:getSecretValue"},
+			summary: "Have the server make a value and store it as a new version.",
+			scope:   func(c *call, r *wire.GenerateSecretRequest) (scope, error) { return pathScope(r.Path) },
+			run:     generateSecret,
+		}),
+		operation(row[wire.GetSecretValueRequest, wire.GetSecretValueResponse]{
+			service: "secrets", name: "getSecretValue", event: "secrets.get_value",
+			summary: "Read a value: the current version, or a given one.",
+			scope: func(c *call, r *wire.GetSecretValueRequest) (scope, error) {
+				s, err := pathScope(r.Path)
+				if r.Version != nil {
+					s.version = *r.Version
+				}
+				return s, err
+			},
+			run: getSecretValue,
+		}),
+		operation(row[wire.BatchGetSecretValueRequest, wire.BatchGetSecretValueResponse]{
+			service: "secrets", name: "batchGetSecretValue", event: "secrets.batch_get_value", action: "secrets:getSecretValue",
+			summary: "Read up to 100 values; each item has its own answer or error.",
+			scope:   batchScope,
+			run:     batchGetSecretValue,
+		}),
+		operation(row[wire.ListSecretVersionsRequest, wire.ListSecretVersionsResponse]{
+			service: "secrets", name: "listSecretVersions", event: "secrets.list_versions",
+			summary: "Show the whole history of a secret, destroyed versions included.",
+			scope:   func(c *call, r *wire.ListSecretVersionsRequest) (scope, error) { return pathScope(r.Path) },
+			run:     listSecretVersions,
+		}),
+		operation(row[wire.DestroyVersionRequest, wire.VersionStateResponse]{
+			service: "secrets", name: "destroyVersion", event: "secrets.destroy_version", write: true,
+			summary: "Erase the ciphertext and the data key of a version for good; its history stays.",
+			scope: func(c *call, r *wire.DestroyVersionRequest) (scope, error) {
+				return versionScope(r.Path, r.Version)
+			},
+			run: destroyVersion,
+		}),
+		operation(row[wire.CancelDestroyVersionRequest, wire.VersionStateResponse]{
+			service: "secrets", name: "cancelDestroyVersion", event: "secrets.cancel_destroy_version", write: true,
+			action:  "secrets:destroyVersion",
+			summary: "Take a delayed destruction back before it is due.",
+			scope: func(c *call, r *wire.CancelDestroyVersionRequest) (scope, error) {
+				return versionScope(r.Path, r.Version)
+			},
+			run: cancelDestroyVersion,
+		}),
+	}
+}
+
+func versionScope(path string, version *uint64) (scope, error) {
+	s, err := pathScope(path)
+	if err != nil {
+		return s, err
+	}
+	s.version, err = checkVersion("version", version, true)
+	return s, err
+}
+
+// addition is what putSecretValue and generateSecret have in common.
+type addition struct {
+	path     names.Path
+	meta     fsm.Meta
+	version  fsm.NewVersion // Number and what sealing adds are filled in
+	value    *wire.Value
+	activate bool
+	expected *uint64
+	// reuse answers the current version when it holds the same bytes.
+	reuse bool
+}
+
+func putSecretValue(ctx context.Context, c *call, r *wire.PutSecretValueRequest) (*wire.PutSecretValueResponse, error) {
+	if err := c.engine.checkValue("value", r.Value); err != nil {
+		return nil, err
+	}
+	if err := checkContentType(r.ContentType); err != nil {
+		return nil, err
+	}
+	if err := c.checkExpiry(r.ExpiresAt); err != nil {
+		return nil, err
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	result, unchanged, err := c.add(ctx, addition{
+		path: names.Path(r.Path), meta: meta, value: r.Value,
+		activate: r.Activate == nil || *r.Activate, expected: r.ExpectedVersion, reuse: true,
+		version: fsm.NewVersion{VersionID: versionID(r.ClientToken), ContentType: r.ContentType, ExpiresAt: r.ExpiresAt.Milli()},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := c.refresh(ctx); err != nil {
+		// The version is committed; only its labels cannot be looked up now.
+		return nil, uncertain(err, meta)
+	}
+	labels := []string{}
+	if s := c.state.Secret(names.Path(r.Path)); s != nil && s.ID == result.SecretID {
+		labels = labelsOf(s, result.Version)
+	}
+	return &wire.PutSecretValueResponse{
+		Path: r.Path, Version: result.Version, VersionID: result.VersionID, Unchanged: unchanged, Labels: labels,
+	}, nil
+}
+
+// add seals a value and commits it as the next version. The number is bound
+// into the seal, so a write that lost its number to another one seals again.
+func (c *call) add(ctx context.Context, a addition) (result fsm.Result, unchanged bool, err error) {
+	if done, err := c.replayed(a.meta); done != nil || err != nil {
+		if err != nil {
+			return fsm.Result{}, false, err
+		}
+		c.event.Version = done.Version
+		return *done, false, nil
+	}
+	unlock, err := c.engine.locks.lock(ctx, a.path)
+	if err != nil {
+		return fsm.Result{}, false, err
+	}
+	defer unlock()
+	// Others may have written while this one waited for its turn.
+	for range maxRaces {
+		if err := c.refresh(ctx); err != nil {
+			return fsm.Result{}, false, err
+		}
+		s, err := c.liveSecret(a.path)
+		if err != nil {
+			return fsm.Result{}, false, err
+		}
+		if same, err := c.sameAsCurrent(ctx, s, a); err != nil {
+			return fsm.Result{}, false, err
+		} else if same != nil {
+			c.event.Version = same.Number
+			return fsm.Result{SecretID: s.ID, Version: same.Number, VersionID: same.ID}, true, nil
+		}
+		result, err := c.addOnce(ctx, s, a)
+		if err != nil {
+			return fsm.Result{}, false, err
+		}
+		if result.Refused == nil {
+			c.event.Version = result.Version
+			return result, false, nil
+		}
+		if !result.Refused.Race {
+			return fsm.Result{}, false, c.refused(result.Refused)
+		}
+	}
+	return fsm.Result{}, false, errRaces()
+}
+
+func (c *call) addOnce(ctx context.Context, s *fsm.Secret, a addition) (fsm.Result, error) {
+	if a.expected != nil && *a.expected != s.Current {
+		return fsm.Result{}, fault.New(fault.Conflict, "expectedVersion: is %d, but the current version is %d", *a.expected, s.Current).
+			With("currentVersion", s.Current)
+	}
+	key := c.state.Key(s.KeyID)
+	if key == nil {
+		return fsm.Result{}, fault.New(fault.Internal, "the secret is bound to key %s, which is not there", s.KeyID)
+	}
+	next := a.version
+	next.Number = s.Latest + 1
+	sealed, err := c.seal(ctx, key, a.path, s.ID, next, a.value)
+	if err != nil {
+		return fsm.Result{}, err
+	}
+	return c.propose(ctx, fsm.PutVersion{
+		Meta: a.meta, Path: string(a.path), SecretID: s.ID, Version: *sealed, Activate: a.activate, Expected: a.expected,
+	})
+}
+
+// seal fills in what sealing adds to a new version, and notes the kms event.
+func (c *call) seal(ctx context.Context, key *fsm.Key, path names.Path, secretID string, next fsm.NewVersion, value *wire.Value) (*fsm.NewVersion, error) {
+	id := kms.Identity{Path: path, SecretID: secretID, Version: next.Number}
+	sealed, err := c.engine.KMS.SealValue(ctx, key, id, value.Bytes)
+	c.noteKMS("kms.encrypt", key, sealed.KeyVersion, path, next.Number, err)
+	if err != nil {
+		return nil, keyField(err, "kmsKeyId")
+	}
+	fingerprint, err := c.engine.KMS.Fingerprint(ctx, id, value.Bytes)
+	if err != nil {
+		return nil, err
+	}
+	next.KeyID, next.KeyVersion = key.ID, sealed.KeyVersion
+	next.Size = uint32(value.Len())
+	next.Sealed, next.DataKey, next.Fingerprint = sealed.Box, sealed.DataKey, fingerprint
+	return &next, nil
+}
+
+// sameAsCurrent answers the current version if a may reuse it: it is active,
+// has not expired and holds the same bytes, and a asks for nothing new.
+func (c *call) sameAsCurrent(ctx context.Context, s *fsm.Secret, a addition) (*fsm.Version, error) {
+	if !a.reuse || s.Current == 0 || a.expected != nil && *a.expected != s.Current {
+		return nil, nil
+	}
+	v := c.state.Version(a.path, s.Current)
+	if v == nil || c.versionState(v) != fsm.VersionActive || v.ContentType != a.version.ContentType || v.ExpiresAt != a.version.ExpiresAt {
+		return nil, nil
+	}
+	key := c.state.Key(s.KeyID)
+	if key == nil || kms.CheckProtect(key) != nil {
+		return nil, nil // let the write itself say that the key is not active
+	}
+	id := kms.Identity{Path: a.path, SecretID: s.ID, Version: v.Number}
+	same, err := c.engine.KMS.SameValue(ctx, id, v.Fingerprint, a.value.Bytes)
+	if err != nil || !same {
+		return nil, err
+	}
+	return v, nil
+}
+
+// versionState is the stored state, or expired where time says so.
+func (c *call) versionState(v *fsm.Version) fsm.VersionState {
+	if v.State == fsm.VersionActive && v.ExpiresAt != 0 && c.now.UnixMilli() >= v.ExpiresAt {
+		return fsm.VersionExpired
+	}
+	return v.State
+}
+
+func (c *call) checkExpiry(at *wire.Time) error {
+	if at != nil && at.Milli() <= c.now.UnixMilli() {
+		return fault.Invalid("expiresAt", "must lie in the future")
+	}
+	return nil
+}
+
+// versionID answers the id of a new version: the client's token where it is
+// long enough to be one, else a UUID.
+func versionID(clientToken string) string {
+	if len(clientToken) >= 32 && len(clientToken) <= 64 {
+		return clientToken
+	}
+	return uuid.NewString()
+}
+
+// uncertain is the answer when a write is committed but its answer cannot be
+// made up.
+func uncertain(cause error, meta fsm.Meta) error {
+	way := "read the secret before you write again"
+	if meta.ClientToken != "" {
+		way = "retry with the same clientToken"
+	}
+	return fault.Wrap(fault.Uncertain, cause, "the write may have been done; %s", way)
+}
+
+func listSecretVersions(ctx context.Context, c *call, r *wire.ListSecretVersionsRequest) (*wire.ListSecretVersionsResponse, error) {
+	p, err := checkPage(r.Page)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.checkConsistency(r.Consistency); err != nil {
+		return nil, err
+	}
+	path := names.Path(r.Path)
+	s, err := c.secretAt(path)
+	if err != nil {
+		return nil, err
+	}
+	before := s.Latest + 1
+	if p.after != "" {
+		if before, err = strconv.ParseUint(p.after, 10, 64); err != nil {
+			return nil, fault.Invalid("cursor", "is not a nextCursor of this operation")
+		}
+	}
+	out := &wire.ListSecretVersionsResponse{Path: r.Path, Versions: []wire.VersionSummary{}}
+	for v := range c.state.Versions(path) {
+		if v.Number >= before {
+			continue
+		}
+		if len(out.Versions) == p.limit {
+			out.NextCursor = cursor(strconv.FormatUint(v.Number+1, 10))
+			break
+		}
+		out.Versions = append(out.Versions, c.versionSummary(s, v))
+	}
+	return out, nil
+}
+
+func (c *call) versionSummary(s *fsm.Secret, v *fsm.Version) wire.VersionSummary {
+	return wire.VersionSummary{
+		Version: v.Number, VersionID: v.ID, State: string(c.versionState(v)), Labels: labelsOf(s, v.Number),
+		Size: v.Size, ContentType: v.ContentType, KMSKeyID: v.KeyID, KMSKeyVersion: v.KeyVersion,
+		CreatedAt: wire.Millis(v.CreatedAt), CreatedBy: v.CreatedBy, RequestID: v.RequestID,
+		ExpiresAt: wire.Millis(v.ExpiresAt), DestroyAt: wire.Millis(v.DestroyAt),
+		DestroyedAt: wire.Millis(v.DestroyedAt), DestroyedBy: v.DestroyedBy, Reason: v.Reason,
+	}
+}
+
+func destroyVersion(ctx context.Context, c *call, r *wire.DestroyVersionRequest) (*wire.VersionStateResponse, error) {
+	if err := checkText("reason", r.Reason); err != nil {
+		return nil, err
+	}
+	var dueAt int64
+	if r.Delay != nil && *r.Delay > 0 {
+		if time.Duration(*r.Delay) > maxDestroyDelay {
+			return nil, fault.Invalid("delay", "must be at most 90d")
+		}
+		dueAt = c.now.Add(time.Duration(*r.Delay)).UnixMilli()
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.commit(ctx, fsm.DestroyVersion{Meta: meta, Path: r.Path, Version: *r.Version, Reason: r.Reason, DueAt: dueAt})
+	if err != nil {
+		return nil, err
+	}
+	return versionAnswer(result), nil
+}
+
+func cancelDestroyVersion(ctx context.Context, c *call, r *wire.CancelDestroyVersionRequest) (*wire.VersionStateResponse, error) {
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.commit(ctx, fsm.CancelDestroy{Meta: meta, Path: r.Path, Version: *r.Version})
+	if err != nil {
+		return nil, err
+	}
+	return versionAnswer(result), nil
+}
+
+func versionAnswer(r fsm.Result) *wire.VersionStateResponse {
+	return &wire.VersionStateResponse{Path: r.Path, Version: r.Version, State: r.State, DestroyAt: wire.Millis(r.DueAt)}
+}
