@@ -1,0 +1,126 @@
+// Package api is HTTP in and HTTP out: an exact table of routes, limits,
+// hand-over to the leader, and one table from errors to statuses. It decides
+// nothing about who may do what; that is the gate in engine.
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/net/netutil"
+
+	"github.com/strongroom/strongroom/engine"
+)
+
+// Cluster is what the front end needs of the cluster. *raft.Node satisfies
+// it.
+type Cluster interface {
+	// Leader says who leads, as far as this node knows. self is true only
+	// when this node leads and is ready to serve.
+	Leader() (id string, self, known bool)
+	// DialLink opens a connection to another member over the node link.
+	DialLink(ctx context.Context, node string) (net.Conn, error)
+}
+
+// Defaults of Config.
+const (
+	DefaultMaxBody        = 2 << 20
+	DefaultTimeout        = 15 * time.Second
+	DefaultMaxConnections = 10_000
+)
+
+// Config wires a Server.
+type Config struct {
+	Engine         *engine.Engine
+	Cluster        Cluster
+	NodeID         string
+	MaxBodyBytes   int64         // default 2 MiB
+	Timeout        time.Duration // of one operation, waiting for a leader included; default 15 s
+	MaxConnections int           // default 10,000
+	AllowedHosts   []string      // names that the Host header may have, without port; empty: any
+	Logger         *slog.Logger
+	Registry       *prometheus.Registry
+	// Ready answers nil when this node serves requests, else why not.
+	Ready func() error
+}
+
+// Server serves the API on one node.
+type Server struct {
+	Config
+	link    *Link
+	hosts   map[string]bool
+	metrics http.Handler
+	public  *http.Server
+	peers   *http.Server
+}
+
+// New makes a Server. link is what it hands requests to the leader with.
+func New(cfg Config, link *Link) *Server {
+	if cfg.MaxBodyBytes == 0 {
+		cfg.MaxBodyBytes = DefaultMaxBody
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.MaxConnections == 0 {
+		cfg.MaxConnections = DefaultMaxConnections
+	}
+	s := &Server{Config: cfg, link: link, hosts: map[string]bool{}}
+	for _, host := range cfg.AllowedHosts {
+		s.hosts[host] = true
+	}
+	if cfg.Registry != nil {
+		s.metrics = promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})
+	}
+	s.public = s.httpServer(s.guard(http.HandlerFunc(s.servePublic)))
+	s.peers = s.httpServer(s.guard(http.HandlerFunc(s.servePeer)))
+	s.peers.ConnContext = withPeer
+	return s
+}
+
+// httpServer sets every limit that Go leaves open: a slow or silent client
+// holds a connection for a bounded time and nothing else.
+func (s *Server) httpServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      s.Timeout + 60*time.Second,
+		IdleTimeout:       120 * time.Second,
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
+	}
+}
+
+// Serve serves the API on l, a TLS listener, until Close.
+func (s *Server) Serve(l net.Listener) error {
+	return closed(s.public.Serve(netutil.LimitListener(l, s.MaxConnections)))
+}
+
+// ServeLink serves requests that other members hand on, on the listener of
+// the node link, whose connections are from verified members only.
+func (s *Server) ServeLink(l net.Listener) error { return closed(s.peers.Serve(l)) }
+
+func closed(err error) error {
+	if errors.Is(err, http.ErrServerClosed) || errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Close stops listening, lets requests in flight finish until ctx ends, and
+// then cuts the rest.
+func (s *Server) Close(ctx context.Context) error {
+	err := errors.Join(s.public.Shutdown(ctx), s.peers.Shutdown(ctx))
+	if err != nil {
+		err = errors.Join(err, s.public.Close(), s.peers.Close())
+	}
+	s.link.Close()
+	return err
+}
