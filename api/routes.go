@@ -96,7 +96,7 @@ func (s *Server) checkRequest(r *http.Request) error {
 		return fault.Invalid("Authorization", "is given more than once")
 	case len(r.TransferEncoding) > 0:
 		return fault.Invalid("Transfer-Encoding", "is not accepted; send Content-Length")
-	case r.Header.Get("Content-Encoding") != "":
+	case len(r.Header.Values("Content-Encoding")) > 0:
 		return fault.Invalid("Content-Encoding", "is not accepted; send the JSON as it is")
 	}
 	if len(s.hosts) > 0 && !s.hosts[hostname(r.Host)] {
@@ -170,8 +170,28 @@ func bearer(r *http.Request) (string, error) {
 		return "", nil
 	}
 	scheme, token, ok := strings.Cut(header, " ")
-	if !ok || !strings.EqualFold(scheme, "Bearer") || token == "" || strings.ContainsAny(token, " \t") {
+	if !ok || !isBearer(scheme) || token == "" || strings.ContainsAny(token, " \t") {
 		return "", fault.New(fault.Unauthenticated, "Authorization: must be \"Bearer TOKEN\"")
 	}
 	return token, nil
+}
+
+// isBearer compares the scheme as RFC 9110 section 11.1 has it, without
+// regard to case, in ASCII only: Unicode folding would take other letters for
+// these.
+func isBearer(scheme string) bool {
+	const want = "bearer"
+	if len(scheme) != len(want) {
+		return false
+	}
+	for i := range len(want) {
+		c := scheme[i]
+		if 'A' <= c && c <= 'Z' {
+			c += 'a' - 'A'
+		}
+		if c != want[i] {
+			return false
+		}
+	}
+	return true
 }

@@ -88,7 +88,11 @@ func New(cfg Config, link *Link) *Server {
 // holds a connection for a bounded time and nothing else.
 func (s *Server) httpServer(h http.Handler) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler: h,
+		// OPTIONS * goes through the table like everything else: Go would
+		// answer 200 by itself, without what every response carries.
+		DisableGeneralOptionsHandler: true,
+
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      s.Timeout + 60*time.Second,

@@ -156,23 +156,38 @@ func (c *Client) Do(ctx context.Context, service, operation string, req, resp an
 	path := "/api/v1/" + service + "/" + operation
 	begun := time.Now()
 	at := int(c.preferred.Load())
+	var maybe error // of an attempt after which the write may have been done
 	for attempt := 0; ; attempt++ {
 		err := c.attempt(ctx, c.addresses[at%len(c.addresses)]+path, body.b, resp)
 		if err == nil {
 			c.preferred.Store(int64(at % len(c.addresses)))
 			return nil
 		}
+		if isWrite(req) && mayBeDone(err) {
+			maybe = err
+		}
 		again, pause := c.again(err, attempt, time.Since(begun))
 		if !again || ctx.Err() != nil {
-			return err
+			return settle(err, maybe)
 		}
 		at++
 		select {
 		case <-ctx.Done():
-			return errors.Join(err, ctx.Err())
+			return errors.Join(settle(err, maybe), ctx.Err())
 		case <-time.After(pause):
 		}
 	}
+}
+
+// settle answers the error to give up with. Once a write may have been done,
+// a later attempt that did nothing does not undo that: unless a server gave a
+// last word, the caller must hear of the attempt that is open.
+func settle(last, maybe error) error {
+	var answered *Error
+	if maybe == nil || errors.As(last, &answered) && !answered.Retryable() {
+		return last
+	}
+	return maybe
 }
 
 // again decides about another attempt, and the pause before it. The other

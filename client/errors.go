@@ -52,6 +52,18 @@ func IsCode(err error, code fault.Kind) bool {
 	return errors.As(err, &e) && e.Code == string(code)
 }
 
+// mayBeDone reports whether a write that ended in err may have been done: the
+// server says so, or could not write its trail after it, or the connection
+// broke when the request was on its way.
+func mayBeDone(err error) bool {
+	var answered *Error
+	if errors.As(err, &answered) {
+		return answered.Code == string(fault.Uncertain) || answered.Code == string(fault.AuditUnavailable) || answered.Code == ""
+	}
+	var unreachable *UnreachableError
+	return errors.As(err, &unreachable) && !unreachable.NotSent
+}
+
 // failure reads the error body of an answer.
 func failure(answer *http.Response, body []byte) error {
 	e := &Error{Status: answer.StatusCode, RequestID: answer.Header.Get("Strongroom-Request-Id")}

@@ -198,6 +198,7 @@ func newAuthLimiter() *authLimiter {
 
 // failed answers err, or RateLimited if its source fails too often.
 func (l *authLimiter) failed(source netip.Addr, now time.Time, err error) error {
+	source = limited(source)
 	l.mu.Lock()
 	limiter, ok := l.sources.Get(source)
 	if !ok {
@@ -209,4 +210,15 @@ func (l *authLimiter) failed(source netip.Addr, now time.Time, err error) error 
 		return err
 	}
 	return fault.New(fault.RateLimited, "too many failed authentications from this address; wait a second and send a valid token")
+}
+
+// limited answers what shares one limit: an IPv4 address, or the 64 bits of
+// an IPv6 address that a network gives to one host, which may take any of the
+// 2^64 addresses below them.
+func limited(source netip.Addr) netip.Addr {
+	source = source.Unmap()
+	if prefix, err := source.Prefix(64); err == nil && source.Is6() {
+		return prefix.Addr()
+	}
+	return source
 }

@@ -122,7 +122,13 @@ func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
 func (c *call) deny(action iam.Action, d iam.Decision) error {
 	id := uuid.NewString()
 	c.event.DecisionID = id
-	c.event.Reason = d.Reason
+	if subject := c.event.Reason; subject != "" {
+		// What was asked about, which describe put there, must stay in sight:
+		// "iam: svc" is a denied request about svc.
+		c.event.Reason = d.Reason + ": " + subject
+	} else {
+		c.event.Reason = d.Reason
+	}
 	return fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action).
 		With("decisionId", id).With("reason", d.Reason)
 }

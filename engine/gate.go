@@ -62,7 +62,18 @@ func (e *Engine) do(ctx context.Context, o *Operation, from Caller, body []byte,
 	return Answer{Response: resp, Index: c.index, wipe: c.plaintexts}, nil
 }
 
+// authenticateAndRun is what the event tells of. A panic goes on to the front
+// end, after its event: what was done by then was done by this caller.
 func (c *call) authenticateAndRun(ctx context.Context, body []byte) (any, error) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.wipeAll()
+			if err := c.finish(ctx, fault.New(fault.Internal, "a panic")); err != nil {
+				c.engine.auditFailed(err)
+			}
+			panic(p)
+		}
+	}()
 	if err := c.authenticate(); err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -26,23 +27,40 @@ import (
 // memoryLog is engine.Log on one machine in this process: the log of a
 // cluster of one. The real one is tested in test/cluster and test/e2e.
 type memoryLog struct {
-	mu      sync.Mutex
-	machine *fsm.Machine
-	index   uint64
-	lost    bool // leadership
+	mu       sync.Mutex
+	machine  *fsm.Machine
+	index    uint64
+	lost     bool // leadership
+	proposed int  // calls of Propose, whatever came of them
+	// These, where set, run before a look at the state, and before and after a
+	// command is applied: what happens between two steps of a request.
+	onRead    func()
+	proposing func() // before a command is applied
+	committed func() error
 }
 
 func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, error) {
+	if l.proposing != nil {
+		l.proposing()
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.proposed++
 	if l.lost {
 		return fsm.Result{}, fault.New(fault.NoLeader, "lost")
 	}
 	l.index++
-	return l.machine.Apply(l.index, command)
+	result, err := l.machine.Apply(l.index, command)
+	if err == nil && l.committed != nil {
+		err = l.committed()
+	}
+	return result, err
 }
 
 func (l *memoryLog) ReadState(context.Context) (*fsm.State, error) {
+	if l.onRead != nil {
+		l.onRead()
+	}
 	if l.lost {
 		return nil, fault.New(fault.NoLeader, "lost")
 	}
@@ -61,6 +79,8 @@ type world struct {
 	admin  string
 	now    time.Time
 	source netip.Addr
+	// steppedDown holds the reasons for which the engine gave up leadership.
+	steppedDown []string
 }
 
 func newWorld(t *testing.T) *world {
@@ -79,32 +99,50 @@ func newWorld(t *testing.T) *world {
 	require.NoError(t, err)
 	require.Nil(t, result.Refused)
 
-	w.trail, err = audit.Open(audit.Config{Dir: w.dir, Node: "n1", Durability: audit.Written, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
+	w.openTrail()
 	t.Cleanup(func() { _ = w.trail.Close() })
 	service, err := kms.New(w.token, clusterID)
 	require.NoError(t, err)
 	w.engine, err = engine.New(engine.Config{
 		Node: "n1", ClusterID: clusterID, Log: w.log, KMS: service, Trail: w.trail,
 		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now },
+		Cluster: engine.Cluster{StepDown: func(reason string) { w.steppedDown = append(w.steppedDown, reason) }},
 	})
 	require.NoError(t, err)
 	return w
 }
 
-// as sends one request and answers the encoded response.
-func (w *world) as(token, operation, body string) (string, error) {
-	service, name, _ := bytes.Cut([]byte(operation), []byte("/"))
-	o := engine.Find(string(service), string(name))
+// openTrail opens the trail of the world's folder, again after a Close.
+func (w *world) openTrail() {
+	w.t.Helper()
+	var err error
+	w.trail, err = audit.Open(audit.Config{Dir: w.dir, Node: "n1", Durability: audit.Written, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(w.t, err)
+	if w.engine != nil {
+		w.engine.Trail = w.trail
+	}
+}
+
+// request sends one request and answers its id and the encoded response.
+func (w *world) request(token, operation, body string) (id, response string, err error) {
+	service, name, _ := strings.Cut(operation, "/")
+	o := engine.Find(service, name)
 	require.NotNil(w.t, o, operation)
-	answer, err := w.engine.Do(context.Background(), o, engine.Caller{RequestID: uuid.NewString(), Token: token, Source: w.source}, []byte(body))
+	id = uuid.NewString()
+	answer, err := w.engine.Do(context.Background(), o, engine.Caller{RequestID: id, Token: token, Source: w.source}, []byte(body))
 	defer answer.Wipe()
 	if err != nil {
-		return "", err
+		return id, "", err
 	}
 	var out bytes.Buffer
 	require.NoError(w.t, wire.Encode(&out, answer.Response))
-	return out.String(), nil
+	return id, out.String(), nil
+}
+
+// as is request for who does not need the id.
+func (w *world) as(token, operation, body string) (string, error) {
+	_, response, err := w.request(token, operation, body)
+	return response, err
 }
 
 // ok is as for the administrator, and must succeed.

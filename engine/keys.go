@@ -232,24 +232,25 @@ func decryptScope(c *call, r *wire.DecryptRequest) (scope, error) {
 	if err != nil {
 		return scope{}, err
 	}
-	s, err := c.findKey("ciphertext", header.KeyID)
-	if err != nil || r.KeyID == "" {
-		return s, err
+	if r.KeyID != "" {
+		// Only the grammar here: whether an alias is of this key is told to
+		// who may use the key, and the header's key id is anybody's to write.
+		if _, err := names.ParseKeyRef(r.KeyID); err != nil {
+			return scope{}, fault.Invalid("keyId", "%v", err)
+		}
 	}
-	want, err := c.findKey("keyId", r.KeyID)
-	if err != nil {
-		return scope{}, err
-	}
-	if want.key == nil || want.key.ID != header.KeyID {
-		return scope{}, fault.Invalid("keyId", "is not the key that the ciphertext is of")
-	}
-	return s, nil
+	return c.findKey("ciphertext", header.KeyID)
 }
 
 func decrypt(ctx context.Context, c *call, r *wire.DecryptRequest) (*wire.DecryptResponse, error) {
 	header, err := c.engine.KMS.ParseHeader(r.Ciphertext)
 	if err != nil {
 		return nil, err
+	}
+	if r.KeyID != "" {
+		if want := c.state.KeyByRef(r.KeyID); want == nil || want.ID != header.KeyID {
+			return nil, fault.Invalid("keyId", "is not the key that the ciphertext is of")
+		}
 	}
 	key := c.state.Key(header.KeyID)
 	if key == nil {

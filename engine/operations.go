@@ -74,10 +74,10 @@ func operation[Req, Resp any](r row[Req, Resp]) *Operation {
 	}
 	o.do = func(ctx context.Context, c *call, body []byte) (any, error) {
 		var req Req
+		defer c.wipeRequest(&req) // also what was decoded before an error
 		if err := wire.Decode(body, &req); err != nil {
 			return nil, err
 		}
-		defer c.wipeRequest(&req)
 		s, err := r.scope(c, &req)
 		if err != nil {
 			return nil, err

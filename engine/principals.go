@@ -122,7 +122,15 @@ func createPrincipal(ctx context.Context, c *call, r *wire.CreatePrincipalReques
 	if _, err := c.commit(ctx, fsm.CreatePrincipal{Meta: meta, Principal: p}); err != nil {
 		return nil, err
 	}
-	out := principalResponse(&p)
+	// The record as it is kept: a retry must answer when it was made first.
+	if err := c.refresh(ctx); err != nil {
+		return nil, uncertain(err, meta)
+	}
+	kept := c.state.Principal(r.Name)
+	if kept == nil {
+		kept = &p // deleted a moment later
+	}
+	out := principalResponse(kept)
 	return &out, nil
 }
 

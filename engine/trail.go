@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -98,23 +97,16 @@ func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wir
 	}
 	after := map[string]uint64{}
 	if p.after != "" {
-		if err := json.Unmarshal([]byte(p.after), &after); err != nil {
+		// null is well-formed, and would leave no map to write into.
+		if err := json.Unmarshal([]byte(p.after), &after); err != nil || after == nil {
 			return nil, fault.Invalid("cursor", "is not a nextCursor of this operation; leave it out to start from the beginning")
 		}
 	}
 	// A page is cut to limit after the merge, so each chain must offer as much.
 	q.Limit = p.limit
 	pages, unreachable := c.engine.askAll(ctx, q, after)
-	out := &wire.QueryEventsResponse{Events: []wire.AuditEvent{}, Unreachable: unreachable}
-	more := false
-	for _, page := range pages {
-		out.Events = append(out.Events, page.Events...)
-		more = more || page.More
-	}
-	slices.SortStableFunc(out.Events, byTime)
-	if len(out.Events) > p.limit {
-		out.Events, more = out.Events[:p.limit], true
-	}
+	events, more := merge(pages, p.limit)
+	out := &wire.QueryEventsResponse{Events: events, Unreachable: unreachable}
 	for _, e := range out.Events {
 		after[e.Node] = e.Sequence
 	}
@@ -128,20 +120,37 @@ func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wir
 	return out, nil
 }
 
-func byTime(a, b wire.AuditEvent) int {
-	if d := a.Time.Compare(b.Time.Time); d != 0 && a.Node != b.Node {
-		return d
+// merge takes the earliest event of those that each chain offers next, up to
+// limit, and says whether there are more. A chain keeps its own order
+// whatever its times are (they are when requests began, and need not grow):
+// the cursor holds how far each chain was read, so an event that was taken
+// before an earlier one of its chain would make the next page lose the other.
+func merge(pages []TrailPage, limit int) (events []wire.AuditEvent, more bool) {
+	events = []wire.AuditEvent{}
+	for len(events) < limit {
+		next := -1
+		for i := range pages {
+			if len(pages[i].Events) > 0 && (next < 0 || earlier(&pages[i].Events[0], &pages[next].Events[0])) {
+				next = i
+			}
+		}
+		if next < 0 {
+			break
+		}
+		events = append(events, pages[next].Events[0])
+		pages[next].Events = pages[next].Events[1:]
 	}
-	if a.Node != b.Node {
-		return strings.Compare(a.Node, b.Node)
+	for _, page := range pages {
+		more = more || page.More || len(page.Events) > 0
 	}
-	switch {
-	case a.Sequence < b.Sequence:
-		return -1
-	case a.Sequence > b.Sequence:
-		return 1
+	return events, more
+}
+
+func earlier(a, b *wire.AuditEvent) bool {
+	if d := a.Time.Compare(b.Time.Time); d != 0 {
+		return d < 0
 	}
-	return 0
+	return a.Node < b.Node
 }
 
 func trailQuery(r *wire.QueryEventsRequest) (TrailQuery, error) {

@@ -187,13 +187,24 @@ func (t *Time) UnmarshalJSONFrom(d *jsontext.Decoder) error {
 // ParseTime reads RFC 3339 in UTC with at most milliseconds.
 func ParseTime(text string) (Time, error) {
 	parsed, err := time.Parse(time.RFC3339, text)
-	if err != nil || !strings.HasSuffix(text, "Z") || parsed.Nanosecond()%int(time.Millisecond) != 0 {
+	if err != nil || !isUTCMillis(text) {
 		return Time{}, fieldError("must be a time in RFC 3339, UTC, with at most milliseconds, such as 2026-01-02T15:04:05.123Z")
 	}
 	if parsed.Year() < 1970 {
 		return Time{}, fieldError("must not lie before 1970")
 	}
 	return Time{parsed.UTC()}, nil
+}
+
+// isUTCMillis checks what the library is lax about: it takes an hour of one
+// digit, a comma for the point, and any number of digits after it.
+func isUTCMillis(text string) bool {
+	const seconds = len("2006-01-02T15:04:05")
+	if len(text) <= seconds || text[len(text)-1] != 'Z' {
+		return false
+	}
+	fraction := text[seconds : len(text)-1]
+	return fraction == "" || fraction[0] == '.' && len(fraction) >= 2 && len(fraction) <= 4
 }
 
 // Duration is a length of time such as "720h", "90s" or "30d".

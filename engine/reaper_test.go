@@ -1,0 +1,64 @@
+package engine_test
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/strongroom/strongroom/fsm"
+)
+
+// reapFor lets the leader's work run for a while of a clock that costs no
+// time, and waits for its end.
+func (w *world) reapFor(t *testing.T, d time.Duration) {
+	synctest.Test(t, func(*testing.T) {
+		ctx, cancel := context.WithTimeout(context.Background(), d)
+		defer cancel()
+		w.engine.RunLeader(ctx)
+	})
+}
+
+func TestTheReaperProposesNothingWhenNothingIsDue(t *testing.T) {
+	s := newStock(t) // a destruction is due tomorrow, a purge in a month
+	before := s.log.proposed
+	s.reapFor(t, time.Hour)
+	require.Equal(t, before, s.log.proposed, "an idle cluster writes nothing")
+}
+
+func TestTheReaperProposesNothingWithoutLeadership(t *testing.T) {
+	s := newStock(t)
+	s.now = s.now.Add(365 * 24 * time.Hour)
+	s.log.lost = true
+	before := s.log.proposed
+	s.reapFor(t, time.Minute)
+	require.Equal(t, before, s.log.proposed)
+}
+
+func TestTheReaperStopsWithItsContext(t *testing.T) {
+	s := newStock(t)
+	s.now = s.now.Add(365 * 24 * time.Hour)
+	before := s.log.proposed
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	s.engine.RunLeader(ctx)
+	require.Equal(t, before, s.log.proposed)
+}
+
+func TestTheReaperDoesWhatIsDueAndThenRests(t *testing.T) {
+	s := newStock(t)
+	s.now = s.now.Add(24 * time.Hour)
+	s.reapFor(t, 5*time.Second)
+	require.Equal(t, fsm.VersionDestroyed, s.log.machine.State().Version("/app/dev/web/db", 2).State)
+	require.Equal(t, fsm.SecretPendingDeletion, s.log.machine.State().Secret("/app/dev/web/gone").State, "not yet")
+
+	s.now = s.now.Add(29 * 24 * time.Hour)
+	s.reapFor(t, 5*time.Second)
+	require.Equal(t, fsm.SecretPurged, s.log.machine.State().Secret("/app/dev/web/gone").State)
+	require.Empty(t, s.log.machine.State().Version("/app/dev/web/gone", 1).Sealed)
+	before := s.log.proposed
+	s.reapFor(t, time.Minute)
+	require.Equal(t, before, s.log.proposed)
+}

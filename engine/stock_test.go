@@ -1,0 +1,165 @@
+package engine_test
+
+import (
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/engine"
+)
+
+// stock is a world in which every operation has something to work on.
+type stock struct {
+	*world
+	keyID      string // of alias/pay, which no secret is bound to
+	offID      string // of alias/off, which is disabled
+	ciphertext string // under alias/pay
+	tokenID    string // of svc
+}
+
+// The marks stand for plaintexts: what a test searches for in answers.
+const (
+	markValue  = "MARKED-PLAINTEXT-VALUE"
+	markCaller = "MARKED-CALLER-PLAINTEXT"
+)
+
+func newStock(t *testing.T) *stock {
+	w := newWorld(t)
+	s := &stock{world: w}
+	w.ok("secrets/createSecret", `{"path":"/app/dev/web/db","value":%q}`, b64(markValue+"-1"))
+	w.put("/app/dev/web/db", markValue+"-2")
+	w.put("/app/dev/web/db", markValue+"-3")
+	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/db","version":2,"delay":"1d"}`)
+	w.ok("secrets/createSecret", `{"path":"/app/dev/web/gone","value":%q}`, b64(markValue+"-4"))
+	w.ok("secrets/deleteSecret", `{"path":"/app/dev/web/gone"}`)
+	s.keyID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/pay"}`)).KeyID
+	s.offID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/off"}`)).KeyID
+	w.ok("kms/disableKey", `{"keyId":"alias/off"}`)
+	sealed := into[wire.EncryptResponse](t, w.ok("kms/encrypt", `{"keyId":"alias/pay","plaintext":%q}`, b64(markCaller)))
+	s.ciphertext = base64.StdEncoding.EncodeToString(sealed.Ciphertext)
+	w.ok("iam/createPrincipal", `{"name":"svc","kind":"service"}`)
+	s.tokenID = into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc"}`)).TokenID
+	for _, name := range []string{"attached", "loose"} {
+		w.ok("iam/putPolicy", `{"name":%q,"statements":[{"effect":"allow","actions":["iam:listPolicies"]}]}`, name)
+	}
+	w.ok("iam/attachPolicy", `{"policy":"attached","principal":"svc"}`)
+	w.ok("iam/putAccessPolicy", `{"name":"office","paths":["/app/prod/**"],"sourceCidrs":["192.0.2.0/24"]}`)
+	return s
+}
+
+// sample is one request of an operation that succeeds for the administrator
+// in a fresh stock, and one that is authorised and then fails.
+type sample struct {
+	operation string
+	good      string
+	bad       string
+	code      string   // of bad
+	subject   string   // of the event of good: a path, a key or what else is named
+	inner     []string // kms events of good
+}
+
+const absentID = "00000000-0000-4000-8000-000000000000"
+
+// samples has every operation of the table; TestEveryOperationHasASample
+// holds that.
+func (s *stock) samples() []sample {
+	const db, gone = "/app/dev/web/db", "/app/dev/web/gone"
+	v := b64("another value")
+	seal, open := []string{"kms.encrypt"}, []string{"kms.decrypt"}
+	return []sample{
+		{"secrets/createSecret", `{"path":"/app/dev/web/new","value":"` + v + `"}`, `{"path":"` + db + `"}`, "AlreadyExists", "/app/dev/web/new", seal},
+		{"secrets/describeSecret", `{"path":"` + db + `"}`, `{"path":"/a/none"}`, "NotFound", db, nil},
+		{"secrets/listSecrets", `{"prefix":"/app"}`, `{"limit":0}`, "InvalidRequest", "/app/", nil},
+		{"secrets/deleteSecret", `{"path":"` + db + `"}`, `{"path":"` + gone + `"}`, "Conflict", db, nil},
+		{"secrets/restoreSecret", `{"path":"` + gone + `"}`, `{"path":"` + db + `"}`, "Conflict", gone, nil},
+		{"secrets/putSecretValue", `{"path":"` + db + `","value":"` + v + `"}`, `{"path":"/a/none","value":"` + v + `"}`, "NotFound", db, seal},
+		{"secrets/generateSecret", `{"path":"` + db + `","kind":"uuid","reveal":true}`, `{"path":"/a/none","kind":"uuid"}`, "NotFound", db, []string{"kms.encrypt", "kms.decrypt"}},
+		{"secrets/getSecretValue", `{"path":"` + db + `"}`, `{"path":"` + db + `","version":99}`, "NotFound", db, open},
+		{"secrets/batchGetSecretValue", `{"items":[{"path":"` + db + `"}]}`, `{"items":[]}`, "InvalidRequest", "", open},
+		{"secrets/listSecretVersions", `{"path":"` + db + `"}`, `{"path":"/a/none"}`, "NotFound", db, nil},
+		{"secrets/destroyVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":3}`, "Conflict", db, nil},
+		{"secrets/cancelDestroyVersion", `{"path":"` + db + `","version":2}`, `{"path":"` + db + `","version":1}`, "Conflict", db, nil},
+
+		{"kms/createKey", `{"alias":"alias/more"}`, `{"alias":"alias/pay"}`, "AlreadyExists", "", nil},
+		{"kms/describeKey", `{"keyId":"alias/pay"}`, `{"keyId":"alias/none"}`, "NotFound", s.keyID, nil},
+		{"kms/listKeys", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"kms/disableKey", `{"keyId":"alias/pay"}`, `{"keyId":"alias/default"}`, "KeyInUse", s.keyID, nil},
+		{"kms/enableKey", `{"keyId":"alias/off"}`, `{"keyId":"alias/none"}`, "NotFound", s.offID, nil},
+		{"kms/encrypt", `{"keyId":"alias/pay","plaintext":"` + v + `"}`, `{"keyId":"alias/off","plaintext":"` + v + `"}`, "KeyNotActive", s.keyID, nil},
+		{"kms/decrypt", `{"ciphertext":"` + s.ciphertext + `"}`, `{"ciphertext":"` + s.ciphertext + `","context":{"a":"b"}}`, "InvalidRequest", s.keyID, nil},
+		{"kms/listBoundSecrets", `{"keyId":"alias/default"}`, `{"keyId":"` + absentID + `"}`, "NotFound", "", nil},
+
+		{"iam/createPrincipal", `{"name":"new","kind":"user"}`, `{"name":"svc","kind":"user"}`, "AlreadyExists", "new", nil},
+		{"iam/listPrincipals", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"iam/describePrincipal", `{"name":"svc"}`, `{"name":"none"}`, "NotFound", "svc", nil},
+		{"iam/deletePrincipal", `{"name":"svc"}`, `{"name":"none"}`, "NotFound", "svc", nil},
+		{"iam/createToken", `{"principal":"svc"}`, `{"principal":"none"}`, "NotFound", "svc", nil},
+		{"iam/listTokens", `{"principal":"svc"}`, `{"limit":0}`, "InvalidRequest", "svc", nil},
+		{"iam/revokeToken", `{"tokenId":"` + s.tokenID + `"}`, `{"tokenId":"` + absentID + `"}`, "NotFound", s.tokenID, nil},
+		{"iam/whoAmI", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
+		{"iam/putPolicy", `{"name":"new","statements":[{"effect":"deny","actions":["*"]}]}`, `{"name":"full-access","statements":[{"effect":"deny","actions":["*"]}]}`, "Conflict", "new", nil},
+		{"iam/getPolicy", `{"name":"loose"}`, `{"name":"none"}`, "NotFound", "loose", nil},
+		{"iam/listPolicies", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"iam/deletePolicy", `{"name":"loose"}`, `{"name":"attached"}`, "Conflict", "loose", nil},
+		{"iam/attachPolicy", `{"policy":"loose","principal":"svc"}`, `{"policy":"none","principal":"svc"}`, "NotFound", "svc loose", nil},
+		{"iam/detachPolicy", `{"policy":"attached","principal":"svc"}`, `{"policy":"full-access","principal":"admin"}`, "Conflict", "svc attached", nil},
+		{"iam/putAccessPolicy", `{"name":"new","paths":["/x/**"],"sourceCidrs":["192.0.2.0/24"]}`, `{"name":"new","paths":["/x/**"]}`, "InvalidRequest", "new", nil},
+		{"iam/getAccessPolicy", `{"name":"office"}`, `{"name":"none"}`, "NotFound", "office", nil},
+		{"iam/listAccessPolicies", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"iam/deleteAccessPolicy", `{"name":"office"}`, `{"name":"none"}`, "NotFound", "office", nil},
+
+		{"audit/queryEvents", `{"event":"secrets.create"}`, `{"outcome":"maybe"}`, "InvalidRequest", "", nil},
+		{"cluster/status", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
+		{"cluster/transferLeadership", `{}`, `{"to":"n9"}`, "InvalidRequest", "", nil},
+	}
+}
+
+// TestEveryOperationHasASample keeps the tests that go over all operations
+// from missing a new one.
+func TestEveryOperationHasASample(t *testing.T) {
+	var have, want []string
+	for _, c := range newStock(t).samples() {
+		have = append(have, c.operation)
+	}
+	for _, o := range engine.Operations() {
+		want = append(want, o.Path())
+	}
+	require.ElementsMatch(t, want, have)
+}
+
+// eachSample runs f for every operation, each on a stock of its own: what one
+// request changes is nothing that the next one meets.
+func eachSample(t *testing.T, f func(t *testing.T, s *stock, c sample)) {
+	for i, c := range newStock(t).samples() {
+		t.Run(c.operation, func(t *testing.T) {
+			s := newStock(t)
+			s.engine.Cluster.Transfer = transferNowhere
+			f(t, s, s.samples()[i])
+		})
+	}
+}
+
+// holds reports whether text has mark in plain, in hex, or inside the base64
+// of a longer text, at any of its three alignments.
+func holds(text, mark string) bool {
+	found := strings.Contains(text, mark) || strings.Contains(text, fmt.Sprintf("%x", mark)) || strings.Contains(text, fmt.Sprintf("%X", mark))
+	for offset := range 3 {
+		encoded := base64.StdEncoding.EncodeToString([]byte("xxx"[:offset] + mark))
+		found = found || strings.Contains(text, encoded[4:len(encoded)-4])
+	}
+	return found
+}
+
+// forAnotherKey answers the ciphertext with a key id in its header that no
+// key has.
+func forAnotherKey(t *testing.T, ciphertext string) string {
+	t.Helper()
+	blob, err := base64.StdEncoding.DecodeString(ciphertext)
+	require.NoError(t, err)
+	blob[20] ^= 1
+	return base64.StdEncoding.EncodeToString(blob)
+}
