@@ -37,7 +37,7 @@ var mayImport = map[string][]string{
 	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
 	"iam":    {"internal/names", "internal/fault", "internal/secret"},
-	"audit":  {"internal/fault"},
+	"audit":  {"internal/names", "internal/fault"},
 
 	"kms":  {"fsm", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
 	"raft": {"fsm", "internal/fault"},
@@ -82,7 +82,7 @@ func sources(t *testing.T) []source {
 		if !strings.HasSuffix(path, ".go") {
 			return nil
 		}
-		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution)
+		file, err := parser.ParseFile(set, path, nil, parser.SkipObjectResolution|parser.ParseComments)
 		if err != nil {
 			return err
 		}
