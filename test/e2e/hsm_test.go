@@ -1,0 +1,87 @@
+package e2e_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/strongroom/strongroom/test/localcluster"
+)
+
+// object is what pkcs11-tool says about one object of a token.
+type object struct{ kind, label, id, usage, access string }
+
+// tokenObjects lists everything in a node's token, logged in with its PIN, by
+// a program that is not ours.
+func tokenObjects(t *testing.T, c *localcluster.Cluster, node int) (objects []object, complaints string) {
+	t.Helper()
+	config, err := os.ReadFile(filepath.Join(c.NodeDir(node), "config.yaml"))
+	require.NoError(t, err)
+	module := regexp.MustCompile(`(?m)^  module: "(.+)"$`).FindSubmatch(config)
+	require.NotNil(t, module)
+	pin, err := os.ReadFile(filepath.Join(c.NodeDir(node), "hsm-pin"))
+	require.NoError(t, err)
+	cmd := exec.Command("pkcs11-tool", "--module", string(module[1]), "--token-label", "strongroom-"+localcluster.Name(node),
+		"--login", "--pin", "env:PIN", "--list-objects")
+	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + filepath.Join(c.NodeDir(node), "softhsm2.conf"), "PIN=" + strings.TrimSpace(string(pin))}
+	var errOut strings.Builder
+	cmd.Stderr = &errOut
+	out, err := cmd.Output()
+	require.NoError(t, err, errOut.String())
+	for line := range strings.Lines(string(out)) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		value = strings.TrimSpace(value)
+		if !strings.HasPrefix(line, " ") {
+			objects = append(objects, object{kind: strings.TrimSpace(line)})
+			continue
+		}
+		last := &objects[len(objects)-1]
+		switch name {
+		case "label":
+			last.label = value
+		case "ID":
+			last.id = value
+		case "Usage":
+			last.usage = value
+		case "Access":
+			last.access = value
+		}
+	}
+	return objects, errOut.String()
+}
+
+// Even who has the PIN cannot read the root key or take it along, in any of
+// the three tokens; and it is one root key, known by its id.
+func TestTheRootKeyCannotLeaveAnyToken(t *testing.T) {
+	c := suite.Shared(t)
+	ids := map[string]int{}
+	for node := 1; node <= 3; node++ {
+		objects, complaints := tokenObjects(t, c, node)
+		seen := map[string]object{}
+		for _, o := range objects {
+			seen[strings.Fields(o.kind)[0]+" "+o.label] = o
+			if strings.HasPrefix(o.kind, "Public") {
+				continue
+			}
+			access := strings.Split(o.access, ", ")
+			require.Contains(t, access, "sensitive", "node%d: %+v", node, o)
+			require.NotContains(t, access, "extractable", "node%d: %+v", node, o)
+		}
+		require.Len(t, objects, 4, "a root key, its MAC key, and the pair that received them: %+v", objects)
+		root, mac := seen["Secret strongroom root v1"], seen["Secret strongroom root mac v1"]
+		require.Equal(t, "wrap, unwrap", root.usage, "it encrypts and decrypts nothing itself")
+		require.Equal(t, root.id, mac.id)
+		require.NotEmpty(t, root.id)
+		ids[root.id]++
+		transport := seen["Private strongroom transport"]
+		require.Contains(t, transport.access, "never extractable, local", "born in this token")
+		require.Equal(t, "unwrap", transport.usage)
+		require.Equal(t, 2, strings.Count(complaints, "CKR_ATTRIBUTE_SENSITIVE"), "asked for the bytes of both secret keys, the token said no: %s", complaints)
+	}
+	require.Len(t, ids, 1, "the same root in all three: %v", ids)
+}
