@@ -1,0 +1,39 @@
+package docs_test
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A node that has worked shows every metric that it has; the catalogue in
+// docs/operations.md lists them with their types, and no other.
+func TestTheCatalogueOfMetricsIsComplete(t *testing.T) {
+	c := suite.Fresh(t, 1)
+	c.OK(1, "secrets/createSecret", `{"path":"/app/docs/metrics","value":"eA=="}`)
+	c.OK(1, "secrets/getSecretValue", `{"path":"/app/docs/metrics"}`)
+	shown := map[string]string{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (strongroom_\S+) (\S+)$`).FindAllStringSubmatch(c.Metrics(1), -1) {
+		shown[m[1]] = m[2]
+	}
+	documented := map[string]string{}
+	for _, row := range rows(t, read(t, "docs/operations.md"), "## Metrics")[1:] {
+		require.Len(t, row, 3, "%v", row)
+		documented[strings.Trim(row[0], "`")] = row[1]
+		require.NotEmpty(t, row[2])
+	}
+	require.Equal(t, shown, documented)
+
+	// What no request of this test brought forth would be missing on both sides.
+	for _, name := range regexp.MustCompile(`"(strongroom_[a-z_]+)"`).FindAllStringSubmatch(source(t), -1) {
+		require.Regexp(t, name[1], fmt.Sprint(documented), "a metric of the source")
+	}
+	for page, text := range pages(t) {
+		for _, name := range regexp.MustCompile(`strongroom_[a-z_]*[a-z]`).FindAllString(text, -1) {
+			require.Regexp(t, name, fmt.Sprint(documented), page)
+		}
+	}
+}
