@@ -24,30 +24,6 @@ const (
 	transportBits  = 3072
 )
 
-// The wraps of a root key on its way, by meaning.
-const (
-	oaepSHA1   = "rsa-oaep-sha1"
-	oaepSHA256 = "rsa-oaep-sha256"
-)
-
-// transportWraps lists them best first.
-var transportWraps = []struct {
-	name string
-	how  wrapping
-}{
-	{oaepSHA256, wrapping{ckmRSAOAEP, ckmSHA256, ckgMGF1SHA256}},
-	{oaepSHA1, wrapping{ckmRSAOAEP, ckmSHA1, ckgMGF1SHA1}},
-}
-
-func transportWrap(name string) (wrapping, bool) {
-	for _, w := range transportWraps {
-		if w.name == name {
-			return w.how, true
-		}
-	}
-	return wrapping{}, false
-}
-
 func rootLabel(version uint32) string { return fmt.Sprintf("strongroom root v%d", version) }
 
 func macLabel(version uint32) string { return fmt.Sprintf("strongroom root mac v%d", version) }
@@ -145,11 +121,8 @@ func (w *worker) createTransport(session uint, d *decoder) error {
 	private := names.with(template{}.flag(ckaPrivate, true).with(stay()).
 		flag(ckaUnwrap, true).flag(ckaDecrypt, false).flag(ckaSign, false).flag(ckaDerive, false).
 		array(ckaUnwrapTemplate, onlyKeep()))
-	w.mod.lock.Lock()
-	_, _, rc := w.mod.hot.generatePair(session, ckmRSAKeyPairGen, public, private)
-	w.mod.lock.Unlock()
-	if rc != rvOK {
-		return lacks("RSA-3072 key pairs with CKA_UNWRAP_TEMPLATE", failed("C_GenerateKeyPair", rc, forUse))
+	if _, _, err := w.mod.generatePair(session, ckmRSAKeyPairGen, public, private); err != nil {
+		return lacks("RSA-3072 key pairs with CKA_UNWRAP_TEMPLATE", err)
 	}
 	return syncTree(w.config.syncDir)
 }
@@ -207,7 +180,7 @@ func (w *worker) transport(session uint, d *decoder, e *encoder) error {
 	if err != nil {
 		return err
 	}
-	for _, try := range transportWraps {
+	for _, try := range oaeps {
 		blob, err := w.mod.wrap(session, try.how, p.public, probe)
 		if err != nil {
 			continue
@@ -297,7 +270,7 @@ func (w *worker) createCanary(session uint, root *rootKeys, out *Root) error {
 	if k.MAC, err = w.mod.hmac(session, root.mac, k.Authenticated()); err != nil {
 		return err
 	}
-	if object, err = w.unwrapKey(session, root, k); err != nil {
+	if object, _, err = w.unwrapKey(session, root, k); err != nil {
 		return err
 	}
 	iv := make([]byte, ivBytes)
@@ -322,9 +295,9 @@ func (w *worker) copies(session uint, root *rootKeys, own pair, to []Recipient) 
 	for _, r := range to {
 		name := r.Wrap
 		if name == "" {
-			name = oaepSHA1
+			name = wrapped.RSAOAEPSHA1
 		}
-		how, known := transportWrap(name)
+		how, known := oaepBy(name)
 		if !known {
 			return nil, fail(statusInvalid, nil, "the transport key of node %q asks for the unknown wrap %q", r.NodeID, name)
 		}
@@ -367,10 +340,7 @@ func (w *worker) importPublic(session uint, r Recipient) (uint, error) {
 	t := template{}.number(ckaClass, ckoPublicKey).number(ckaKeyType, ckkRSA).
 		flag(ckaToken, false).flag(ckaPrivate, false).flag(ckaWrap, true).
 		raw(ckaModulus, public.N.Bytes()).raw(ckaPublicExponent, big.NewInt(int64(public.E)).Bytes())
-	w.mod.lock.Lock()
-	defer w.mod.lock.Unlock()
-	object, rc := w.mod.hot.create(session, t)
-	return object, failed("C_CreateObject", rc, forUse)
+	return w.mod.create(session, t)
 }
 
 // syncTree makes what the module wrote below dir survive a power cut: SoftHSM

@@ -43,6 +43,12 @@ typedef struct {
 	ck_ulong source_len;
 } ck_oaep_params;
 
+typedef struct {
+	ck_ulong hash;
+	ck_ulong mgf;
+	ck_ulong salt_len;
+} ck_pss_params;
+
 /*
  * CK_FUNCTION_LIST is a CK_VERSION (two bytes) and then one pointer for each
  * function in the order of the standard's section 3.6. Only the places that
@@ -79,10 +85,15 @@ ck_rv sr_gcm(ck_function_list *f, int encrypt, ck_ulong session, ck_ulong key,
 	uint8_t *iv, ck_ulong iv_len, uint8_t *aad, ck_ulong aad_len,
 	uint8_t *in, ck_ulong in_len, uint8_t *out, ck_ulong *out_len);
 
-ck_rv sr_sign(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ulong key,
+/* hash 0: a mechanism without parameter; else RSA-PSS with that hash, MGF and length of salt. */
+ck_rv sr_sign(ck_function_list *f, ck_ulong session, ck_ulong mechanism,
+	ck_ulong hash, ck_ulong mgf, ck_ulong salt_len, ck_ulong key,
 	uint8_t *in, ck_ulong in_len, uint8_t *out, ck_ulong *out_len);
 
 /* hash 0: a mechanism without parameter; else RSA-OAEP with that hash and MGF. */
+ck_rv sr_decrypt(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ulong hash, ck_ulong mgf,
+	ck_ulong key, uint8_t *in, ck_ulong in_len, uint8_t *out, ck_ulong *out_len);
+
 ck_rv sr_wrap(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ulong hash, ck_ulong mgf,
 	ck_ulong wrapping, ck_ulong key, uint8_t *out, ck_ulong *out_len);
 

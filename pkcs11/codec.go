@@ -20,7 +20,7 @@ import (
 //
 // All integers are big-endian; length counts what follows it.
 const (
-	protocolVersion = 1
+	protocolVersion = 2
 	headerBytes     = 14
 	maxFrame        = 1 << 20
 )
@@ -44,6 +44,12 @@ const (
 	opCreateRoot      op = 13
 	opInitToken       op = 14
 	opProbe           op = 15 // probe the module, open the sessions
+	opGeneratePair    op = 16
+	opSign            op = 17
+	opKeyMAC          op = 18
+	opDecryptRSA      op = 19
+	opImportKey       op = 20
+	opCheckKey        op = 21
 )
 
 // names of operations, as metrics and logs show them.
@@ -51,7 +57,8 @@ func (o op) String() string {
 	names := [...]string{opLoad: "load", opLogin: "login", opUseRoot: "useRoot", opPing: "ping", opCanary: "canary",
 		opGenerateKey: "generateKey", opSeal: "seal", opOpen: "open", opMAC: "mac", opRandom: "random",
 		opCreateTransport: "createTransportKey", opTransport: "transportKey", opCreateRoot: "createRoot",
-		opInitToken: "initToken", opProbe: "probe"}
+		opInitToken: "initToken", opProbe: "probe", opGeneratePair: "generateKeyPair", opSign: "sign",
+		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]
 	}

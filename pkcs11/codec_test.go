@@ -38,9 +38,9 @@ func TestImpossibleFramesAreRefused(t *testing.T) {
 		"nothing":         {"", io.EOF},
 		"too short":       {"\x00\x00\x00\x09\x01\x01", errFrameSize},
 		"too long":        {"\x7f\xff\xff\xff\x01\x01", errFrameSize},
-		"another version": {"\x00\x00\x00\x0a\x02\x01\x00\x00\x00\x00\x00\x00\x00\x01", errFrameVersion},
+		"another version": {"\x00\x00\x00\x0a\x01\x01\x00\x00\x00\x00\x00\x00\x00\x01", errFrameVersion},
 		"cut header":      {"\x00\x00\x00\x0a\x01", io.ErrUnexpectedEOF},
-		"cut payload":     {"\x00\x00\x00\x0c\x01\x01\x00\x00\x00\x00\x00\x00\x00\x01x", io.ErrUnexpectedEOF},
+		"cut payload":     {"\x00\x00\x00\x0c\x02\x01\x00\x00\x00\x00\x00\x00\x00\x01x", io.ErrUnexpectedEOF},
 	} {
 		_, err := readFrame(bytes.NewReader([]byte(c.wire)))
 		require.ErrorIs(t, err, c.want, name)
@@ -69,7 +69,7 @@ func TestRootsComeBack(t *testing.T) {
 // What a broken worker or parent may send is refused; it neither panics nor
 // makes the reader allocate more than a frame holds.
 func FuzzReadFrame(f *testing.F) {
-	f.Add([]byte("\x00\x00\x00\x0a\x01\x01\x00\x00\x00\x00\x00\x00\x00\x01"))
+	f.Add([]byte("\x00\x00\x00\x0a\x02\x01\x00\x00\x00\x00\x00\x00\x00\x01"))
 	f.Add([]byte("\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, wire []byte) {
 		got, err := readFrame(bytes.NewReader(wire))
@@ -86,6 +86,17 @@ func FuzzDecodePayload(f *testing.F) {
 	e := newEncoder(16)
 	Root{Version: 1, Copies: []RootCopy{{NodeID: "n"}}}.put(e)
 	f.Add(e.b)
+	pair := wrapped.Key{ID: "k", Spec: wrapped.ECP256, Usage: wrapped.Sign, Public: []byte("p")}
+	for _, m := range []interface{ put(*encoder) }{
+		Profile{Module: "m", PadWrap: ckmAESKeyWrapPad, OAEP: []string{wrapped.RSAOAEPSHA1}},
+		makeRequest{id: "k", version: 1, spec: wrapped.RSA2048, usage: wrapped.Sign},
+		keyRequest{key: pair, algorithm: wrapped.ECDSASHA256, input: make([]byte, 32)},
+		importRequest{with: pair, algorithm: wrapped.RSAOAEPSHA1, blob: make([]byte, 40), into: pair},
+	} {
+		e := newEncoder(16)
+		m.put(e)
+		f.Add(e.b)
+	}
 	f.Add([]byte("\xff\xff\xff\xff\xff\xff\xff\xff"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		for _, get := range []func(*decoder, *encoder){
@@ -95,6 +106,9 @@ func FuzzDecodePayload(f *testing.F) {
 			func(d *decoder, e *encoder) { getTransportKey(d).put(e) },
 			func(d *decoder, e *encoder) { getProfile(d).put(e) },
 			func(d *decoder, e *encoder) { getLoadRequest(d).put(e) },
+			func(d *decoder, e *encoder) { getMakeRequest(d).put(e) },
+			func(d *decoder, e *encoder) { getKeyRequest(d).put(e) },
+			func(d *decoder, e *encoder) { getImportRequest(d).put(e) },
 		} {
 			d, again := &decoder{b: payload}, newEncoder(16)
 			get(d, again)

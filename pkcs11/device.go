@@ -32,6 +32,9 @@ const (
 	MaxRandom    = 64 << 10  // bytes of Random
 )
 
+// maxKeyRoom bounds a wrapped key in a request: an RSA-4096 pair needs 3 KiB.
+const maxKeyRoom = 4096
+
 // maxInFlight bounds the requests that one worker holds, whatever Sessions
 // says.
 const maxInFlight = 256
@@ -96,7 +99,8 @@ type Device struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	ceremonies sync.Mutex // one at a time
+	ceremonies sync.Mutex    // one at a time
+	making     chan struct{} // of one: the request that is served apart
 
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the supervisor has ended
@@ -157,7 +161,7 @@ func Open(ctx context.Context, cfg Config) (*Device, error) {
 	}
 	life, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	d := &Device{cfg: cfg, log: cfg.Logger, metrics: m, cancel: cancel,
-		done: make(chan struct{}), kick: make(chan struct{}, 1)}
+		done: make(chan struct{}), kick: make(chan struct{}, 1), making: make(chan struct{}, 1)}
 	d.state.changed = make(chan struct{})
 	go d.supervise(life)
 	_ = d.await(ctx, func(s *deviceState) bool { return s.finished > 0 })
@@ -186,6 +190,7 @@ func (d *Device) await(ctx context.Context, is func(*deviceState) bool) error {
 func (d *Device) Close() error {
 	d.cancel()
 	<-d.done
+	d.finishMaking()
 	d.metrics.unregister()
 	return nil
 }
@@ -229,23 +234,6 @@ func (d *Device) Health() Health {
 	return h
 }
 
-// GenerateKey makes version of KMS key id inside the HSM and answers it
-// wrapped under the root key. The key exists in the HSM during the call only.
-// A spec and usage that are not served are InvalidRequest.
-func (d *Device) GenerateKey(ctx context.Context, id string, version uint32, spec, usage string) (wrapped.Key, error) {
-	if len(id) > 256 || len(spec) > 64 || len(usage) > 64 {
-		return wrapped.Key{}, fault.Invalid("key", "id, spec or usage is too long")
-	}
-	e := newEncoder(len(id) + len(spec) + len(usage))
-	e.text(id)
-	e.u32(version)
-	e.text(spec)
-	e.text(usage)
-	var k wrapped.Key
-	err := d.request(ctx, opGenerateKey, e.b, func(in *decoder) { k = getKey(in) })
-	return k, err
-}
-
 // Seal encrypts plaintext, at most MaxPlaintext bytes, under k by AES-256-GCM
 // inside the HSM, with a random IV of 96 bits and a tag of 128, bound to aad.
 // It leaves plaintext to the caller. A k that is not one of ours, whole, is
@@ -257,8 +245,8 @@ func (d *Device) Seal(ctx context.Context, k wrapped.Key, plaintext secret.Bytes
 	if plaintext.Len() > MaxPlaintext || len(aad) > MaxAAD {
 		return nil, nil, fault.New(fault.TooLarge, "plaintext and context may have %d bytes each", MaxPlaintext)
 	}
-	if keyRoom(k) > 4096 {
-		return nil, nil, errCannotOpen().fault()
+	if keyRoom(k) > maxKeyRoom {
+		return nil, nil, errCannotUse().fault()
 	}
 	e := newEncoder(keyRoom(k) + plaintext.Len() + len(aad))
 	putKey(e, k)
@@ -273,7 +261,7 @@ func (d *Device) Seal(ctx context.Context, k wrapped.Key, plaintext secret.Bytes
 // Open decrypts what Seal made. Whatever does not open, for whatever reason,
 // is InvalidRequest with one and the same text. The caller wipes the result.
 func (d *Device) Open(ctx context.Context, k wrapped.Key, iv, box, aad []byte) (secret.Bytes, error) {
-	if len(iv) > 64 || len(box) > MaxPlaintext+tagBytes || len(aad) > MaxAAD || keyRoom(k) > 4096 {
+	if len(iv) > 64 || len(box) > MaxPlaintext+tagBytes || len(aad) > MaxAAD || keyRoom(k) > maxKeyRoom {
 		return secret.Bytes{}, errCannotOpen().fault()
 	}
 	e := newEncoder(keyRoom(k) + len(iv) + len(box) + len(aad))

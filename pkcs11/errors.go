@@ -53,8 +53,9 @@ const (
 type purpose uint8
 
 const (
-	forUse  purpose = iota // sealing, signing, making keys
-	forOpen                // opening a ciphertext, unwrapping a blob
+	forUse    purpose = iota // sealing, signing, making keys
+	forOpen                  // opening a ciphertext, unwrapping a blob
+	forImport                // anything with key material that a stranger made
 )
 
 // classes is the one table of error classes. A code that is not here is
@@ -69,7 +70,14 @@ var classes = map[rv]class{
 	0x082: classGeneration, // OBJECT_HANDLE_INVALID
 	0x060: classGeneration, // KEY_HANDLE_INVALID
 	0x068: classGeneration, // KEY_FUNCTION_NOT_PERMITTED: transient while an object is destroyed
-	0x101: classDevice,     // USER_NOT_LOGGED_IN: the log-in of this process is gone
+
+	// These are the device's beyond doubt, whatever the call was for.
+	0x030: classDevice, // DEVICE_ERROR
+	0x032: classDevice, // DEVICE_REMOVED
+	0x0E0: classDevice, // TOKEN_NOT_PRESENT
+	0x0E1: classDevice, // TOKEN_NOT_RECOGNIZED
+	0x101: classDevice, // USER_NOT_LOGGED_IN: the log-in of this process is gone
+	0x190: classDevice, // CRYPTOKI_NOT_INITIALIZED
 
 	0x040: classInput, // ENCRYPTED_DATA_INVALID
 	0x041: classInput, // ENCRYPTED_DATA_LEN_RANGE
@@ -103,11 +111,17 @@ var classes = map[rv]class{
 // classify reads the table. ambiguous is set for CKR_GENERAL_ERROR and
 // CKR_FUNCTION_FAILED while opening: SoftHSM 2.6 says the first for a bad
 // tag, so only the canary can tell a bad ciphertext from a broken device.
+// With a stranger's key material it is set for every code but those that
+// speak of device, session or room: there are as many ways to refuse a bad
+// key as there are modules, and none may cost a worker.
 func classify(code rv, why purpose) (c class, ambiguous bool) {
 	if why == forOpen && (code == rvGeneralError || code == 0x006) {
 		return classInput, true
 	}
 	c, known := classes[code]
+	if why == forImport && (!known || c == classInput || c == classCapability) {
+		return classInput, true
+	}
 	if !known {
 		return classDevice, false
 	}
@@ -131,6 +145,15 @@ type callError struct {
 	function string
 	code     rv
 	why      purpose
+}
+
+// retold is err as the failure of work for another purpose.
+func retold(err error, why purpose) error {
+	var call *callError
+	if !errors.As(err, &call) {
+		return err
+	}
+	return &callError{function: call.function, code: call.code, why: why}
 }
 
 func failed(function string, code rv, why purpose) error {
@@ -183,6 +206,27 @@ func (e *opError) Unwrap() error { return e.cause }
 const cannotOpen = "the ciphertext cannot be opened: it is damaged, or it belongs to another key or another context"
 
 func errCannotOpen() *opError { return &opError{status: statusInvalid, text: cannotOpen} }
+
+// onlyCannotOpen gives every refusal of err that one text.
+func onlyCannotOpen(err error) error {
+	var op *opError
+	if errors.As(err, &op) && op.status == statusInvalid {
+		return errCannotOpen()
+	}
+	return err
+}
+
+// cannotUse is the one text for a wrapped key that is not ours, whole.
+const cannotUse = "the key cannot be used: its stored form is damaged, or it is another cluster's or another key's"
+
+func errCannotUse() *opError { return &opError{status: statusInvalid, text: cannotUse} }
+
+// cannotImport is the one text for everything that is wrong with imported
+// material: which part was wrong would be an oracle on what is inside.
+const cannotImport = "the key material cannot be imported: it is damaged, not encrypted to this import key as the algorithm says, " +
+	"or not a key of this spec that belongs to the public half"
+
+func errCannotImport() *opError { return &opError{status: statusInvalid, text: cannotImport} }
 
 // asOpError finds or makes the answer for err, which came from work for why.
 func asOpError(err error) *opError {

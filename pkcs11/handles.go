@@ -2,10 +2,13 @@ package pkcs11
 
 import (
 	"container/list"
+	"crypto"
 	"crypto/hmac"
 	"crypto/sha256"
 	"errors"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/strongroom/strongroom/internal/wrapped"
@@ -30,6 +33,7 @@ type handles struct {
 type keyHandle struct {
 	sum    [sha256.Size]byte
 	object uint
+	public crypto.PublicKey // of a pair, as authenticated; never changed
 	users  int
 	gone   bool // not in the cache any more; the last user buries it
 }
@@ -70,10 +74,10 @@ func (h *handles) release(k *keyHandle) {
 
 // add takes in a new object, acquired for the caller, and lets go of what is
 // over the bound.
-func (h *handles) add(sum [sha256.Size]byte, object uint) *keyHandle {
+func (h *handles) add(sum [sha256.Size]byte, object uint, public crypto.PublicKey) *keyHandle {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	k := &keyHandle{sum: sum, object: object, users: 1}
+	k := &keyHandle{sum: sum, object: object, public: public, users: 1}
 	h.byKey[sum] = h.order.PushFront(k)
 	h.shrinkTo(h.max)
 	return k
@@ -163,27 +167,31 @@ func (w *worker) loaded(sum [sha256.Size]byte, k wrapped.Key) (*keyHandle, error
 		if out = w.keys.acquire(sum); out != nil {
 			return nil // another session asked for the same key just now
 		}
-		object, err := w.unwrapKey(session, w.root.Load(), k)
+		object, public, err := w.unwrapKey(session, w.root.Load(), k)
 		var call *callError
 		if errors.As(err, &call) && classes[call.code] == classCapacity {
 			w.keys.halve()
 			w.bury(session)
-			object, err = w.unwrapKey(session, w.root.Load(), k)
+			object, public, err = w.unwrapKey(session, w.root.Load(), k)
 		}
 		if err != nil {
 			return err
 		}
-		out = w.keys.add(sum, object)
+		out = w.keys.add(sum, object, public)
 		w.bury(session)
 		return nil
 	})
+	return out, cannotLoad(err)
+}
+
+// cannotLoad tells a failure of unwrapKey. Where the MAC was right the blob is
+// ours: if the HSM cannot take it in, the HSM is ill.
+func cannotLoad(err error) error {
 	var call *callError
 	if errors.As(err, &call) && classes[call.code] != classCapacity {
-		// The MAC was right, so the blob is ours: if the HSM cannot take it
-		// in, the HSM is ill.
-		return nil, fail(statusSick, err, "the HSM cannot load a key")
+		return fail(statusSick, err, "the HSM cannot load a key")
 	}
-	return out, err
+	return err
 }
 
 // bury destroys what the cache let go of. A failure is not one of the
@@ -195,18 +203,58 @@ func (w *worker) bury(session uint) {
 }
 
 // unwrapKey checks that k is ours, whole, and unwraps it.
+func (w *worker) unwrapKey(session uint, root *rootKeys, k wrapped.Key) (uint, crypto.PublicKey, error) {
+	kind, public, err := w.checkKey(session, root, k)
+	if err != nil {
+		return 0, nil, err
+	}
+	object, err := w.mod.unwrap(session, w.profile.wrapping(kind), root.key, k.Blob, kind.useTemplate(w.profile.ValueLen))
+	return object, public, err
+}
+
+// checkKey refuses what is not ours, whole.
 //
 // The MAC comes first and covers every field: AES key wrap has no associated
-// data, so without it one key's blob could be put under another's name. All
-// faults of k get the same answer.
-func (w *worker) unwrapKey(session uint, root *rootKeys, k wrapped.Key) (uint, error) {
+// data, so without it one key's blob could be put under another's name, and a
+// public half of somebody else's beside a private one. A pair must have a
+// public half and no other key may: what is answered as public is what was
+// authenticated. All faults of k get the same answer.
+func (w *worker) checkKey(session uint, root *rootKeys, k wrapped.Key) (keyKind, crypto.PublicKey, error) {
 	sum, err := w.mod.hmac(session, root.mac, k.Authenticated())
 	if err != nil {
-		return 0, err
+		return keyKind{}, nil, err
 	}
 	kind, known := specs[specUsage{k.Spec, k.Usage}]
-	if !hmac.Equal(sum, k.MAC) || !known || k.Root != root.version || k.Wrap != wrapped.RFC3394 {
-		return 0, errCannotOpen()
+	if !hmac.Equal(sum, k.MAC) || !known || k.Root != root.version || k.Wrap != kind.wrapName() || kind.pair() != (len(k.Public) != 0) {
+		return keyKind{}, nil, errCannotUse()
 	}
-	return w.mod.unwrap(session, wrapRFC3394, root.key, k.Blob, kind.useTemplate(w.profile.ValueLen))
+	if !kind.pair() {
+		return kind, nil, nil
+	}
+	public, err := kind.parsePublic(k.Public)
+	if err != nil {
+		return keyKind{}, nil, errCannotUse()
+	}
+	return kind, public, nil
+}
+
+// serves refuses, in words, the specs that the probe has not seen to work in
+// this module, for this usage.
+func (w *worker) serves(spec, usage string) error {
+	able := slices.Contains(w.profile.Specs, spec)
+	switch {
+	case usage == wrapped.Sign:
+		able = able && w.profile.signs(spec)
+	case wrapped.IsPair(spec):
+		able = able && len(w.profile.OAEP) > 0
+	}
+	if able {
+		return nil
+	}
+	return fail(statusInvalid, nil, "the HSM of this node does not serve keys of spec %q for %q: it lacks %s", spec, usage, strings.Join(w.profile.Lacks, "; "))
+}
+
+// signs reports whether a key of spec can sign by any algorithm.
+func (p Profile) signs(spec string) bool {
+	return slices.ContainsFunc(wrapped.SignAlgorithms(spec), func(a string) bool { return slices.Contains(p.Sign, a) })
 }

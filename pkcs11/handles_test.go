@@ -14,10 +14,10 @@ func sumFor(n int) [sha256.Size]byte { return sha256.Sum256(fmt.Append(nil, n)) 
 
 func TestOldestHandleGoesFirst(t *testing.T) {
 	h := newHandles(2)
-	h.release(h.add(sumFor(1), 1))
-	h.release(h.add(sumFor(2), 2))
+	h.release(h.add(sumFor(1), 1, nil))
+	h.release(h.add(sumFor(2), 2, nil))
 	h.release(h.acquire(sumFor(1)))
-	h.release(h.add(sumFor(3), 3))
+	h.release(h.add(sumFor(3), 3, nil))
 	require.Equal(t, []uint{2}, h.takeDead())
 	require.Nil(t, h.acquire(sumFor(2)))
 	require.NotNil(t, h.acquire(sumFor(1)))
@@ -25,8 +25,8 @@ func TestOldestHandleGoesFirst(t *testing.T) {
 
 func TestHandleInUseStays(t *testing.T) {
 	h := newHandles(1)
-	used := h.add(sumFor(1), 1)
-	h.release(h.add(sumFor(2), 2))
+	used := h.add(sumFor(1), 1, nil)
+	h.release(h.add(sumFor(2), 2, nil))
 	require.Empty(t, h.takeDead(), "both are over or in use")
 	h.drop(sumFor(1))
 	require.Nil(t, h.acquire(sumFor(1)), "dropped: nobody gets it any more")
@@ -60,7 +60,7 @@ func TestHandlesAreBuriedOnce(t *testing.T) {
 			case 0, 1:
 				k := h.acquire(sum)
 				if k == nil {
-					k = h.add(sum, next)
+					k = h.add(sum, next, nil)
 					next++
 				}
 				take(k)
@@ -82,7 +82,7 @@ func TestHandlesAreBuriedOnce(t *testing.T) {
 			h.release(k)
 		}
 		bury()
-		h.release(h.add(sumFor(99), next))
+		h.release(h.add(sumFor(99), next, nil))
 		bury()
 		require.LessOrEqual(t, h.len(), h.max)
 		require.Equal(t, int(next), h.len()+len(buried), "every object is loaded or buried")

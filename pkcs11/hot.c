@@ -46,9 +46,11 @@ ck_rv sr_gcm(ck_function_list *f, int encrypt, ck_ulong session, ck_ulong key,
 	return run(session, in, in_len, out, out_len);
 }
 
-ck_rv sr_sign(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ulong key,
+ck_rv sr_sign(ck_function_list *f, ck_ulong session, ck_ulong mechanism,
+	ck_ulong hash, ck_ulong mgf, ck_ulong salt_len, ck_ulong key,
 	uint8_t *in, ck_ulong in_len, uint8_t *out, ck_ulong *out_len) {
-	ck_mechanism m = {mechanism, NULL, 0};
+	ck_pss_params pss = {hash, mgf, salt_len};
+	ck_mechanism m = {mechanism, hash ? &pss : NULL, hash ? sizeof pss : 0};
 	ck_rv (*init)(ck_ulong, ck_mechanism *, ck_ulong) = f->call[CK_SIGN_INIT];
 	ck_rv (*run)(ck_ulong, uint8_t *, ck_ulong, uint8_t *, ck_ulong *) = f->call[CK_SIGN];
 	ck_rv rv = init(session, &m, key);
@@ -58,7 +60,7 @@ ck_rv sr_sign(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ulon
 }
 
 /* CKZ_DATA_SPECIFIED with no label: what every module takes. */
-static void wrap_mechanism(ck_mechanism *m, ck_oaep_params *oaep, ck_ulong mechanism, ck_ulong hash, ck_ulong mgf) {
+static void oaep_mechanism(ck_mechanism *m, ck_oaep_params *oaep, ck_ulong mechanism, ck_ulong hash, ck_ulong mgf) {
 	m->mechanism = mechanism;
 	m->parameter = NULL;
 	m->len = 0;
@@ -73,12 +75,26 @@ static void wrap_mechanism(ck_mechanism *m, ck_oaep_params *oaep, ck_ulong mecha
 	m->len = sizeof *oaep;
 }
 
+ck_rv sr_decrypt(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ulong hash, ck_ulong mgf,
+	ck_ulong key, uint8_t *in, ck_ulong in_len, uint8_t *out, ck_ulong *out_len) {
+	ck_oaep_params oaep;
+	ck_mechanism m;
+	ck_rv (*init)(ck_ulong, ck_mechanism *, ck_ulong) = f->call[CK_DECRYPT_INIT];
+	ck_rv (*run)(ck_ulong, uint8_t *, ck_ulong, uint8_t *, ck_ulong *) = f->call[CK_DECRYPT];
+	ck_rv rv;
+	oaep_mechanism(&m, &oaep, mechanism, hash, mgf);
+	rv = init(session, &m, key);
+	if (rv != CKR_OK)
+		return rv;
+	return run(session, in, in_len, out, out_len);
+}
+
 ck_rv sr_wrap(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ulong hash, ck_ulong mgf,
 	ck_ulong wrapping, ck_ulong key, uint8_t *out, ck_ulong *out_len) {
 	ck_oaep_params oaep;
 	ck_mechanism m;
 	ck_rv (*wrap)(ck_ulong, ck_mechanism *, ck_ulong, ck_ulong, uint8_t *, ck_ulong *) = f->call[CK_WRAP_KEY];
-	wrap_mechanism(&m, &oaep, mechanism, hash, mgf);
+	oaep_mechanism(&m, &oaep, mechanism, hash, mgf);
 	return wrap(session, &m, wrapping, key, out, out_len);
 }
 
@@ -143,7 +159,7 @@ ck_rv sr_unwrap(ck_function_list *f, ck_ulong session, ck_ulong mechanism, ck_ul
 	ck_rv rv = expand_all(&e, template, words);
 	if (rv != CKR_OK)
 		return rv;
-	wrap_mechanism(&m, &oaep, mechanism, hash, mgf);
+	oaep_mechanism(&m, &oaep, mechanism, hash, mgf);
 	return unwrap(session, &m, unwrapping, blob, blob_len, e.attributes, (ck_ulong)e.count, object);
 }
 

@@ -48,15 +48,29 @@ func (f functions) gcm(encrypt bool, session, key uint, iv, aad, in, out []byte)
 	return length(n, out, code)
 }
 
-func (f functions) sign(session uint, mechanism uint64, key uint, in, out []byte) (int, rv) {
+// signature is a mechanism for sign; hash 0 means no parameter, else it is
+// RSA-PSS.
+type signature struct{ mechanism, hash, mgf, salt uint64 }
+
+func (f functions) sign(session uint, how signature, key uint, in, out []byte) (int, rv) {
 	n := C.ck_ulong(len(out))
-	code := rv(C.sr_sign(f.list, C.ck_ulong(session), C.ck_ulong(mechanism), C.ck_ulong(key),
+	code := rv(C.sr_sign(f.list, C.ck_ulong(session), C.ck_ulong(how.mechanism), C.ck_ulong(how.hash),
+		C.ck_ulong(how.mgf), C.ck_ulong(how.salt), C.ck_ulong(key),
 		bytePointer(in), C.ck_ulong(len(in)), bytePointer(out), &n))
 	return length(n, out, code)
 }
 
-// wrapping is a mechanism for wrap and unwrap; hash 0 means no parameter.
+// wrapping is a mechanism for wrap, unwrap and decrypt; hash 0 means no
+// parameter, else it is RSA-OAEP.
 type wrapping struct{ mechanism, hash, mgf uint64 }
+
+func (f functions) decrypt(session uint, how wrapping, key uint, in, out []byte) (int, rv) {
+	n := C.ck_ulong(len(out))
+	code := rv(C.sr_decrypt(f.list, C.ck_ulong(session), C.ck_ulong(how.mechanism), C.ck_ulong(how.hash),
+		C.ck_ulong(how.mgf), C.ck_ulong(key),
+		bytePointer(in), C.ck_ulong(len(in)), bytePointer(out), &n))
+	return length(n, out, code)
+}
 
 func (f functions) wrap(session uint, how wrapping, with, key uint, out []byte) (int, rv) {
 	n := C.ck_ulong(len(out))

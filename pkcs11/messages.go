@@ -36,13 +36,30 @@ func (p Profile) put(e *encoder) {
 	e.text(p.Serial)
 	e.text(p.IVMode)
 	e.text(p.Wrap)
+	e.u32(uint32(p.PadWrap))
 	e.flag(p.ValueLen)
 	e.flag(p.CheckValue)
+	for _, list := range [][]string{p.Specs, p.Sign, p.OAEP, p.Lacks} {
+		e.u32(uint32(len(list)))
+		for _, item := range list {
+			e.text(item)
+		}
+	}
 }
 
 func getProfile(d *decoder) Profile {
 	return Profile{Module: d.text(), Token: d.text(), Serial: d.text(), IVMode: d.text(), Wrap: d.text(),
-		ValueLen: d.flag(), CheckValue: d.flag()}
+		PadWrap: uint64(d.u32()), ValueLen: d.flag(), CheckValue: d.flag(),
+		Specs: getTexts(d), Sign: getTexts(d), OAEP: getTexts(d), Lacks: getTexts(d)}
+}
+
+func getTexts(d *decoder) []string {
+	n := d.count(4)
+	var out []string
+	for range n {
+		out = append(out, d.text())
+	}
+	return out
 }
 
 func putKey(e *encoder, k wrapped.Key) {
@@ -54,15 +71,79 @@ func putKey(e *encoder, k wrapped.Key) {
 	e.u32(k.Root)
 	e.bytes(k.Blob)
 	e.bytes(k.MAC)
+	e.bytes(k.Public)
 }
 
 func getKey(d *decoder) wrapped.Key {
-	return wrapped.Key{ID: d.text(), Version: d.u32(), Spec: d.text(), Usage: d.text(), Wrap: d.text(), Root: d.u32(),
+	k := wrapped.Key{ID: d.text(), Version: d.u32(), Spec: d.text(), Usage: d.text(), Wrap: d.text(), Root: d.u32(),
 		Blob: bytes.Clone(d.bytes()), MAC: bytes.Clone(d.bytes())}
+	if public := d.bytes(); len(public) != 0 {
+		k.Public = bytes.Clone(public)
+	}
+	return k
 }
 
 func keyRoom(k wrapped.Key) int {
-	return 64 + len(k.ID) + len(k.Spec) + len(k.Usage) + len(k.Wrap) + len(k.Blob) + len(k.MAC)
+	return 64 + len(k.ID) + len(k.Spec) + len(k.Usage) + len(k.Wrap) + len(k.Blob) + len(k.MAC) + len(k.Public)
+}
+
+// makeRequest asks for a new key, secret or pair.
+type makeRequest struct {
+	id          string
+	version     uint32
+	spec, usage string
+}
+
+func (m makeRequest) put(e *encoder) {
+	e.text(m.id)
+	e.u32(m.version)
+	e.text(m.spec)
+	e.text(m.usage)
+}
+
+func getMakeRequest(d *decoder) makeRequest {
+	return makeRequest{id: d.text(), version: d.u32(), spec: d.text(), usage: d.text()}
+}
+
+// keyRequest asks for one use of a key: to sign a digest, to open a
+// ciphertext of RSA, to answer the MAC of a message (no algorithm). input is
+// a view into the frame.
+type keyRequest struct {
+	key       wrapped.Key
+	algorithm string
+	input     []byte
+}
+
+func (m keyRequest) room() int { return keyRoom(m.key) + len(m.algorithm) + len(m.input) }
+
+func (m keyRequest) put(e *encoder) {
+	putKey(e, m.key)
+	e.text(m.algorithm)
+	e.bytes(m.input)
+}
+
+func getKeyRequest(d *decoder) keyRequest {
+	return keyRequest{key: getKey(d), algorithm: d.text(), input: d.bytes()}
+}
+
+// importRequest asks to take in key material: into has all that is known of
+// the key, but for blob and MAC.
+type importRequest struct {
+	with      wrapped.Key
+	algorithm string
+	blob      []byte
+	into      wrapped.Key
+}
+
+func (m importRequest) put(e *encoder) {
+	putKey(e, m.with)
+	e.text(m.algorithm)
+	e.bytes(m.blob)
+	putKey(e, m.into)
+}
+
+func getImportRequest(d *decoder) importRequest {
+	return importRequest{with: getKey(d), algorithm: d.text(), blob: d.bytes(), into: getKey(d)}
 }
 
 func (r Root) put(e *encoder) {

@@ -243,17 +243,42 @@ func (m *module) hmac(session, key uint, message []byte) ([]byte, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	out := make([]byte, 32)
-	n, rc := m.hot.sign(session, ckmSHA256HMAC, key, message, out)
+	n, rc := m.hot.sign(session, signature{mechanism: ckmSHA256HMAC}, key, message, out)
 	if rc == rvOK && n != len(out) {
 		rc = rvGeneralError
 	}
 	return out, failed("C_Sign", rc, forUse)
 }
 
+// sign answers the signature of in, which has no more than maxSignature bytes.
+func (m *module) sign(session uint, how signature, key uint, in []byte) ([]byte, error) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	out := make([]byte, maxSignature)
+	n, rc := m.hot.sign(session, how, key, in, out)
+	return out[:n:n], failed("C_Sign", rc, forUse)
+}
+
+// decrypt opens what was encrypted to a public key. out holds the result and
+// must have room for as much as the ciphertext has.
+func (m *module) decrypt(session uint, how wrapping, key uint, in, out []byte) ([]byte, error) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	n, rc := m.hot.decrypt(session, how, key, in, out)
+	return out[:n], failed("C_Decrypt", rc, forOpen)
+}
+
+// The longest that comes out of a call: an RSA-4096 signature, and the PKCS#8
+// form of such a key, wrapped.
+const (
+	maxSignature = 512
+	maxWrapped   = 4096
+)
+
 func (m *module) wrap(session uint, how wrapping, with, key uint) ([]byte, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	out := make([]byte, 1024) // an RSA-8192 modulus
+	out := make([]byte, maxWrapped)
 	n, rc := m.hot.wrap(session, how, with, key, out)
 	return out[:n:n], failed("C_WrapKey", rc, forUse)
 }
@@ -270,4 +295,18 @@ func (m *module) generate(session uint, mechanism uint64, t template) (uint, err
 	defer m.lock.Unlock()
 	object, rc := m.hot.generate(session, mechanism, t)
 	return object, failed("C_GenerateKey", rc, forUse)
+}
+
+func (m *module) generatePair(session uint, mechanism uint64, public, private template) (pub, priv uint, err error) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	pub, priv, rc := m.hot.generatePair(session, mechanism, public, private)
+	return pub, priv, failed("C_GenerateKeyPair", rc, forUse)
+}
+
+func (m *module) create(session uint, t template) (uint, error) {
+	m.lock.Lock()
+	defer m.lock.Unlock()
+	object, rc := m.hot.create(session, t)
+	return object, failed("C_CreateObject", rc, forUse)
 }

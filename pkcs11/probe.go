@@ -20,23 +20,28 @@ func (w *worker) probe() (Profile, error) {
 	if err != nil {
 		return Profile{}, failed("C_GetInfo", code(err), forUse)
 	}
-	p := &prober{w: w, profile: Profile{
+	w.profile = Profile{
 		Module: fmt.Sprintf("%s %d.%d", strings.TrimSpace(info.ManufacturerID), info.LibraryVersion.Major, info.LibraryVersion.Minor),
 		Token:  w.token.info.Label,
 		Serial: w.token.info.SerialNumber,
 		Wrap:   wrapped.RFC3394,
-	}}
+		Specs:  []string{wrapped.AES256, wrapped.HMAC256},
+	}
+	p := &prober{w: w, profile: &w.profile}
 	for _, step := range []func(session uint) error{p.wrapping, p.gcm, p.hmac, p.random} {
 		if err := w.ceremony(step); err != nil {
 			return Profile{}, err
 		}
 	}
-	return p.profile, nil
+	if err := p.pairs(); err != nil {
+		return Profile{}, err
+	}
+	return w.profile, nil
 }
 
 type prober struct {
 	w       *worker
-	profile Profile
+	profile *Profile // the worker's: nothing serves before the probe has ended
 }
 
 // lacks is the refusal of a module: which capability is missing, and what the

@@ -13,14 +13,14 @@ const (
 	loadTimeout     = 5 * time.Second
 	loginTimeout    = 10 * time.Second
 	generateTimeout = 10 * time.Second
-	ceremonyTimeout = 60 * time.Second // an RSA-3072 pair takes a slow HSM a while
+	ceremonyTimeout = 60 * time.Second // an RSA-4096 pair takes a slow HSM a while
 )
 
 func (d *Device) timeout(o op) time.Duration {
 	switch o {
 	case opGenerateKey:
 		return max(generateTimeout, d.cfg.OperationTimeout)
-	case opCreateTransport, opTransport, opCreateRoot, opInitToken, opUseRoot:
+	case opGeneratePair, opImportKey, opCreateTransport, opTransport, opCreateRoot, opInitToken, opUseRoot:
 		return max(ceremonyTimeout, d.cfg.OperationTimeout)
 	default:
 		return d.cfg.OperationTimeout
@@ -29,10 +29,12 @@ func (d *Device) timeout(o op) time.Duration {
 
 // repeatable reports whether o may be sent to a second worker when the first
 // one went away with it. A hot call changes nothing that outlives its worker
-// (a key that was being made died with it); a ceremony does.
+// (a key that was being made died with it; a second signature is as good as
+// the first); a ceremony does. An import changes nothing either, but it may
+// be what the first worker died of: see ImportKey.
 func (o op) repeatable() bool {
 	switch o {
-	case opGenerateKey, opSeal, opOpen, opMAC, opRandom, opTransport:
+	case opGenerateKey, opGeneratePair, opSeal, opOpen, opMAC, opRandom, opSign, opKeyMAC, opDecryptRSA, opCheckKey, opTransport:
 		return true
 	default:
 		return false

@@ -11,13 +11,20 @@ type Profile struct {
 	// IVMode says who makes the IV of AES-GCM. "caller" is the one mode that
 	// is served; a module that overwrites or ignores ours is refused.
 	IVMode string
-	// Wrap is the key wrap of KMS keys, by meaning (wrapped.RFC3394).
+	// Wrap is the key wrap of secret keys, by meaning (wrapped.RFC3394).
 	Wrap string
+	// PadWrap is the mechanism number of the key wrap of private keys
+	// (wrapped.RFC5649), 0 where the module has none: it differs.
+	PadWrap uint64
 	// ValueLen: C_UnwrapKey wants CKA_VALUE_LEN in its template (Luna does,
 	// SoftHSM refuses it).
 	ValueLen bool
 	// CheckValue: CKA_CHECK_VALUE of a key can be read.
 	CheckValue bool
+	// Specs, Sign and OAEP are what this module was seen to do with keys:
+	// specs of keys, signature algorithms, and encryption to RSA pairs. Lacks
+	// says of each that is missing why, for a person.
+	Specs, Sign, OAEP, Lacks []string
 }
 
 // TransportKey is the public half of the pair through which this HSM receives

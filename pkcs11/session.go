@@ -39,6 +39,7 @@ func (s *hotSession) run() {
 // had made.
 func (s *hotSession) renew() error {
 	s.w.mod.closeSession(s.handle)
+	s.handle = 0 // never a session: the number may be another's by now
 	handle, err := s.w.mod.openSession(s.w.token.slot)
 	if err != nil {
 		return fail(statusSick, err, "the HSM gives no new session")
@@ -70,6 +71,14 @@ func (s *hotSession) do(o op, d *decoder, e *encoder) error {
 		return s.open(d, e)
 	case opMAC:
 		return s.mac(root, d, e)
+	case opCheckKey:
+		return s.check(root, d)
+	case opSign:
+		return s.sign(d, e)
+	case opKeyMAC:
+		return s.keyMAC(d, e)
+	case opDecryptRSA:
+		return s.decryptRSA(d, e)
 	default:
 		return fail(statusSick, nil, "the worker does not know %v", o)
 	}
@@ -116,7 +125,7 @@ func (s *hotSession) again(use func() error, reload func()) error {
 // withKey runs use with a loaded handle of k. A handle is a hint, the blob is
 // the truth: when the module does not know the handle any more, the key is
 // unwrapped again, once.
-func (s *hotSession) withKey(k wrapped.Key, use func(object uint) error) error {
+func (s *hotSession) withKey(k wrapped.Key, use func(h *keyHandle) error) error {
 	sum := k.Sum()
 	return s.again(func() error {
 		h, err := s.w.loaded(sum, k)
@@ -124,8 +133,20 @@ func (s *hotSession) withKey(k wrapped.Key, use func(object uint) error) error {
 			return err
 		}
 		defer s.w.keys.release(h)
-		return use(h.object)
+		return use(h)
 	}, func() { s.w.keys.drop(sum) })
+}
+
+// kindFor answers the row of k and refuses a key that is not for this use
+// before it is loaded: what a module says to an AES call with an RSA key is
+// nothing that one could tell from a broken device. It trusts no field: the
+// MAC comes when the key is loaded.
+func (w *worker) kindFor(k wrapped.Key, usage string, pair bool) (keyKind, error) {
+	kind, known := specs[specUsage{k.Spec, k.Usage}]
+	if !known || k.Usage != usage || kind.pair() != pair {
+		return keyKind{}, fail(statusInvalid, nil, "a key of spec %q for %q does not serve this operation", k.Spec, k.Usage)
+	}
+	return kind, w.serves(k.Spec, k.Usage)
 }
 
 func (s *hotSession) seal(d *decoder, e *encoder) error {
@@ -133,15 +154,18 @@ func (s *hotSession) seal(d *decoder, e *encoder) error {
 	if err := d.done(); err != nil {
 		return err
 	}
+	if _, err := s.w.kindFor(k, wrapped.Encrypt, false); err != nil {
+		return err
+	}
 	out := make([]byte, len(plaintext)+tagBytes)
 	iv := make([]byte, ivBytes)
-	return s.withKey(k, func(object uint) error {
+	return s.withKey(k, func(h *keyHandle) error {
 		// A fresh IV for each try: an attempt that failed may have used the
 		// one before.
 		if _, err := rand.Read(iv); err != nil {
 			return fail(statusSick, err, "no randomness")
 		}
-		box, err := s.w.mod.gcm(true, s.handle, object, iv, aad, plaintext, out)
+		box, err := s.w.mod.gcm(true, s.handle, h.object, iv, aad, plaintext, out)
 		if err != nil {
 			return err
 		}
@@ -159,13 +183,13 @@ func (s *hotSession) open(d *decoder, e *encoder) error {
 	if err := d.done(); err != nil {
 		return err
 	}
-	if len(iv) != ivBytes || len(box) < tagBytes {
+	if _, err := s.w.kindFor(k, wrapped.Encrypt, false); err != nil || len(iv) != ivBytes || len(box) < tagBytes {
 		return errCannotOpen()
 	}
 	out := make([]byte, len(box))
 	defer clear(out)
-	return s.withKey(k, func(object uint) error {
-		plaintext, err := s.w.mod.gcm(false, s.handle, object, iv, aad, box, out)
+	return onlyCannotOpen(s.withKey(k, func(h *keyHandle) error {
+		plaintext, err := s.w.mod.gcm(false, s.handle, h.object, iv, aad, box, out)
 		if err != nil {
 			return err
 		}
@@ -174,7 +198,7 @@ func (s *hotSession) open(d *decoder, e *encoder) error {
 		}
 		e.bytes(plaintext)
 		return nil
-	})
+	}))
 }
 
 // macDomain keeps MACs that callers ask for apart from those that bind
@@ -264,13 +288,9 @@ func (w *worker) checkCanary(session uint, root *rootKeys) error {
 // forgets it. While it is extractable it exists on this session only, and
 // any failure closes the session, which destroys it.
 func (s *hotSession) generateKey(root *rootKeys, d *decoder, e *encoder) error {
-	k := wrapped.Key{ID: d.text(), Version: d.u32(), Spec: d.text(), Usage: d.text(), Wrap: s.w.profile.Wrap, Root: root.version}
-	if err := d.done(); err != nil {
+	k, kind, err := s.w.newKey(root, getMakeRequest(d))
+	if err := errors.Join(d.done(), err); err != nil {
 		return err
-	}
-	kind, ok := specs[specUsage{k.Spec, k.Usage}]
-	if !ok {
-		return fail(statusInvalid, nil, "this HSM floor makes no keys of spec %q for %q", k.Spec, k.Usage)
 	}
 	return s.again(func() error {
 		object, err := s.w.mod.generate(s.handle, kind.generate, kind.makeTemplate())

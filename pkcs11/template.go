@@ -23,8 +23,16 @@ const (
 	ckaModulus         = 0x120
 	ckaModulusBits     = 0x121
 	ckaPublicExponent  = 0x122
+	ckaPrivateExponent = 0x123
+	ckaPrime1          = 0x124
+	ckaPrime2          = 0x125
+	ckaExponent1       = 0x126
+	ckaExponent2       = 0x127
+	ckaCoefficient     = 0x128
 	ckaValueLen        = 0x161
 	ckaExtractable     = 0x162
+	ckaECParams        = 0x180
+	ckaECPoint         = 0x181
 	ckaWrapWithTrusted = 0x210
 	ckaUnwrapTemplate  = 0x40000212
 
@@ -33,20 +41,31 @@ const (
 	ckoSecretKey  = 4
 
 	ckkRSA           = 0x00
+	ckkEC            = 0x03
 	ckkGenericSecret = 0x10
 	ckkAES           = 0x1F
 
 	ckmRSAKeyPairGen    = 0x000
+	ckmRSAPKCS          = 0x001
 	ckmRSAOAEP          = 0x009
+	ckmRSAPSS           = 0x00D
 	ckmSHA1             = 0x220
 	ckmSHA256           = 0x250
 	ckmSHA256HMAC       = 0x251
+	ckmSHA384           = 0x260
+	ckmSHA512           = 0x270
 	ckmGenericSecretGen = 0x350
+	ckmECKeyPairGen     = 0x1040
+	ckmECDSA            = 0x1041
 	ckmAESKeyGen        = 0x1080
 	ckmAESKeyWrap       = 0x2109
+	ckmAESKeyWrapPad    = 0x210A // which padding differs between modules
+	ckmAESKeyWrapKWP    = 0x210B
 
 	ckgMGF1SHA1   = 1
 	ckgMGF1SHA256 = 2
+	ckgMGF1SHA384 = 3
+	ckgMGF1SHA512 = 4
 )
 
 // template is a list of attributes in the flat form that hot.c expands: for
@@ -91,4 +110,10 @@ func (t template) with(more template) template {
 // with our PIN. Callers of C_UnwrapKey have to repeat it (SoftHSM #441).
 func stay() template {
 	return template{}.flag(ckaSensitive, true).flag(ckaExtractable, false)
+}
+
+// leave is what a key is until the root key has wrapped it: it can be taken
+// out wrapped, and not read.
+func leave() template {
+	return template{}.flag(ckaSensitive, true).flag(ckaExtractable, true)
 }

@@ -9,14 +9,16 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 	"github.com/stretchr/testify/require"
+
+	"github.com/strongroom/strongroom/internal/wrapped"
 )
 
 // A thief with the PIN, the token and the root copies of the replicated state
 // calls the module by himself. The HSM refuses every form in which the root
 // could be read, taken out or used to take wrapped keys apart.
 func TestThiefGetsNoReadableRoot(t *testing.T) {
-	m, session, pair, root := thiefsBench(t)
-	how, known := transportWrap(root.Copies[0].Wrap)
+	m, session, pair, root, _ := thiefsBench(t)
+	how, known := oaepBy(root.Copies[0].Wrap)
 	require.True(t, known)
 	base := rootTemplate(false)
 	for name, asked := range map[string]template{
@@ -40,7 +42,7 @@ func TestThiefGetsNoReadableRoot(t *testing.T) {
 // Nor does the root key unwrap a KMS key of the replicated state readably,
 // let itself be wrapped, or become what it is not.
 func TestThiefGetsNoReadableKey(t *testing.T) {
-	m, session, _, root := thiefsBench(t)
+	m, session, _, root, _ := thiefsBench(t)
 	tok, err := m.findToken("thief", "")
 	require.NoError(t, err)
 	keys, err := m.find(tok, session, ckoSecretKey, rootLabel(1), rootID(root.MACCheck))
@@ -63,9 +65,52 @@ func TestThiefGetsNoReadableKey(t *testing.T) {
 	}
 }
 
+// Nor a private key, whatever it is for: not in another form than that in which
+// we use it, and in that one it cannot be read, taken out or given other uses.
+func TestThiefGetsNoReadablePair(t *testing.T) {
+	m, session, _, root, keys := thiefsBench(t)
+	tok, err := m.findToken("thief", "")
+	require.NoError(t, err)
+	roots, err := m.find(tok, session, ckoSecretKey, rootLabel(1), rootID(root.MACCheck))
+	require.NoError(t, err)
+	require.Len(t, roots, 1)
+	parts := []uint64{0x11, ckaPrivateExponent, ckaPrime1, ckaPrime2, ckaExponent1, ckaExponent2, ckaCoefficient} // 0x11: CKA_VALUE
+	for _, k := range keys {
+		kind := specs[specUsage{k.Spec, k.Usage}]
+		how := Profile{PadWrap: ckmAESKeyWrapPad}.wrapping(kind)
+		for name, asked := range map[string]template{
+			"readable":    template{}.flag(ckaSensitive, false).flag(ckaExtractable, false),
+			"extractable": leave(),
+			"both":        template{}.flag(ckaSensitive, false).flag(ckaExtractable, true),
+			"silent":      {},
+		} {
+			_, err := m.unwrap(session, how, roots[0], k.Blob, kind.hold(false).with(kind.uses(true)).with(asked))
+			require.ErrorContains(t, err, "CKR_TEMPLATE_INCONSISTENT", "%s: %s", k.Spec, name)
+		}
+		object, err := m.unwrap(session, how, roots[0], k.Blob, kind.useTemplate(false))
+		require.NoError(t, err, "the control")
+		require.NoError(t, m.staysIn(session, object))
+		for _, flag := range []uint64{ckaEncrypt, ckaDecrypt, ckaSign, ckaUnwrap} {
+			if kind.pair() && flag != ckaEncrypt {
+				require.True(t, m.hasFlag(session, object, flag, flag == kind.may[0]), "%s: 0x%x", k.Spec, flag)
+			}
+		}
+		for _, part := range parts {
+			if value, err := m.attribute(session, object, part); err == nil {
+				require.Empty(t, value, "%s: 0x%x", k.Spec, part)
+			}
+		}
+		_, err = m.wrap(session, how, roots[0], object)
+		require.ErrorContains(t, err, "CKR_KEY_UNEXTRACTABLE")
+		for _, change := range []*p11.Attribute{p11.NewAttribute(ckaExtractable, true), p11.NewAttribute(ckaSensitive, false)} {
+			require.Error(t, m.ctx.SetAttributeValue(p11.SessionHandle(session), p11.ObjectHandle(object), []*p11.Attribute{change}))
+		}
+	}
+}
+
 // thiefsBench answers a module in this process, logged in to a token that has
 // a root, and the transport key in it.
-func thiefsBench(t *testing.T) (m *module, session, private uint, root Root) {
+func thiefsBench(t *testing.T) (m *module, session, private uint, root Root, keys []wrapped.Key) {
 	library := ""
 	for _, path := range []string{os.Getenv("STRONGROOM_TEST_SOFTHSM"), "/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so"} {
 		if _, err := os.Stat(path); err == nil && library == "" {
@@ -87,6 +132,16 @@ func thiefsBench(t *testing.T) (m *module, session, private uint, root Root) {
 	require.NoError(t, err)
 	root, err = d.CreateRoot(ctx, 1, nil)
 	require.NoError(t, err)
+	for _, spec := range []string{wrapped.ECP256, wrapped.ECP384, wrapped.RSA2048} {
+		k, err := d.GenerateKey(ctx, "k", 1, spec, wrapped.Sign)
+		require.NoError(t, err)
+		keys = append(keys, k)
+	}
+	importer, err := d.CreateImportKey(ctx, "i")
+	require.NoError(t, err)
+	secret, err := d.GenerateKey(ctx, "k", 1, wrapped.HMAC256, wrapped.MAC)
+	require.NoError(t, err)
+	keys = append(keys, importer, secret)
 	require.NoError(t, d.Close())
 
 	t.Setenv("SOFTHSM2_CONF", conf)
@@ -98,8 +153,8 @@ func thiefsBench(t *testing.T) (m *module, session, private uint, root Root) {
 	session, err = m.openSession(found.slot)
 	require.NoError(t, err)
 	require.NoError(t, m.login(session, 1, []byte("1234-5678")))
-	keys, err := m.find(found, session, ckoPrivateKey, transportLabel, []byte(transportID))
+	pairs, err := m.find(found, session, ckoPrivateKey, transportLabel, []byte(transportID))
 	require.NoError(t, err)
-	require.Len(t, keys, 1)
-	return m, session, keys[0], root
+	require.Len(t, pairs, 1)
+	return m, session, pairs[0], root, keys
 }

@@ -82,7 +82,7 @@ func (w *worker) importRoot(session uint, r Root, id []byte, needKey, needMAC bo
 	if copied == nil {
 		return fail(statusAbsent, nil, "the root key v%d was not wrapped to this HSM's transport key", r.Version)
 	}
-	how, known := transportWrap(copied.Wrap)
+	how, known := oaepBy(copied.Wrap)
 	if !known {
 		return fail(statusRefused, nil, "the copy of the root key is wrapped by %q, which this version does not know", copied.Wrap)
 	}
@@ -131,7 +131,7 @@ func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
 	}
 	err := w.anchor.do(func(anchored uint) error {
 		var err error
-		root.canary, err = w.unwrapKey(anchored, root, r.Canary)
+		root.canary, _, err = w.unwrapKey(anchored, root, r.Canary)
 		return err
 	})
 	if err == nil {

@@ -74,7 +74,7 @@ type worker struct {
 	// Both have room for all that the parent may have in flight: the reading
 	// goroutine never waits, so pings are answered whatever the module does.
 	hot  chan frame // to the sessions
-	slow chan frame // to the one goroutine for start-up and ceremonies
+	slow chan frame // to the one goroutine for start-up, ceremonies, pairs and imports
 
 	// Set by the slow goroutine before the sessions start, never changed.
 	config   loadRequest
@@ -102,7 +102,7 @@ func (w *worker) read() error {
 			e := newEncoder(8)
 			w.putLoad(e)
 			w.answer(f, e, nil)
-		case opCanary, opGenerateKey, opSeal, opOpen, opMAC, opRandom:
+		case opCanary, opGenerateKey, opSeal, opOpen, opMAC, opRandom, opSign, opKeyMAC, opDecryptRSA, opCheckKey:
 			w.hot <- f
 		default:
 			w.slow <- f
@@ -179,6 +179,10 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 		return w.ceremony(func(session uint) error { return w.transport(session, d, e) })
 	case opCreateRoot:
 		return w.ceremony(func(session uint) error { return w.createRoot(session, d, e) })
+	case opImportKey:
+		return w.apart(func(s *hotSession, root *rootKeys) error { return s.importKey(root, d, e) })
+	case opGeneratePair:
+		return w.apart(func(s *hotSession, root *rootKeys) error { return s.generatePair(root, d, e) })
 	default:
 		return fail(statusSick, nil, "the worker does not know %v", o)
 	}
@@ -209,6 +213,27 @@ func (w *worker) ceremony(do func(session uint) error) error {
 	}
 	defer w.mod.closeSession(session)
 	return do(session)
+}
+
+// apart is a ceremony under the root in use, which may renew its session. An
+// RSA pair takes seconds: on a session that serves, the calls queueing behind
+// it would pass their deadlines and cost the worker its life.
+func (w *worker) apart(do func(s *hotSession, root *rootKeys) error) error {
+	root := w.root.Load()
+	if root == nil {
+		return fail(statusBusy, nil, "no root key is in use yet")
+	}
+	handle, err := w.mod.openSession(w.token.slot)
+	if err != nil {
+		return err
+	}
+	s := &hotSession{w: w, handle: handle}
+	defer func() {
+		if s.handle != 0 {
+			w.mod.closeSession(s.handle)
+		}
+	}()
+	return do(s, root)
 }
 
 // login finds the token and logs in, once.
@@ -248,7 +273,6 @@ func (w *worker) begin(d *decoder, e *encoder) error {
 	if err != nil {
 		return err
 	}
-	w.profile = profile
 	w.keys = newHandles(int(w.config.handles))
 	w.anchor = newAnchor(w.loggedIn)
 	go w.anchor.run()

@@ -64,6 +64,12 @@ func TestNothingDamagedOpens(t *testing.T) {
 	refused("other key", stranger, iv, sealed, "context")
 	refused("short", k, iv, sealed[:15], "context")
 	refused("empty", k, iv, nil, "context")
+	refused("extended", k, iv, append(bytes.Clone(sealed), 0), "context")
+	refused("extended in front", k, iv, append([]byte{0}, sealed...), "context")
+	refused("tag only", k, iv, sealed[len(sealed)-16:], "context")
+	refused("zero tag", k, iv, append(bytes.Clone(sealed[:len(sealed)-16]), make([]byte, 16)...), "context")
+	refused("zero iv", k, make([]byte, 12), sealed, "context")
+	refused("short iv", k, iv[:11], sealed, "context")
 	refused("no iv", k, nil, sealed, "context")
 	refused("long iv", k, append(bytes.Clone(iv), 0), sealed, "context")
 	for i := range sealed {

@@ -14,18 +14,30 @@ import (
 
 // Places in CK_FUNCTION_LIST.
 const (
-	ckLogin       = 18
-	ckEncryptInit = 29
-	ckEncrypt     = 30
-	ckDecryptInit = 33
-	ckDecrypt     = 34
-	ckSign        = 43
-	ckGenerateKey = 58
-	ckUnwrapKey   = 61
-	ckFunctions   = 68
+	ckOpenSession     = 12
+	ckCloseSession    = 13
+	ckLogin           = 18
+	ckCreateObject    = 20
+	ckDestroyObject   = 22
+	ckEncryptInit     = 29
+	ckEncrypt         = 30
+	ckDecryptInit     = 33
+	ckDecrypt         = 34
+	ckSign            = 43
+	ckGenerateKey     = 58
+	ckGenerateKeyPair = 59
+	ckUnwrapKey       = 61
+	ckFunctions       = 68
 )
 
-const forgetUnwrapTemplate = 1
+// Quirks of the module.
+const (
+	forgetUnwrapTemplate = 1
+	noPadWrap            = 2
+	padWrapIsKWP         = 4
+	padWrapIsPKCS7       = 8
+	badSignature         = 16
+)
 
 // faults steers the module of testdata/faulty.c.
 type faults struct{ table []byte }
@@ -38,10 +50,12 @@ const (
 	wordFail
 	wordRV
 	wordHang
+	wordEvery
+	words
 )
 
 func (f faults) at(function int, w word) *int32 {
-	return (*int32)(unsafe.Pointer(&f.table[(function*5+int(w))*4]))
+	return (*int32)(unsafe.Pointer(&f.table[(function*int(words)+int(w))*4]))
 }
 
 func (f faults) set(function int, w word, value int32) { atomic.StoreInt32(f.at(function, w), value) }
@@ -54,6 +68,13 @@ func (f faults) fail(function int, code uint32, n int32) {
 	f.set(function, wordFail, n)
 }
 
+// failEach makes each call of function whose number n divides answer code;
+// 0 ends that.
+func (f faults) failEach(function int, code uint32, n int32) {
+	f.set(function, wordRV, int32(code))
+	f.set(function, wordEvery, n)
+}
+
 // faulty puts the faulty module before b's real one. It must come before the
 // device is opened.
 func faulty(t *testing.T, b *box) faults {
@@ -61,7 +82,7 @@ func faulty(t *testing.T, b *box) faults {
 	library, control := filepath.Join(b.dir, "faulty.so"), filepath.Join(b.dir, "control")
 	out, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-I", "../../pkcs11", "-o", library, "testdata/faulty.c", "-ldl").CombinedOutput()
 	require.NoError(t, err, string(out))
-	const size = (ckFunctions + 1) * 5 * 4
+	const size = (ckFunctions + 1) * int(words) * 4
 	require.NoError(t, os.WriteFile(control, make([]byte, size), 0o600))
 	file, err := os.OpenFile(control, os.O_RDWR, 0)
 	require.NoError(t, err)

@@ -23,8 +23,8 @@ type Token struct {
 	root [32]byte
 	mac  [32]byte
 	Down atomic.Bool
-	// Opens and Seals count calls that reached the "device".
-	Opens, Seals atomic.Int64
+	// Opens, Seals and Signs count calls that reached the "device".
+	Opens, Seals, Signs atomic.Int64
 }
 
 // New makes a token with a fresh root key.
@@ -47,21 +47,34 @@ func (t *Token) GenerateKey(_ context.Context, id string, version uint32, spec, 
 	if err := t.up(); err != nil {
 		return wrapped.Key{}, err
 	}
-	material := make([]byte, 32)
-	_, _ = rand.Read(material)
-	nonce := make([]byte, 12)
-	_, _ = rand.Read(nonce)
-	k := wrapped.Key{ID: id, Version: version, Spec: spec, Usage: usage, Wrap: wrapped.RFC3394, Root: 1}
-	k.Blob = gcm(t.root[:]).Seal(nonce, nonce, material, nil)
-	k.MAC = t.sum(k.Authenticated())
-	return k, nil
+	if !wrapped.Allowed(spec, usage) {
+		return wrapped.Key{}, fault.Invalid("spec", "there are no keys of spec %q for %q", spec, usage)
+	}
+	return t.generate(wrapped.Key{ID: id, Version: version, Spec: spec, Usage: usage})
 }
 
-func (t *Token) material(k wrapped.Key) ([]byte, error) {
+// wrap completes k with material under the root.
+func (t *Token) wrap(k wrapped.Key, material []byte) wrapped.Key {
+	nonce := make([]byte, 12)
+	_, _ = rand.Read(nonce)
+	k.Root, k.Wrap = 1, wrapped.RFC3394
+	if wrapped.IsPair(k.Spec) {
+		k.Wrap = wrapped.RFC5649
+	}
+	k.Blob = gcm(t.root[:]).Seal(nonce, nonce, material, nil)
+	k.MAC = t.sum(k.Authenticated())
+	return k
+}
+
+// material opens k if it is ours, whole, for usage, and a pair or none.
+func (t *Token) material(k wrapped.Key, usage string, pair bool) ([]byte, error) {
 	if err := t.up(); err != nil {
 		return nil, err
 	}
-	if !hmac.Equal(k.MAC, t.sum(k.Authenticated())) || len(k.Blob) < 12 {
+	if k.Usage != usage || wrapped.IsPair(k.Spec) != pair {
+		return nil, fault.New(fault.InvalidRequest, "a key of spec %q for %q does not serve this operation", k.Spec, k.Usage)
+	}
+	if !hmac.Equal(k.MAC, t.sum(k.Authenticated())) || len(k.Blob) < 12 || (len(k.Public) != 0) != pair {
 		return nil, fault.New(fault.InvalidRequest, "does not open")
 	}
 	return gcm(t.root[:]).Open(nil, k.Blob[:12], k.Blob[12:], nil)
@@ -69,7 +82,7 @@ func (t *Token) material(k wrapped.Key) ([]byte, error) {
 
 // Seal seals under k.
 func (t *Token) Seal(_ context.Context, k wrapped.Key, plaintext secret.Bytes, aad []byte) (iv, box []byte, err error) {
-	material, err := t.material(k)
+	material, err := t.material(k, wrapped.Encrypt, false)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -81,8 +94,11 @@ func (t *Token) Seal(_ context.Context, k wrapped.Key, plaintext secret.Bytes, a
 
 // Open opens what Seal made.
 func (t *Token) Open(_ context.Context, k wrapped.Key, iv, box, aad []byte) (secret.Bytes, error) {
-	material, err := t.material(k)
+	material, err := t.material(k, wrapped.Encrypt, false)
 	if err != nil {
+		if fault.Is(err, fault.InvalidRequest) {
+			err = fault.New(fault.InvalidRequest, "does not open")
+		}
 		return secret.Bytes{}, err
 	}
 	t.Opens.Add(1)

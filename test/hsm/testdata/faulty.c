@@ -4,9 +4,10 @@
  * fails or forwards, as the table in the control file says.
  *
  *   FAULTY_REAL     path of the real module
- *   FAULTY_CONTROL  file of CK_FUNCTIONS + 1 rules of five 32-bit words:
+ *   FAULTY_CONTROL  file of CK_FUNCTIONS + 1 rules of six 32-bit words:
  *                   calls so far, calls to let pass, calls to fail (-1: all),
- *                   the CK_RV to fail with, hang while not 0.
+ *                   the CK_RV to fail with, hang while not 0, fail each call
+ *                   whose number this divides (0: none).
  *                   In the last rule the first word is a set of quirks.
  */
 #define _GNU_SOURCE
@@ -20,9 +21,15 @@
 #include <unistd.h>
 
 #define QUIRK_FORGET_UNWRAP_TEMPLATE 1
+#define QUIRK_NO_PAD_WRAP 2    /* no RFC 5649 under any number */
+#define QUIRK_PAD_WRAP_IS_KWP 4 /* RFC 5649 is 0x210B, and 0x210A is none */
+#define QUIRK_PAD_WRAP_IS_PKCS7 8 /* 0x210A adds a block of padding, as NSS does */
+#define QUIRK_BAD_SIGNATURE 16 /* signatures of RSA-2048 have a wrong bit */
+#define PAD_WRAP 0x210AUL
+#define KWP 0x210BUL
 
 typedef ck_ulong w;
-typedef struct { volatile int32_t calls, pass, fail, rv, hang; } rule;
+typedef struct { volatile int32_t calls, pass, fail, rv, hang, every; } rule;
 
 static ck_function_list *real, mine;
 static rule *rules;
@@ -42,7 +49,10 @@ static w without(w list, w count, ck_ulong type, ck_attribute *room) {
 static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 	rule *r = &rules[i];
 	ck_attribute room[32];
-	__sync_fetch_and_add(&r->calls, 1);
+	ck_mechanism other;
+	ck_rv rv;
+	int quirks = rules[CK_FUNCTIONS].calls, every = r->every;
+	int32_t number = __sync_add_and_fetch(&r->calls, 1);
 	while (r->hang)
 		usleep(1000);
 	if (r->pass > 0)
@@ -51,12 +61,27 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 		if (r->fail > 0)
 			__sync_fetch_and_sub(&r->fail, 1);
 		return (ck_rv)(uint32_t)r->rv;
+	} else if (every > 0 && number % every == 0)
+		return (ck_rv)(uint32_t)r->rv;
+	if (i == CK_WRAP_KEY || i == CK_UNWRAP_KEY) {
+		other = *(ck_mechanism *)b;
+		if (other.mechanism == PAD_WRAP && quirks & (QUIRK_NO_PAD_WRAP | QUIRK_PAD_WRAP_IS_KWP))
+			return 0x70;
+		if (other.mechanism == KWP && quirks & QUIRK_PAD_WRAP_IS_KWP) {
+			other.mechanism = PAD_WRAP;
+			b = (w)&other;
+		}
 	}
-	if (i == CK_GENERATE_KEY && rules[CK_FUNCTIONS].calls & QUIRK_FORGET_UNWRAP_TEMPLATE && d <= 32) {
+	if (i == CK_GENERATE_KEY && quirks & QUIRK_FORGET_UNWRAP_TEMPLATE && d <= 32) {
 		d = without(c, d, 0x40000212UL, room);
 		c = (w)room;
 	}
-	return ((any)real->call[i])(a, b, c, d, e, f, g, h);
+	rv = ((any)real->call[i])(a, b, c, d, e, f, g, h);
+	if (i == CK_WRAP_KEY && quirks & QUIRK_PAD_WRAP_IS_PKCS7 && other.mechanism == PAD_WRAP && rv == 0)
+		*(ck_ulong *)f += 8;
+	if (i == CK_SIGN && quirks & QUIRK_BAD_SIGNATURE && rv == 0 && *(ck_ulong *)e == 256)
+		((uint8_t *)d)[200] ^= 1;
+	return rv;
 }
 
 #define T(i) static ck_rv t##i(w a, w b, w c, w d, w e, w f, w g, w h) { return through(i, a, b, c, d, e, f, g, h); }
