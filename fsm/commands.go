@@ -26,6 +26,24 @@ const (
 	KindPutAccessPolicy    Kind = 18
 	KindDeleteAccessPolicy Kind = 19
 	KindSweep              Kind = 20
+
+	KindUpdateKey           Kind = 21
+	KindCreateAlias         Kind = 22
+	KindUpdateAlias         Kind = 23
+	KindDeleteAlias         Kind = 24
+	KindRotateKey           Kind = 25
+	KindSetKeyRotation      Kind = 26
+	KindScheduleKeyDeletion Kind = 27
+	KindCancelKeyDeletion   Kind = 28
+	KindSetImportKey        Kind = 29
+	KindImportMaterial      Kind = 30
+	KindReserveSeals        Kind = 31
+	KindRecordKeyUse        Kind = 32
+	KindRetireKey           Kind = 33
+	KindCreateJob           Kind = 34
+	KindSetJobState         Kind = 35
+	KindRewrapVersions      Kind = 36
+	KindKeepCurrent         Kind = 37
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -97,6 +115,16 @@ type PutVersion struct {
 	Activate bool       `cbor:"5,keyasint,omitempty"`
 	// Expected, if set, must be the current version (0: none yet).
 	Expected *uint64 `cbor:"6,keyasint,omitempty"`
+}
+
+// KeepCurrent is a write that asked for the bytes of the current version. It
+// changes nothing, but its client token is remembered: without that, a retry
+// that comes after somebody else's write would put the old bytes back.
+type KeepCurrent struct {
+	Meta     Meta   `cbor:"1,keyasint,omitempty"`
+	Path     string `cbor:"2,keyasint,omitempty"`
+	SecretID string `cbor:"3,keyasint,omitempty"`
+	Version  uint64 `cbor:"4,keyasint,omitempty"`
 }
 
 // DestroyVersion erases a version now (DueAt 0) or when DueAt has passed.
@@ -242,4 +270,8 @@ type Result struct {
 	TokenID   string   `cbor:"13,keyasint,omitempty"`
 	More      bool     `cbor:"14,keyasint,omitempty"`
 	Done      int      `cbor:"15,keyasint,omitempty"`
+
+	JobID      string `cbor:"16,keyasint,omitempty"`
+	KeyVersion uint32 `cbor:"17,keyasint,omitempty"`
+	Unchanged  bool   `cbor:"18,keyasint,omitempty"` // the write asked for what is there
 }

@@ -51,6 +51,9 @@ func Dump(s *State) map[string]any {
 	dump(out, "writes", s.writes.Root())
 	dump(out, "aliases", s.aliases.Root())
 	dump(out, "bindings", s.bindings.Root())
+	dump(out, "chosen", s.chosen.Root())
+	dump(out, "rotations", s.rotations.Root())
+	dump(out, "jobs", s.jobs.Root())
 	dump(out, "bound", s.bound.Root())
 	dump(out, "tokenHashes", s.tokenHashes.Root())
 	dump(out, "tokenOwners", s.tokenOwners.Root())
@@ -80,4 +83,14 @@ func FillWrites(m *Machine, n int) uint64 {
 	}
 	m.state.Store(t.commit().at(index, s.time, s.hash))
 	return index
+}
+
+// ForceDeletionAt sets when a key is due for destruction.
+func ForceDeletionAt(m *Machine, id string, at int64) {
+	s := m.State()
+	t := s.begin(s.index, Meta{})
+	next := *t.keys.value([]byte(id))
+	next.DeletionAt = at
+	t.putKey(&next)
+	m.state.Store(t.commit().at(s.index, s.time, s.hash))
 }

@@ -220,3 +220,11 @@ func raw(kind uint16, format byte, payload []byte) []byte {
 
 // reader answers the machine's snapshot, ready to be restored.
 func (w *world) reader() *bytes.Reader { return bytes.NewReader(snapshot(w.t, w.m)) }
+
+// keyVersion is material for version number of a key.
+func keyVersion(id string, number uint32) fsm.KeyVersion {
+	return fsm.KeyVersion{Wrapped: wrapped.Key{
+		ID: id, Version: number, Spec: wrapped.AES256, Usage: "encrypt", Wrap: wrapped.RFC3394, Root: 1,
+		Blob: fmt.Appendf(nil, "blob %d of %s", number, id), MAC: []byte("mac"),
+	}}
+}

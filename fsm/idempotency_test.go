@@ -140,3 +140,31 @@ func TestMalformedTokens(t *testing.T) {
 		})
 	}
 }
+
+// TestAWriteOfTheCurrentBytesIsRememberedToo: without that, its retry after
+// somebody else's write would put the old bytes back.
+func TestAWriteOfTheCurrentBytesIsRememberedToo(t *testing.T) {
+	w := newWorld(t)
+	w.secret("/a", 2)
+	keep := func(version uint64, token string) fsm.KeepCurrent {
+		c := fsm.KeepCurrent{Meta: w.meta(), Path: "/a", SecretID: w.get("/a").ID, Version: version}
+		if token != "" {
+			c.Meta.ClientToken, c.Meta.Operation, c.Meta.RequestHash = token, "secrets/putSecretValue", hashOf("x")
+		}
+		return c
+	}
+	first := w.ok(keep(2, "t"))
+	require.True(t, first.Unchanged)
+	require.EqualValues(t, 2, first.Version)
+	w.ok(w.put("/a"))
+	again := w.ok(keep(2, "t"))
+	require.True(t, again.Replayed)
+	require.EqualValues(t, 2, again.Version)
+	require.EqualValues(t, 3, w.get("/a").Current, "nothing was put back")
+
+	require.True(t, w.refused(fault.Conflict, keep(2, "")).Race)
+	other := keep(3, "")
+	other.SecretID = "other"
+	require.True(t, w.refused(fault.Conflict, other).Race)
+	w.refused(fault.NotFound, fsm.KeepCurrent{Meta: w.meta(), Path: "/none", SecretID: "s", Version: 1})
+}

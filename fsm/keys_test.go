@@ -66,52 +66,6 @@ func TestCreateKeyRefusals(t *testing.T) {
 	}
 }
 
-// TestKeyStates is the columns "disable" and "enable" of the table of the
-// design, for each state that a key can be in.
-func TestKeyStates(t *testing.T) {
-	for _, test := range []struct {
-		from            fsm.KeyState
-		disable, enable fault.Kind // "" is yes
-		bound           fault.Kind // disable, while something live is bound
-	}{
-		{fsm.KeyActive, "", "", fault.KeyInUse},
-		{fsm.KeyRetiring, "", "", fault.KeyInUse},
-		{fsm.KeyDisabled, "", "", ""},
-		{fsm.KeyPendingDeletion, fault.Conflict, fault.Conflict, fault.Conflict},
-		{fsm.KeyPendingImport, "", fault.Conflict, ""},
-		{fsm.KeyDestroyed, fault.NotFound, fault.NotFound, fault.NotFound},
-	} {
-		try := func(t *testing.T, live int, to fsm.KeyState, want fault.Kind) {
-			w := newWorld(t)
-			w.secret("/app/a", live)
-			fsm.ForceKeyState(w.m, defaultKey, test.from)
-			c := fsm.SetKeyState{Meta: w.meta(), KeyID: defaultKey, State: to}
-			if want != "" {
-				r := w.refused(want, c, "keyId: ")
-				require.Equal(t, want == fault.KeyInUse, r.Count == 1)
-				return
-			}
-			before := w.m.State().Key(defaultKey)
-			require.Equal(t, string(to), w.ok(c).State)
-			require.Equal(t, to, w.m.State().Key(defaultKey).State)
-			if test.from == to {
-				require.Same(t, before, w.m.State().Key(defaultKey), "no change")
-			}
-		}
-		t.Run(string(test.from), func(t *testing.T) {
-			try(t, 0, fsm.KeyDisabled, test.disable)
-			try(t, 0, fsm.KeyActive, test.enable)
-			try(t, 1, fsm.KeyDisabled, test.bound)
-			try(t, 1, fsm.KeyActive, test.enable)
-		})
-	}
-	w := newWorld(t)
-	w.refused(fault.NotFound, fsm.SetKeyState{Meta: w.meta(), KeyID: keyID(9), State: fsm.KeyDisabled})
-	for _, to := range []fsm.KeyState{fsm.KeyRetiring, fsm.KeyDestroyed, fsm.KeyPendingDeletion, "", "other"} {
-		w.refused(fault.InvalidRequest, fsm.SetKeyState{Meta: w.meta(), KeyID: defaultKey, State: to}, "state: ")
-	}
-}
-
 func TestKeyInUseNamesWhatIsBound(t *testing.T) {
 	w := newWorld(t)
 	for i := range 25 {

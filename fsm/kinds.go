@@ -3,47 +3,81 @@ package fsm
 import "fmt"
 
 // Kind answers the number of the command.
-func (GenesisCommand) Kind() Kind     { return KindGenesis }
-func (CreateSecret) Kind() Kind       { return KindCreateSecret }
-func (PutVersion) Kind() Kind         { return KindPutVersion }
-func (DestroyVersion) Kind() Kind     { return KindDestroyVersion }
-func (CancelDestroy) Kind() Kind      { return KindCancelDestroy }
-func (DeleteSecret) Kind() Kind       { return KindDeleteSecret }
-func (RestoreSecret) Kind() Kind      { return KindRestoreSecret }
-func (CreateKey) Kind() Kind          { return KindCreateKey }
-func (SetKeyState) Kind() Kind        { return KindSetKeyState }
-func (CreatePrincipal) Kind() Kind    { return KindCreatePrincipal }
-func (DeletePrincipal) Kind() Kind    { return KindDeletePrincipal }
-func (CreateToken) Kind() Kind        { return KindCreateToken }
-func (RevokeToken) Kind() Kind        { return KindRevokeToken }
-func (PutPolicy) Kind() Kind          { return KindPutPolicy }
-func (DeletePolicy) Kind() Kind       { return KindDeletePolicy }
-func (AttachPolicy) Kind() Kind       { return KindAttachPolicy }
-func (DetachPolicy) Kind() Kind       { return KindDetachPolicy }
-func (PutAccessPolicy) Kind() Kind    { return KindPutAccessPolicy }
-func (DeleteAccessPolicy) Kind() Kind { return KindDeleteAccessPolicy }
-func (Sweep) Kind() Kind              { return KindSweep }
+func (GenesisCommand) Kind() Kind      { return KindGenesis }
+func (CreateSecret) Kind() Kind        { return KindCreateSecret }
+func (PutVersion) Kind() Kind          { return KindPutVersion }
+func (DestroyVersion) Kind() Kind      { return KindDestroyVersion }
+func (CancelDestroy) Kind() Kind       { return KindCancelDestroy }
+func (DeleteSecret) Kind() Kind        { return KindDeleteSecret }
+func (RestoreSecret) Kind() Kind       { return KindRestoreSecret }
+func (CreateKey) Kind() Kind           { return KindCreateKey }
+func (SetKeyState) Kind() Kind         { return KindSetKeyState }
+func (CreatePrincipal) Kind() Kind     { return KindCreatePrincipal }
+func (DeletePrincipal) Kind() Kind     { return KindDeletePrincipal }
+func (CreateToken) Kind() Kind         { return KindCreateToken }
+func (RevokeToken) Kind() Kind         { return KindRevokeToken }
+func (PutPolicy) Kind() Kind           { return KindPutPolicy }
+func (DeletePolicy) Kind() Kind        { return KindDeletePolicy }
+func (AttachPolicy) Kind() Kind        { return KindAttachPolicy }
+func (DetachPolicy) Kind() Kind        { return KindDetachPolicy }
+func (PutAccessPolicy) Kind() Kind     { return KindPutAccessPolicy }
+func (DeleteAccessPolicy) Kind() Kind  { return KindDeleteAccessPolicy }
+func (Sweep) Kind() Kind               { return KindSweep }
+func (UpdateKey) Kind() Kind           { return KindUpdateKey }
+func (CreateAlias) Kind() Kind         { return KindCreateAlias }
+func (UpdateAlias) Kind() Kind         { return KindUpdateAlias }
+func (DeleteAlias) Kind() Kind         { return KindDeleteAlias }
+func (RotateKey) Kind() Kind           { return KindRotateKey }
+func (SetKeyRotation) Kind() Kind      { return KindSetKeyRotation }
+func (ScheduleKeyDeletion) Kind() Kind { return KindScheduleKeyDeletion }
+func (CancelKeyDeletion) Kind() Kind   { return KindCancelKeyDeletion }
+func (SetImportKey) Kind() Kind        { return KindSetImportKey }
+func (ImportMaterial) Kind() Kind      { return KindImportMaterial }
+func (ReserveSeals) Kind() Kind        { return KindReserveSeals }
+func (RecordKeyUse) Kind() Kind        { return KindRecordKeyUse }
+func (RetireKey) Kind() Kind           { return KindRetireKey }
+func (CreateJob) Kind() Kind           { return KindCreateJob }
+func (SetJobState) Kind() Kind         { return KindSetJobState }
+func (RewrapVersions) Kind() Kind      { return KindRewrapVersions }
+func (KeepCurrent) Kind() Kind         { return KindKeepCurrent }
 
-func (c GenesisCommand) meta() Meta     { return c.Meta }
-func (c CreateSecret) meta() Meta       { return c.Meta }
-func (c PutVersion) meta() Meta         { return c.Meta }
-func (c DestroyVersion) meta() Meta     { return c.Meta }
-func (c CancelDestroy) meta() Meta      { return c.Meta }
-func (c DeleteSecret) meta() Meta       { return c.Meta }
-func (c RestoreSecret) meta() Meta      { return c.Meta }
-func (c CreateKey) meta() Meta          { return c.Meta }
-func (c SetKeyState) meta() Meta        { return c.Meta }
-func (c CreatePrincipal) meta() Meta    { return c.Meta }
-func (c DeletePrincipal) meta() Meta    { return c.Meta }
-func (c CreateToken) meta() Meta        { return c.Meta }
-func (c RevokeToken) meta() Meta        { return c.Meta }
-func (c PutPolicy) meta() Meta          { return c.Meta }
-func (c DeletePolicy) meta() Meta       { return c.Meta }
-func (c AttachPolicy) meta() Meta       { return c.Meta }
-func (c DetachPolicy) meta() Meta       { return c.Meta }
-func (c PutAccessPolicy) meta() Meta    { return c.Meta }
-func (c DeleteAccessPolicy) meta() Meta { return c.Meta }
-func (c Sweep) meta() Meta              { return c.Meta }
+func (c GenesisCommand) meta() Meta      { return c.Meta }
+func (c CreateSecret) meta() Meta        { return c.Meta }
+func (c PutVersion) meta() Meta          { return c.Meta }
+func (c DestroyVersion) meta() Meta      { return c.Meta }
+func (c CancelDestroy) meta() Meta       { return c.Meta }
+func (c DeleteSecret) meta() Meta        { return c.Meta }
+func (c RestoreSecret) meta() Meta       { return c.Meta }
+func (c CreateKey) meta() Meta           { return c.Meta }
+func (c SetKeyState) meta() Meta         { return c.Meta }
+func (c CreatePrincipal) meta() Meta     { return c.Meta }
+func (c DeletePrincipal) meta() Meta     { return c.Meta }
+func (c CreateToken) meta() Meta         { return c.Meta }
+func (c RevokeToken) meta() Meta         { return c.Meta }
+func (c PutPolicy) meta() Meta           { return c.Meta }
+func (c DeletePolicy) meta() Meta        { return c.Meta }
+func (c AttachPolicy) meta() Meta        { return c.Meta }
+func (c DetachPolicy) meta() Meta        { return c.Meta }
+func (c PutAccessPolicy) meta() Meta     { return c.Meta }
+func (c DeleteAccessPolicy) meta() Meta  { return c.Meta }
+func (c Sweep) meta() Meta               { return c.Meta }
+func (c UpdateKey) meta() Meta           { return c.Meta }
+func (c CreateAlias) meta() Meta         { return c.Meta }
+func (c UpdateAlias) meta() Meta         { return c.Meta }
+func (c DeleteAlias) meta() Meta         { return c.Meta }
+func (c RotateKey) meta() Meta           { return c.Meta }
+func (c SetKeyRotation) meta() Meta      { return c.Meta }
+func (c ScheduleKeyDeletion) meta() Meta { return c.Meta }
+func (c CancelKeyDeletion) meta() Meta   { return c.Meta }
+func (c SetImportKey) meta() Meta        { return c.Meta }
+func (c ImportMaterial) meta() Meta      { return c.Meta }
+func (c ReserveSeals) meta() Meta        { return c.Meta }
+func (c RecordKeyUse) meta() Meta        { return c.Meta }
+func (c RetireKey) meta() Meta           { return c.Meta }
+func (c CreateJob) meta() Meta           { return c.Meta }
+func (c SetJobState) meta() Meta         { return c.Meta }
+func (c RewrapVersions) meta() Meta      { return c.Meta }
+func (c KeepCurrent) meta() Meta         { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -81,6 +115,23 @@ var kinds = register(
 	kind(putAccessPolicy),
 	kind(deleteAccessPolicy),
 	kind(sweep),
+	kind(updateKey),
+	kind(createAlias),
+	kind(updateAlias),
+	kind(deleteAlias),
+	kind(rotateKey),
+	kind(setKeyRotation),
+	kind(scheduleKeyDeletion),
+	kind(cancelKeyDeletion),
+	kind(setImportKey),
+	kind(importMaterial),
+	kind(reserveSeals),
+	kind(recordKeyUse),
+	kind(retireKey),
+	kind(createJob),
+	kind(setJobState),
+	kind(rewrapVersions),
+	kind(keepCurrent),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -21,6 +21,7 @@ var (
 	somePrincipals = []string{"admin", "svc", "svc-2"}
 	somePolicies   = []string{fsm.FullAccess, "reader", "writer"}
 	someTokens     = []string{"admin-token", "t1", "t2", "t3"}
+	someJobs       = []string{"job-1", "job-2"}
 )
 
 // player makes random commands, most of them near what would be accepted.
@@ -64,7 +65,67 @@ func (p player) version(s *fsm.Secret) fsm.NewVersion {
 		v.Number, v.KeyID = s.Latest+pick(p, uint64(1), 1, 1, 1, 0, 2), s.KeyID
 	}
 	v.KeyVersion = pick(p, uint32(1), 1, 1, 1, 2)
+	if k := p.w.m.State().Key(v.KeyID); k != nil && pick(p, true, true, true, false) {
+		v.KeyVersion = k.Current
+	}
 	return v
+}
+
+// keyLife draws a command of the life of keys.
+func (p player) keyLife() fsm.Command {
+	m, id, to := p.w.meta(), pick(p, someKeys...), pick(p, someKeys...)
+	alias := pick(p, "alias/x", "alias/y", "alias/z", names.DefaultAlias)
+	current := uint32(1)
+	if k := p.w.m.State().Key(id); k != nil {
+		current = k.Current
+	}
+	makers := []func() fsm.Command{
+		func() fsm.Command { return fsm.UpdateKey{Meta: m, KeyID: id, SetTags: true} },
+		func() fsm.Command { return fsm.CreateAlias{Meta: m, Alias: alias, KeyID: id} },
+		func() fsm.Command { return fsm.UpdateAlias{Meta: m, Alias: alias, KeyID: id} },
+		func() fsm.Command { return fsm.DeleteAlias{Meta: m, Alias: alias} },
+		func() fsm.Command {
+			return fsm.RotateKey{Meta: m, KeyID: id, Version: keyVersion(id, current+pick(p, uint32(1), 1, 2))}
+		},
+		func() fsm.Command { return fsm.SetKeyRotation{Meta: m, KeyID: id, Period: p.delay()} },
+		func() fsm.Command { return fsm.ScheduleKeyDeletion{Meta: m, KeyID: id, DueAt: p.due()} },
+		func() fsm.Command { return fsm.CancelKeyDeletion{Meta: m, KeyID: id} },
+		func() fsm.Command { return fsm.ReserveSeals{Meta: m, KeyID: id, Version: current, Count: 1 << 31} },
+		func() fsm.Command {
+			return fsm.RecordKeyUse{Meta: m, Uses: []fsm.KeyUse{{KeyID: id, At: p.w.now - p.delay()}}}
+		},
+		func() fsm.Command {
+			return fsm.RetireKey{Meta: m, KeyID: id, Job: fsm.Job{ID: pick(p, someJobs...), To: to, Rate: 1}}
+		},
+		func() fsm.Command {
+			return fsm.CreateJob{Meta: m, Job: fsm.Job{ID: pick(p, someJobs...), Kind: fsm.JobMigrate, From: id, To: to, Rate: 1}}
+		},
+		func() fsm.Command {
+			return fsm.SetJobState{Meta: m, JobID: pick(p, someJobs...), State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
+		},
+		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
+	}
+	return pick(p, makers...)()
+}
+
+// rewrap draws a step of a job, or of none.
+func (p player) rewrap() fsm.Command {
+	c := fsm.RewrapVersions{Meta: p.w.meta(), From: pick(p, someKeys...), To: pick(p, someKeys...), Paths: somePaths}
+	if id := pick(p, someJobs...); p.w.m.State().Job(id) != nil {
+		job := p.w.m.State().Job(id)
+		c.JobID, c.From, c.To = id, job.From, job.To
+	}
+	for _, path := range somePaths {
+		for v := range p.w.m.State().Versions(names.Path(path)) {
+			if pick(p, true, true, true, false) {
+				c.Items = append(c.Items, fsm.Rewrapped{
+					Path: path, Version: v.Number, Old: hashOf(string(v.DataKey)), KeyVersion: 1,
+					DataKey: fmt.Appendf(nil, "data key under %s", c.To),
+				})
+			}
+		}
+	}
+	return c
 }
 
 func (p player) createSecret() fsm.Command {
@@ -143,6 +204,7 @@ func (p player) command() fsm.Command {
 		},
 		func() fsm.Command { return fsm.DeleteAccessPolicy{Meta: m, Name: policy} },
 		func() fsm.Command { return fsm.Sweep{Meta: m, Limit: pick(p, 1, 2, 1000)} },
+		p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife,
 	}
 	return pick(p, makers...)()
 }
@@ -236,8 +298,16 @@ func checkRetry(t tester, answered map[string]answer, before, after *fsm.State, 
 
 func checkInvariants(t tester, s *fsm.State) {
 	bound := map[string]map[names.Path]int{}
+	chosen := map[string][]names.Path{}
 	for secret := range s.Secrets("/") {
 		checkSecret(t, s, secret, bound)
+		if secret.State != fsm.SecretPurged {
+			chosen[secret.KeyID] = append(chosen[secret.KeyID], secret.Path)
+		}
+	}
+	for job := range s.Jobs("") {
+		require.LessOrEqual(t, job.Done, job.Total)
+		require.Equal(t, job.State == fsm.JobDone || job.State == fsm.JobCancelled, job.FinishedAt != 0)
 	}
 	for k := range s.Keys("") {
 		counted := map[names.Path]int{}
@@ -248,11 +318,24 @@ func checkInvariants(t tester, s *fsm.State) {
 			require.Equal(t, bound[k.ID], counted, "bindings of key %s", k.ID)
 		}
 		require.EqualValues(t, len(counted), s.BoundCount(k.ID))
-		if k.State == fsm.KeyDisabled {
-			require.Empty(t, counted, "a disabled key with live versions")
+		require.Equal(t, chosen[k.ID], slices.Collect(s.ChosenPaths(k.ID, "")))
+		if fsm.RuleFor(k.State, fsm.KeyOpen).Refused != "" {
+			require.Empty(t, counted, "a key that is %s with live versions", k.State)
+		}
+		if k.EmptyIndex != 0 {
+			require.Empty(t, counted, "the statement that nothing is bound is false")
+		}
+		require.Equal(t, k.State == fsm.KeyPendingDeletion, k.DeletionAt != 0)
+		if k.State != fsm.KeyDestroyed {
+			require.Len(t, k.Versions, int(k.Current))
+			require.NotEmpty(t, k.Versions[k.Current-1].Wrapped.Blob)
 		}
 		for _, alias := range k.Aliases {
 			require.Same(t, k, s.KeyByRef(alias))
+		}
+		for _, v := range k.Versions {
+			require.LessOrEqual(t, v.Reserved, fsm.MaxSeals)
+			require.True(t, k.State != fsm.KeyDestroyed || len(v.Wrapped.Blob) == 0, "material of a destroyed key")
 		}
 	}
 	full := 0

@@ -142,12 +142,79 @@ type Key struct {
 	CreatedAt   int64             `cbor:"11,keyasint,omitempty"`
 	CreatedBy   string            `cbor:"12,keyasint,omitempty"`
 	UpdatedAt   int64             `cbor:"13,keyasint,omitempty"`
+	UpdatedBy   string            `cbor:"14,keyasint,omitempty"`
+
+	DeletionAt   int64  `cbor:"15,keyasint,omitempty"` // due, while pendingDeletion
+	DeletedBy    string `cbor:"16,keyasint,omitempty"`
+	DeleteReason string `cbor:"17,keyasint,omitempty"`
+	DestroyedAt  int64  `cbor:"18,keyasint,omitempty"`
+
+	RotationPeriod int64 `cbor:"19,keyasint,omitempty"` // milliseconds, 0: only on demand
+	NextRotationAt int64 `cbor:"20,keyasint,omitempty"`
+	LastUsedAt     int64 `cbor:"21,keyasint,omitempty"` // to the minute, about
+
+	// EmptyIndex is the index at which retireKey found nothing bound to the
+	// key any more; nothing can have been bound since, or it would be 0.
+	EmptyIndex uint64 `cbor:"22,keyasint,omitempty"`
+	// ImportKey is the one-time key that material must be wrapped to, while
+	// pendingImport.
+	ImportKey *wrapped.Key `cbor:"23,keyasint,omitempty"`
 }
+
+// Origins of key material.
+const (
+	OriginHSM      = "hsm"      // born in an HSM
+	OriginImported = "imported" // brought by somebody, who may have a copy
+)
 
 // KeyVersion is one generation of key material.
 type KeyVersion struct {
-	Wrapped   wrapped.Key `cbor:"1,keyasint,omitempty"`
+	Wrapped   wrapped.Key `cbor:"1,keyasint,omitempty"` // empty once the key was destroyed
 	CreatedAt int64       `cbor:"2,keyasint,omitempty"`
+	CreatedBy string      `cbor:"3,keyasint,omitempty"`
+	// Reserved is how many seals leaders have booked so far, see MaxSeals.
+	Reserved uint64 `cbor:"4,keyasint,omitempty"`
+}
+
+// JobState is where a job is in its life.
+type JobState string
+
+// The states of a job. Done and cancelled ones never change again.
+const (
+	JobRunning   JobState = "running"
+	JobPaused    JobState = "paused"
+	JobFailed    JobState = "failed" // resumeJob goes on once the cause is gone
+	JobDone      JobState = "done"
+	JobCancelled JobState = "cancelled"
+)
+
+// JobMigrate is the kind of job that moves what is bound to one key to
+// another.
+const JobMigrate = "migrateBoundSecrets"
+
+// Job is long work that the leader does in small steps, each one command.
+// All that a step needs is here: any leader can do the next.
+type Job struct {
+	ID    string   `cbor:"1,keyasint,omitempty"` // UUID
+	Kind  string   `cbor:"2,keyasint,omitempty"`
+	State JobState `cbor:"3,keyasint,omitempty"`
+	From  string   `cbor:"4,keyasint,omitempty"` // key ids
+	To    string   `cbor:"5,keyasint,omitempty"`
+	Rate  uint32   `cbor:"6,keyasint,omitempty"` // secrets a second, at most
+	// Retire disables From at the index at which nothing is bound to it.
+	Retire bool `cbor:"7,keyasint,omitempty"`
+	// Total and Done count secrets. What is bound to From while the job runs
+	// adds to Total.
+	Total      uint64 `cbor:"8,keyasint,omitempty"`
+	Done       uint64 `cbor:"9,keyasint,omitempty"`
+	Error      string `cbor:"10,keyasint,omitempty"` // why it failed; may be shown
+	CreatedAt  int64  `cbor:"11,keyasint,omitempty"`
+	CreatedBy  string `cbor:"12,keyasint,omitempty"`
+	RequestID  string `cbor:"13,keyasint,omitempty"`
+	UpdatedAt  int64  `cbor:"14,keyasint,omitempty"`
+	FinishedAt int64  `cbor:"15,keyasint,omitempty"` // done or cancelled
+	// EmptyIndex is the index at which nothing was bound to From.
+	EmptyIndex uint64 `cbor:"16,keyasint,omitempty"`
 }
 
 // Principal is a user or a service.

@@ -173,6 +173,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreVersion)
 	case recordWrite:
 		return read(kind, payload, t.restoreWrite)
+	case recordJob:
+		return read(kind, payload, t.restoreJob)
 	default:
 		return "", fmt.Errorf("records of type %d are not known to this build", kind)
 	}
@@ -205,8 +207,25 @@ func (t *txn) restoreKey(k *Key) (string, error) {
 			return "", errors.New("two keys share an alias")
 		}
 	}
+	if k.DeletionAt < 0 || k.DeletionAt > maxTime || k.NextRotationAt < 0 || k.NextRotationAt > maxTime {
+		return "", errors.New("a key is due at a time out of range")
+	}
+	if t.keys.value([]byte(k.ID)) != nil {
+		return "", errors.New("a key is there twice")
+	}
 	t.putKey(k)
 	return k.ID, nil
+}
+
+func (t *txn) restoreJob(j *Job) (string, error) {
+	switch {
+	case j.FinishedAt < 0 || j.FinishedAt > maxTime:
+		return "", errors.New("a job ended at a time out of range")
+	case t.keys.value([]byte(j.From)) == nil || t.keys.value([]byte(j.To)) == nil:
+		return "", errors.New("a job is about a key that is not there")
+	}
+	t.putJob(j)
+	return j.ID, nil
 }
 
 func (t *txn) restorePrincipal(p *Principal) (string, error) {

@@ -3,7 +3,6 @@ package fsm
 import (
 	"maps"
 
-	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
 
@@ -183,22 +182,6 @@ func (t *txn) liveSecret(path string) (*Secret, *Refusal) {
 			with("state", string(s.State))
 	}
 	return s, r
-}
-
-// bindable answers the key if new versions may be bound to it.
-func (t *txn) bindable(field, keyID string) (*Key, *Refusal) {
-	key := t.keys.value([]byte(keyID))
-	if key == nil || key.State == KeyDestroyed {
-		return nil, notFound("%s: there is no key %.64s", field, keyID)
-	}
-	if key.State != KeyActive {
-		return nil, refuse(fault.New(fault.KeyNotActive, "%s: the key is %s; new versions need an active key", field, key.State)).
-			with("keyId", key.ID).with("state", string(key.State))
-	}
-	if key.Usage != usageEncrypt {
-		return nil, invalid(field, "the key is for %s, not for %s", key.Usage, usageEncrypt)
-	}
-	return key, nil
 }
 
 // unscheduleSecret takes the purge of s back, if there is one.

@@ -52,6 +52,7 @@ const (
 	recordSecret    recordType = 7
 	recordVersion   recordType = 8
 	recordWrite     recordType = 9
+	recordJob       recordType = 10
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -94,6 +95,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		out.record(recordVersion, versionRecord{Path: names.Path(key[:len(key)-9]), Version: v})
 	}
 	records(out, recordWrite, values(scan(s.state.writes.Root(), nil, nil)))
+	records(out, recordJob, s.state.Jobs(""))
 	out.trailer()
 	return out.written, out.err
 }

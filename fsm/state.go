@@ -36,10 +36,13 @@ type trees struct {
 	policies   *iradix.Tree[*Policy]       // name
 	access     *iradix.Tree[*AccessPolicy] // name
 	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
+	jobs       *iradix.Tree[*Job]          // id
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
 	bindings     *iradix.Tree[int]      // key id 0 path → live versions
+	chosen       *iradix.Tree[struct{}] // key id 0 path of a secret, not purged, whose new versions go under the key
+	rotations    *iradix.Tree[string]   // time key id → key id
 	bound        *iradix.Tree[uint64]   // key id → secrets with live versions
 	tokenHashes  *iradix.Tree[*Token]   // hash
 	tokenOwners  *iradix.Tree[*Token]   // principal 0 id
@@ -58,9 +61,12 @@ func emptyState() *State {
 		policies:   iradix.New[*Policy](),
 		access:     iradix.New[*AccessPolicy](),
 		writes:     iradix.New[*write](),
+		jobs:       iradix.New[*Job](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),
+		chosen:       iradix.New[struct{}](),
+		rotations:    iradix.New[string](),
 		bound:        iradix.New[uint64](),
 		tokenHashes:  iradix.New[*Token](),
 		tokenOwners:  iradix.New[*Token](),
@@ -132,6 +138,18 @@ func (s *State) KeyByRef(ref string) *Key {
 	return s.Key(ref)
 }
 
+// Aliases answers the aliases greater than after, in order, each with its
+// key.
+func (s *State) Aliases(after string) iter.Seq2[string, *Key] {
+	return func(yield func(string, *Key) bool) {
+		for alias, id := range scan(s.aliases.Root(), nil, following(after)) {
+			if !yield(string(alias), s.Key(id)) {
+				return
+			}
+		}
+	}
+}
+
 // Keys answers the keys with ids greater than after, ordered by id.
 func (s *State) Keys(after string) iter.Seq[*Key] {
 	return values(scan(s.keys.Root(), nil, following(after)))
@@ -160,6 +178,59 @@ func boundPaths(root *iradix.Node[int], keyID, after string) iter.Seq2[names.Pat
 			}
 		}
 	}
+}
+
+// BoundUnder reports whether the secret at path has live versions under the
+// key.
+func (s *State) BoundUnder(keyID string, path names.Path) bool {
+	return at(s.bindings, pair(keyID, string(path))) != 0
+}
+
+// ChosenPaths answers the paths greater than after of the secrets, not
+// purged, whose new versions go under the key, in order. What has live
+// versions under the key is BoundPaths.
+func (s *State) ChosenPaths(keyID, after string) iter.Seq[names.Path] {
+	return chosenPaths(s.chosen.Root(), keyID, after)
+}
+
+func chosenPaths(root *iradix.Node[struct{}], keyID, after string) iter.Seq[names.Path] {
+	prefix := pair(keyID, "")
+	var from []byte
+	if after != "" {
+		from = append(pair(keyID, after), 0)
+	}
+	return func(yield func(names.Path) bool) {
+		for key := range scan(root, prefix, from) {
+			if !yield(names.Path(key[len(prefix):])) {
+				return
+			}
+		}
+	}
+}
+
+// RotationsDue answers the keys whose rotation is due at now, the longest
+// due first. A key that is not active waits until it is.
+func (s *State) RotationsDue(now int64) iter.Seq[*Key] {
+	return func(yield func(*Key) bool) {
+		for _, id := range scan(s.rotations.Root(), nil, nil) {
+			key := s.Key(id)
+			if key.NextRotationAt > now {
+				return
+			}
+			if RuleFor(key.State, KeyRotate).Refused == "" && !yield(key) {
+				return
+			}
+		}
+	}
+}
+
+// Job answers the job with this id, nil if there is none. Jobs are forgotten
+// 90 days after they ended.
+func (s *State) Job(id string) *Job { return at(s.jobs, []byte(id)) }
+
+// Jobs answers the jobs with ids greater than after, ordered by id.
+func (s *State) Jobs(after string) iter.Seq[*Job] {
+	return values(scan(s.jobs.Root(), nil, following(after)))
 }
 
 // Principal answers the principal of this name, nil if there is none.

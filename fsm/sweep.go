@@ -17,6 +17,8 @@ const (
 	dueDestroy dueKind = 1
 	duePurge   dueKind = 2
 	dueToken   dueKind = 3
+	dueKey     dueKind = 4
+	dueJob     dueKind = 5
 )
 
 // dueItem is work that a Sweep will do when its time has come.
@@ -25,12 +27,12 @@ type dueItem struct {
 	kind   dueKind
 	path   names.Path // dueDestroy, duePurge
 	number uint64     // dueDestroy
-	id     string     // dueToken
+	id     string     // dueToken, dueKey, dueJob
 }
 
 // key orders by time, so that a Sweep looks only at what is due:
 //
-//	time uint64 | kind uint8 | path 0 number, or path, or token id
+//	time uint64 | kind uint8 | path 0 number, or path, or id of a token, a key or a job
 func (d dueItem) key() []byte {
 	out := binary.BigEndian.AppendUint64(make([]byte, 0, 64), uint64(d.at))
 	out = append(out, byte(d.kind))
@@ -108,6 +110,10 @@ func (t *txn) perform(d dueItem) int {
 		return max(1, t.purge(&s))
 	case dueToken:
 		t.removeToken(t.tokens.value([]byte(d.id)))
+	case dueKey:
+		t.destroyKey(t.keys.value([]byte(d.id)))
+	case dueJob:
+		t.jobs.remove([]byte(d.id))
 	}
 	return 1
 }

@@ -1,6 +1,7 @@
 package fsm
 
 import (
+	"encoding/binary"
 	"maps"
 	"slices"
 
@@ -27,9 +28,12 @@ type txn struct {
 	policies   table[*Policy]
 	access     table[*AccessPolicy]
 	writes     table[*write]
+	jobs       table[*Job]
 
 	aliases      table[string]
 	bindings     table[int]
+	chosen       table[struct{}]
+	rotations    table[string]
 	bound        table[uint64]
 	tokenHashes  table[*Token]
 	tokenOwners  table[*Token]
@@ -115,9 +119,12 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		policies:   table[*Policy]{tree: s.policies},
 		access:     table[*AccessPolicy]{tree: s.access},
 		writes:     table[*write]{tree: s.writes},
+		jobs:       table[*Job]{tree: s.jobs},
 
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
+		chosen:       table[struct{}]{tree: s.chosen},
+		rotations:    table[string]{tree: s.rotations},
 		bound:        table[uint64]{tree: s.bound},
 		tokenHashes:  table[*Token]{tree: s.tokenHashes},
 		tokenOwners:  table[*Token]{tree: s.tokenOwners},
@@ -140,9 +147,12 @@ func (t *txn) commit() *State {
 		policies:   t.policies.commit(),
 		access:     t.access.commit(),
 		writes:     t.writes.commit(),
+		jobs:       t.jobs.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
+		chosen:       t.chosen.commit(),
+		rotations:    t.rotations.commit(),
 		bound:        t.bound.commit(),
 		tokenHashes:  t.tokenHashes.commit(),
 		tokenOwners:  t.tokenOwners.commit(),
@@ -157,6 +167,12 @@ func (t *txn) commit() *State {
 // from one that grew.
 
 func (t *txn) putSecret(s *Secret) {
+	if old := t.secrets.value([]byte(s.Path)); old != nil && old.State != SecretPurged && (old.KeyID != s.KeyID || s.State == SecretPurged) {
+		t.chosen.remove(pair(old.KeyID, string(s.Path)))
+	}
+	if s.State != SecretPurged {
+		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
+	}
 	t.secrets.put([]byte(s.Path), s)
 	if s.State == SecretPendingDeletion {
 		t.schedule(dueItem{at: s.PurgeAt, kind: duePurge, path: s.Path})
@@ -208,10 +224,43 @@ func (t *txn) bind(keyID string, path names.Path, delta int) {
 	}
 }
 
+// putKey stores k in place of the record of the same key, if there is one.
 func (t *txn) putKey(k *Key) {
+	if old := t.keys.value([]byte(k.ID)); old != nil {
+		for _, alias := range old.Aliases {
+			t.aliases.remove([]byte(alias))
+		}
+		if old.State == KeyPendingDeletion {
+			t.unschedule(dueItem{at: old.DeletionAt, kind: dueKey, id: old.ID})
+		}
+		if old.NextRotationAt != 0 {
+			t.rotations.remove(rotationKey(old))
+		}
+	}
 	t.keys.put([]byte(k.ID), k)
 	for _, alias := range k.Aliases {
 		t.aliases.put([]byte(alias), k.ID)
+	}
+	if k.State == KeyPendingDeletion {
+		t.schedule(dueItem{at: k.DeletionAt, kind: dueKey, id: k.ID})
+	}
+	if k.NextRotationAt != 0 {
+		t.rotations.put(rotationKey(k), k.ID)
+	}
+}
+
+// rotationKey orders keys by when they are to be rotated.
+func rotationKey(k *Key) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(k.NextRotationAt)), k.ID...)
+}
+
+func (t *txn) putJob(j *Job) {
+	if old := t.jobs.value([]byte(j.ID)); old != nil && old.FinishedAt != 0 {
+		t.unschedule(dueItem{at: old.FinishedAt + jobKept, kind: dueJob, id: old.ID})
+	}
+	t.jobs.put([]byte(j.ID), j)
+	if j.FinishedAt != 0 {
+		t.schedule(dueItem{at: j.FinishedAt + jobKept, kind: dueJob, id: j.ID})
 	}
 }
 

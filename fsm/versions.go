@@ -38,6 +38,22 @@ func putVersion(t *txn, c PutVersion) (Result, *Refusal) {
 	}, nil
 }
 
+// keepCurrent decides that the current version is still the one whose bytes
+// were asked for. Nothing is changed.
+func keepCurrent(t *txn, c KeepCurrent) (Result, *Refusal) {
+	s, r := t.liveSecret(c.Path)
+	if r != nil {
+		return Result{}, r
+	}
+	v := t.versions.value(versionKey(s.Path, c.Version))
+	if s.ID != c.SecretID || s.Current != c.Version || v == nil || v.State != VersionActive {
+		return Result{}, race("path: the current version changed while this write was on its way; retry")
+	}
+	result := versionResult(s, v)
+	result.Unchanged = true
+	return result, nil
+}
+
 // checkVersion decides whether v may become the next version of s. Number,
 // key and key version are bound into the seal, so they must be right at this
 // index, not at the one that the engine saw.
