@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 const (
 	linkForward   = "/link/v1/forward/"
 	linkTrail     = "/link/v1/trail"
+	linkKeys      = "/link/v1/keys"
 	headerSource  = "Strongroom-Source-Address"
 	headerTimeout = "Strongroom-Timeout-Ms"
 	headerNotDone = "Strongroom-Not-Leader"
@@ -62,15 +64,15 @@ func (l *Link) Close() { l.client.CloseIdleConnections() }
 // nothing it answers NoLeader; if the connection broke after the request was
 // on its way, a write answers Uncertain, because it may have been committed.
 func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string, o *engine.Operation, from engine.Caller, body []byte) (done bool, err error) {
-	var sent atomic.Bool
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+leader+linkForward+o.Path(), &countingBody{Reader: bytes.NewReader(body), sent: &sent})
+	sending := newSendingBody(body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+leader+linkForward+o.Path(), sending)
 	if err != nil {
-		return false, fmt.Errorf("forward to %s: %w", leader, err)
+		return false, errors.Join(fmt.Errorf("forward to %s: %w", leader, err), sending.Close())
 	}
 	req.ContentLength = int64(len(body))
 	if len(body) == 0 {
 		req.Body = nil
-		sent.Store(true)
+		sending.sent.Store(true)
 	}
 	if from.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+from.Token)
@@ -82,7 +84,7 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	}
 	resp, err := l.client.Do(req)
 	if err != nil {
-		return false, broken(o, sent.Load(), err)
+		return false, broken(ctx, o, sending.sent.Load(), err)
 	}
 	defer resp.Body.Close()
 	if resp.Header.Get(headerNotDone) != "" {
@@ -91,7 +93,7 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	var buf buffer
 	defer buf.wipe()
 	if _, err := io.Copy(&buf, resp.Body); err != nil {
-		return false, broken(o, true, err)
+		return false, broken(ctx, o, true, err)
 	}
 	copyHeader(w.Header(), resp.Header)
 	w.WriteHeader(resp.StatusCode)
@@ -101,9 +103,12 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 
 // broken decides what a failed exchange means. A read may always be asked
 // again; a write only if not one byte of it can have arrived.
-func broken(o *engine.Operation, sent bool, err error) error {
+func broken(ctx context.Context, o *engine.Operation, sent bool, err error) error {
 	if o.Write && sent {
 		return fault.Wrap(fault.Uncertain, err, "the leader was lost while it worked on the request; the write may have been done: retry with the same clientToken, or read first")
+	}
+	if errors.Is(context.Cause(ctx), errAnotherLeads) {
+		return fault.Wrap(fault.NoLeader, err, "another node leads by now")
 	}
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 		return err
@@ -119,46 +124,76 @@ func copyHeader(to, from http.Header) {
 	}
 }
 
-// countingBody notes that the transport began to read the body, which it
-// does only to send it.
-type countingBody struct {
-	*bytes.Reader
-	sent *atomic.Bool
+// sendingBody is a copy of a request's body on its way to the leader. The
+// transport may go on reading it after the exchange has failed, so the copy is
+// its own to wipe, when it is closed. sent notes that the transport began to
+// read it, which it does only to send it.
+type sendingBody struct {
+	sent atomic.Bool
+	mu   sync.Mutex
+	b    []byte
+	at   int
 }
 
-func (b *countingBody) Read(p []byte) (int, error) {
-	b.sent.Store(true)
-	return b.Reader.Read(p)
+func newSendingBody(body []byte) *sendingBody { return &sendingBody{b: bytes.Clone(body)} }
+
+// Read implements io.Reader.
+func (s *sendingBody) Read(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at >= len(s.b) {
+		return 0, io.EOF
+	}
+	s.sent.Store(true)
+	n := copy(p, s.b[s.at:])
+	s.at += n
+	return n, nil
 }
 
-func (b *countingBody) WriteTo(w io.Writer) (int64, error) {
-	b.sent.Store(true)
-	return b.Reader.WriteTo(w)
+// Close implements io.Closer.
+func (s *sendingBody) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.b)
+	s.b = nil
+	return nil
 }
 
 // Events asks another member for events of its own trail.
 func (l *Link) Events(ctx context.Context, node string, q engine.TrailQuery) (engine.TrailPage, error) {
-	var page engine.TrailPage
-	body, err := json.Marshal(q)
+	return askPeer[engine.TrailPage](ctx, l, node, linkTrail, q)
+}
+
+// Keys asks another member whether its HSM can use keys.
+func (l *Link) Keys(ctx context.Context, node string, keyIDs []string) ([]engine.KeyUsable, error) {
+	return askPeer[[]engine.KeyUsable](ctx, l, node, linkKeys, keyIDs)
+}
+
+// maxPeerAnswer bounds what a member may answer to such a question.
+const maxPeerAnswer = 16 << 20
+
+// askPeer sends a question of the link's own, and reads the answer.
+func askPeer[A any](ctx context.Context, l *Link, node, path string, question any) (answer A, err error) {
+	body, err := json.Marshal(question)
 	if err != nil {
-		return page, fmt.Errorf("trail query: %w", err)
+		return answer, fmt.Errorf("%s: %w", path, err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+node+linkTrail, bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+node+path, bytes.NewReader(body))
 	if err != nil {
-		return page, fmt.Errorf("trail query to %s: %w", node, err)
+		return answer, fmt.Errorf("%s to %s: %w", path, node, err)
 	}
 	resp, err := l.client.Do(req)
 	if err != nil {
-		return page, fmt.Errorf("trail query to %s: %w", node, err)
+		return answer, fmt.Errorf("%s to %s: %w", path, node, err)
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return page, fmt.Errorf("trail query to %s: status %d", node, resp.StatusCode)
+		return answer, fmt.Errorf("%s to %s: status %d", path, node, resp.StatusCode)
 	}
-	if err := json.NewDecoder(resp.Body).Decode(&page); err != nil {
-		return page, fmt.Errorf("trail query to %s: %w", node, err)
+	if err := json.NewDecoder(io.LimitReader(resp.Body, maxPeerAnswer)).Decode(&answer); err != nil {
+		return answer, fmt.Errorf("%s to %s: %w", path, node, err)
 	}
-	return page, nil
+	return answer, nil
 }
 
 type peerKey struct{}
@@ -178,8 +213,12 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, fault.New(fault.NotFound, "there is nothing here"), false)
 		return
 	}
-	if r.RequestURI == linkTrail {
-		s.serveTrail(w, r)
+	switch r.RequestURI {
+	case linkTrail:
+		answerPeer(s, w, r, s.Engine.LocalEvents)
+		return
+	case linkKeys:
+		answerPeer(s, w, r, s.Engine.LocalKeys)
 		return
 	}
 	o := lookup(r.RequestURI, linkForward)
@@ -208,18 +247,18 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		return
 	}
 	body, err := s.readBody(w, r)
+	defer body.release()
 	if err != nil {
 		s.fail(w, err, false)
 		return
 	}
-	defer clear(body)
 	from := engine.Caller{
 		RequestID: r.Header.Get(headerID), Source: source,
 		Token: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 	}
 	if _, self, _ := s.Cluster.Leader(); self {
 		var done bool
-		if done, err = s.serveHere(ctx, w, o, from, body); done {
+		if done, err = s.serveHere(ctx, w, o, from, body.b); done {
 			return
 		}
 	}
@@ -227,17 +266,18 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 	s.fail(w, fault.Wrap(fault.NoLeader, err, "this node does not lead"), false)
 }
 
-func (s *Server) serveTrail(w http.ResponseWriter, r *http.Request) {
-	var q engine.TrailQuery
+// answerPeer serves a question of the link's own.
+func answerPeer[Q, A any](s *Server, w http.ResponseWriter, r *http.Request, answer func(context.Context, Q) (A, error)) {
+	var q Q
 	if err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q); err != nil {
-		s.fail(w, fault.Invalid("body", "is not a trail query"), false)
+		s.fail(w, fault.Invalid("body", "is not what is asked at %s", r.RequestURI), false)
 		return
 	}
-	page, err := s.Engine.LocalEvents(r.Context(), q)
+	a, err := answer(r.Context(), q)
 	if err != nil {
 		s.fail(w, err, false)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(page)
+	_ = json.NewEncoder(w).Encode(a)
 }

@@ -271,7 +271,7 @@ func TestBrokenExchangesMeanWhatTheyMayMean(t *testing.T) {
 		{write, true, lost, fault.Uncertain}, {write, false, lost, fault.NoLeader}, {read, true, lost, fault.NoLeader}, {read, false, lost, fault.NoLeader},
 		{write, true, context.DeadlineExceeded, fault.Uncertain}, {write, true, context.Canceled, fault.Uncertain}, {write, true, io.EOF, fault.Uncertain},
 	} {
-		require.Equal(t, c.want, fault.KindOf(broken(c.o, c.sent, c.err)))
-		require.ErrorIs(t, broken(c.o, c.sent, c.err), c.err)
+		require.Equal(t, c.want, fault.KindOf(broken(context.Background(), c.o, c.sent, c.err)))
+		require.ErrorIs(t, broken(context.Background(), c.o, c.sent, c.err), c.err)
 	}
 }

@@ -2,9 +2,10 @@ package api
 
 import (
 	"context"
-	"io"
+	"errors"
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/strongroom/strongroom/api/wire"
@@ -15,6 +16,10 @@ import (
 // retryPause is how long a request waits before it looks for the leader
 // again. An election takes some hundred milliseconds.
 const retryPause = 25 * time.Millisecond
+
+// leaderWatch is how often a request that was handed on looks whether the
+// leader still is one.
+const leaderWatch = 50 * time.Millisecond
 
 // serveOperation serves here if this node leads, and hands the untouched
 // request to the leader otherwise, until there is an answer or time is up.
@@ -27,14 +32,14 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		return
 	}
 	body, err := s.readBody(w, r)
+	defer body.release()
 	if err != nil {
 		s.fail(w, err, false)
 		return
 	}
-	defer clear(body)
 	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Source: sourceOf(r)}
 	for {
-		done, err := s.attempt(ctx, w, o, from, body)
+		done, err := s.attempt(ctx, w, o, from, body.b)
 		if done {
 			return
 		}
@@ -59,9 +64,34 @@ func (s *Server) attempt(ctx context.Context, w http.ResponseWriter, o *engine.O
 	case self:
 		return s.serveHere(ctx, w, o, from, body)
 	case known && leader != s.NodeID:
+		ctx, stop := s.whileLeading(ctx, leader)
+		defer stop()
 		return s.link.forward(ctx, w, leader, o, from, body)
 	}
 	return false, fault.New(fault.NoLeader, "no leader is known")
+}
+
+// errAnotherLeads ends the wait for a leader that is none any more.
+var errAnotherLeads = errors.New("another node leads by now")
+
+// whileLeading answers a context that ends when this node learns that another
+// one leads. A leader that hangs, or whose network is gone, closes no
+// connection: without this a request that it was handed would wait for all of
+// its time, while the cluster has long gone on.
+func (s *Server) whileLeading(ctx context.Context, leader string) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	var timer atomic.Pointer[time.Timer] // a goroutine only for requests that take long
+	timer.Store(time.AfterFunc(leaderWatch, func() {
+		if ctx.Err() != nil {
+			return
+		}
+		if now, self, known := s.Cluster.Leader(); self || known && now != leader {
+			cancel(errAnotherLeads)
+		} else if t := timer.Load(); t != nil {
+			t.Reset(leaderWatch)
+		}
+	}))
+	return ctx, func() { cancel(nil); timer.Load().Stop() }
 }
 
 // serveHere runs the operation on this node.
@@ -89,24 +119,6 @@ func (s *Server) serveHere(ctx context.Context, w http.ResponseWriter, o *engine
 	w.WriteHeader(http.StatusOK)
 	_, _ = w.Write(buf.b) // a client that hangs up is no news
 	return true, nil
-}
-
-// readBody reads the whole body into a buffer of its own, which the caller
-// wipes.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	if r.ContentLength > s.MaxBodyBytes {
-		w.Header().Set("Connection", "close")
-		return nil, fault.New(fault.TooLarge, "body: has %d bytes; at most %d are allowed", r.ContentLength, s.MaxBodyBytes)
-	}
-	if r.ContentLength <= 0 {
-		return nil, nil
-	}
-	body := make([]byte, r.ContentLength)
-	if _, err := io.ReadFull(r.Body, body); err != nil {
-		clear(body)
-		return nil, fault.Wrap(fault.InvalidRequest, err, "body: ended before Content-Length was reached")
-	}
-	return body, nil
 }
 
 // fail writes an error response. Causes go to the log, under the request id.

@@ -43,6 +43,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set(headerID, uuid.NewString())
 	if err := s.checkRequest(r); err != nil {
+		// What follows on this connection may be framed in a way that this
+		// server does not read.
+		w.Header().Set("Connection", "close")
 		s.fail(w, err, false)
 		return
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/fsm"
 )
 
 func health(t *testing.T, n *node, path string) (int, map[string]any) {
@@ -85,6 +86,12 @@ func TestMetricsHaveNoLabelThatACallerSends(t *testing.T) {
 	}
 	for _, o := range engine.Operations() {
 		known[o.Path()] = true
+	}
+	for _, state := range fsm.KeyStates {
+		known[string(state)] = true
+	}
+	for _, state := range []fsm.JobState{fsm.JobRunning, fsm.JobPaused, fsm.JobFailed, fsm.JobDone, fsm.JobCancelled} {
+		known[string(state)] = true
 	}
 	labels := regexp.MustCompile(`(\w+)="([^"]*)"`)
 	for _, line := range strings.Split(text, "\n") {

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -43,6 +44,7 @@ type Config struct {
 	MaxBodyBytes   int64         // default 2 MiB
 	Timeout        time.Duration // of one operation, waiting for a leader included; default 15 s
 	MaxConnections int           // default 10,000
+	MaxBodies      int64         // bytes of all request bodies held at one time; default 256 MiB
 	AllowedHosts   []string      // names that the Host header may have, without port; empty: any
 	Logger         *slog.Logger
 	Registry       *prometheus.Registry
@@ -55,6 +57,7 @@ type Server struct {
 	Config
 	link    *Link
 	hosts   map[string]bool
+	bodies  atomic.Int64 // see requestBody
 	metrics http.Handler
 	public  *http.Server
 	peers   *http.Server
@@ -67,6 +70,9 @@ func New(cfg Config, link *Link) *Server {
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
+	}
+	if cfg.MaxBodies == 0 {
+		cfg.MaxBodies = DefaultMaxBodies
 	}
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = DefaultMaxConnections

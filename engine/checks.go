@@ -7,6 +7,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -27,12 +28,28 @@ func checkPath(field, path string) (names.Path, error) {
 	if err != nil {
 		return "", fault.Invalid(field, "%v", err)
 	}
+	if len(path) > iam.TokenChars {
+		for _, segment := range p.Segments() {
+			if err := checkNoToken(field, segment); err != nil {
+				return "", err
+			}
+		}
+	}
 	return p, nil
 }
 
 func checkName(field, name string) error {
 	if _, err := names.ParseName(name); err != nil {
 		return fault.Invalid(field, "%v", err)
+	}
+	return checkNoToken(field, name)
+}
+
+// checkNoToken refuses a token where a name belongs: names are kept for ever,
+// in the state and in the trail.
+func checkNoToken(field, text string) error {
+	if _, err := iam.ParseToken(text); err == nil {
+		return fault.Invalid(field, "is the text of a token; revoke that token now, and give a name")
 	}
 	return nil
 }

@@ -25,6 +25,9 @@ type Log interface {
 	// ReadState answers a state that holds every write acknowledged, on any
 	// node, before the call; fault.NoLeader if this node cannot know.
 	ReadState(ctx context.Context) (*fsm.State, error)
+	// Local answers what this node has applied, however old: for
+	// metrics and health, never for a decision about a request.
+	Local() *fsm.State
 }
 
 // Cluster is what operations tell and ask about the cluster; the command
@@ -36,6 +39,8 @@ type Cluster struct {
 	Transfer func(ctx context.Context, to string) error
 	// PeerEvents asks another member for events of its own trail.
 	PeerEvents func(ctx context.Context, node string, q TrailQuery) (TrailPage, error)
+	// PeerKeys asks another member whether its HSM can use keys.
+	PeerKeys func(ctx context.Context, node string, keyIDs []string) ([]KeyUsable, error)
 	// StepDown is called when this node should not lead, with the reason.
 	StepDown func(reason string)
 }
@@ -69,6 +74,9 @@ type Engine struct {
 	locks     *pathLocks
 	limiter   *authLimiter
 	metrics   *metrics
+	uses      keyUses
+	seals     *sealBook
+	health    keyHealthCache
 }
 
 // New makes an Engine.
@@ -86,14 +94,21 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
-	return &Engine{
+	e := &Engine{
 		Config:    cfg,
 		catalogue: iam.NewCatalogue(Actions()),
 		policies:  policies,
 		locks:     newPathLocks(),
 		limiter:   newAuthLimiter(),
 		metrics:   newMetrics(cfg.Registerer),
-	}, nil
+		seals:     newSealBook(),
+	}
+	if cfg.Registerer != nil {
+		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
+			return nil, fmt.Errorf("engine: metrics: %w", err)
+		}
+	}
+	return e, nil
 }
 
 // Caller is what the front end knows of who asks, before authentication.

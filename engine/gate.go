@@ -94,7 +94,7 @@ func (c *call) record(err error) bool {
 // finish writes the events of the request. It runs on a context of its own:
 // a caller that hangs up must not take the event of what it was given along.
 func (c *call) finish(ctx context.Context, err error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 	defer cancel()
 	c.event.Outcome, c.event.Code = outcome(err)
 	c.event.Index = c.index
@@ -117,6 +117,9 @@ func (c *call) finish(ctx context.Context, err error) error {
 	}
 	return fault.Wrap(fault.AuditUnavailable, appendErr, "the audit trail could not take the event; nothing was answered")
 }
+
+// appendTimeout bounds the wait for the trail to take events.
+const appendTimeout = 10 * time.Second
 
 func outcome(err error) (outcome, code string) {
 	switch kind := fault.KindOf(err); kind {

@@ -57,6 +57,8 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 	return result, err
 }
 
+func (l *memoryLog) Local() *fsm.State { return l.machine.State() }
+
 func (l *memoryLog) ReadState(context.Context) (*fsm.State, error) {
 	if l.onRead != nil {
 		l.onRead()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -59,18 +60,6 @@ func keyOperations() []*Operation {
 				return setKeyState(ctx, c, r, fsm.KeyActive)
 			},
 		}),
-		operation(row[wire.EncryptRequest, wire.EncryptResponse]{
-			service: "kms", name: "encrypt", event: "kms.encrypt",
-			summary: "Seal up to 4 KiB under a key, inside the HSM.",
-			scope:   func(c *call, r *wire.EncryptRequest) (scope, error) { return c.findKey("keyId", r.KeyID) },
-			run:     encrypt,
-		}),
-		operation(row[wire.DecryptRequest, wire.DecryptResponse]{
-			service: "kms", name: "decrypt", event: "kms.decrypt",
-			summary: "Open what encrypt made.",
-			scope:   decryptScope,
-			run:     decrypt,
-		}),
 		operation(row[wire.ListBoundSecretsRequest, wire.ListBoundSecretsResponse]{
 			service: "kms", name: "listBoundSecrets", event: "kms.list_bound_secrets",
 			summary: "List the secrets with live versions under a key.",
@@ -91,7 +80,13 @@ func createKey(ctx context.Context, c *call, r *wire.CreateKeyRequest) (*wire.Ke
 		r.Spec = wrapped.AES256
 	}
 	if r.Usage == "" {
-		r.Usage = "encrypt"
+		r.Usage = kms.DefaultUsage(r.Spec)
+	}
+	if r.Origin == "" {
+		r.Origin = fsm.OriginHSM
+	}
+	if err := checkNewKey(r); err != nil {
+		return nil, err
 	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
 	if err != nil {
@@ -103,24 +98,33 @@ func createKey(ctx context.Context, c *call, r *wire.CreateKeyRequest) (*wire.Ke
 		return c.keyAnswer(ctx, done.KeyID)
 	}
 	key := fsm.Key{
-		ID: uuid.NewString(), Spec: r.Spec, Usage: r.Usage, Origin: "hsm", State: fsm.KeyActive,
-		Description: r.Description, Tags: r.Tags, Current: 1,
-		CreatedAt: c.now.UnixMilli(), CreatedBy: c.who.name, UpdatedAt: c.now.UnixMilli(),
+		ID: uuid.NewString(), Spec: r.Spec, Usage: r.Usage, Origin: r.Origin, State: fsm.KeyPendingImport,
+		Description: r.Description, Tags: r.Tags,
 	}
 	if r.Alias != "" {
 		key.Aliases = []string{r.Alias}
 	}
-	material, err := c.engine.KMS.GenerateKey(ctx, key.ID, 1, key.Spec, key.Usage)
-	if err != nil {
-		return nil, err
+	if r.Origin == fsm.OriginHSM {
+		material, err := c.engine.KMS.GenerateKey(ctx, key.ID, 1, key.Spec, key.Usage)
+		if err != nil {
+			return nil, err
+		}
+		key.State, key.Current = fsm.KeyActive, 1
+		key.Versions = []fsm.KeyVersion{{Wrapped: material, CreatedAt: c.now.UnixMilli(), CreatedBy: c.who.name}}
 	}
-	key.Versions = []fsm.KeyVersion{{Wrapped: material, CreatedAt: c.now.UnixMilli()}}
 	result, err := c.commit(ctx, fsm.CreateKey{Meta: meta, Key: key})
 	if err != nil {
 		return nil, err
 	}
 	c.event.KeyID = result.KeyID
 	return c.keyAnswer(ctx, result.KeyID)
+}
+
+func checkNewKey(r *wire.CreateKeyRequest) error {
+	if r.Origin != fsm.OriginHSM && r.Origin != fsm.OriginImported {
+		return fault.Invalid("origin", "must be %s or %s", fsm.OriginHSM, fsm.OriginImported)
+	}
+	return kms.CheckSpec(r.Spec, r.Usage)
 }
 
 func (c *call) keyAnswer(ctx context.Context, id string) (*wire.KeyResponse, error) {
@@ -136,11 +140,22 @@ func (c *call) keyAnswer(ctx context.Context, id string) (*wire.KeyResponse, err
 }
 
 func (c *call) keyResponse(key *fsm.Key) wire.KeyResponse {
-	return wire.KeyResponse{
+	out := wire.KeyResponse{
 		KeyID: key.ID, Spec: key.Spec, Usage: key.Usage, State: string(key.State), Origin: key.Origin,
 		CurrentVersion: key.Current, Aliases: key.Aliases, BoundSecrets: c.state.BoundCount(key.ID),
 		Description: key.Description, Tags: key.Tags, CreatedAt: wire.Millis(key.CreatedAt), CreatedBy: key.CreatedBy,
+		UpdatedAt: wire.Millis(key.UpdatedAt), DeletionAt: wire.Millis(key.DeletionAt), DeletedBy: key.DeletedBy,
+		DeleteReason: key.DeleteReason, DestroyedAt: wire.Millis(key.DestroyedAt), EmptyIndex: key.EmptyIndex,
+		LastUsedAt: wire.Millis(c.engine.uses.of(key)), Algorithms: wrapped.SignAlgorithms(key.Spec),
 	}
+	if key.Usage != kms.UsageSign {
+		out.Algorithms = nil
+	}
+	if key.RotationPeriod != 0 {
+		period := wire.Duration(key.RotationPeriod) * wire.Duration(time.Millisecond)
+		out.Rotation = &wire.KeyRotation{Period: &period, NextRotationAt: wire.Millis(key.NextRotationAt)}
+	}
+	return out
 }
 
 func describeKey(ctx context.Context, c *call, r *wire.KeyRequest) (*wire.KeyResponse, error) {
@@ -190,78 +205,6 @@ func setKeyState(ctx context.Context, c *call, r *wire.KeyChangeRequest, to fsm.
 		return nil, err
 	}
 	return c.keyAnswer(ctx, key.ID)
-}
-
-func encrypt(ctx context.Context, c *call, r *wire.EncryptRequest) (*wire.EncryptResponse, error) {
-	switch {
-	case r.Plaintext == nil:
-		return nil, fault.Invalid("plaintext", "is missing")
-	case r.Plaintext.Len() == 0:
-		return nil, fault.Invalid("plaintext", "must not be empty")
-	case r.Plaintext.Len() > kms.MaxPlaintext:
-		return nil, fault.New(fault.TooLarge, "plaintext: has %d bytes; at most %d are allowed, encrypt more under a data key", r.Plaintext.Len(), kms.MaxPlaintext)
-	}
-	if err := kms.CheckContext(r.Context); err != nil {
-		return nil, err
-	}
-	key := c.state.KeyByRef(r.KeyID)
-	if key == nil {
-		return nil, errNoKey(r.KeyID)
-	}
-	if key.Usage != "encrypt" {
-		return nil, fault.Invalid("keyId", "the key is for %s, not for encrypt", key.Usage)
-	}
-	blob, version, err := c.engine.KMS.Encrypt(ctx, key, r.Plaintext.Bytes, r.Context)
-	if err != nil {
-		return nil, err
-	}
-	c.event.Version = uint64(version)
-	return &wire.EncryptResponse{Ciphertext: blob, KeyID: key.ID, KeyVersion: version}, nil
-}
-
-// decryptScope reads the key from the ciphertext: authorisation is for that
-// key, before anything is opened.
-func decryptScope(c *call, r *wire.DecryptRequest) (scope, error) {
-	if len(r.Ciphertext) == 0 {
-		return scope{}, fault.Invalid("ciphertext", "is missing")
-	}
-	if err := kms.CheckContext(r.Context); err != nil {
-		return scope{}, err
-	}
-	header, err := c.engine.KMS.ParseHeader(r.Ciphertext)
-	if err != nil {
-		return scope{}, err
-	}
-	if r.KeyID != "" {
-		// Only the grammar here: whether an alias is of this key is told to
-		// who may use the key, and the header's key id is anybody's to write.
-		if _, err := names.ParseKeyRef(r.KeyID); err != nil {
-			return scope{}, fault.Invalid("keyId", "%v", err)
-		}
-	}
-	return c.findKey("ciphertext", header.KeyID)
-}
-
-func decrypt(ctx context.Context, c *call, r *wire.DecryptRequest) (*wire.DecryptResponse, error) {
-	header, err := c.engine.KMS.ParseHeader(r.Ciphertext)
-	if err != nil {
-		return nil, err
-	}
-	if r.KeyID != "" {
-		if want := c.state.KeyByRef(r.KeyID); want == nil || want.ID != header.KeyID {
-			return nil, fault.Invalid("keyId", "is not the key that the ciphertext is of")
-		}
-	}
-	key := c.state.Key(header.KeyID)
-	if key == nil {
-		return nil, fault.Invalid("ciphertext", "does not open: it is not of this cluster, was altered or cut, or the context is not the one given to encrypt")
-	}
-	plain, version, err := c.engine.KMS.Decrypt(ctx, key, r.Ciphertext, r.Context)
-	if err != nil {
-		return nil, err
-	}
-	c.event.Version = uint64(version)
-	return &wire.DecryptResponse{Plaintext: &wire.Value{Bytes: c.reveal(plain)}, KeyID: key.ID, KeyVersion: version}, nil
 }
 
 func listBoundSecrets(ctx context.Context, c *call, r *wire.ListBoundSecretsRequest) (*wire.ListBoundSecretsResponse, error) {

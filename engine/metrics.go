@@ -14,6 +14,10 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	reaped   prometheus.Counter
+
+	pendingUses prometheus.Counter
+	rotations   *prometheus.CounterVec
+	rewrapped   prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -32,8 +36,20 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Destructions, purges and expiries that the leader carried out because they were due.",
 		}),
 	}
+	m.pendingUses = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_kms_pending_deletion_uses_total",
+		Help: "Attempts to use a key that waits for its deletion: something still needs it.",
+	})
+	m.rotations = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_kms_rotations_total",
+		Help: "Rotations of keys that the leader did by itself, by result.",
+	}, []string{"result"})
+	m.rewrapped = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_kms_rewrapped_versions_total",
+		Help: "Versions whose data key jobs of this leader moved to another key.",
+	})
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds, m.reaped)
+		r.MustRegister(m.requests, m.seconds, m.reaped, m.pendingUses, m.rotations, m.rewrapped)
 	}
 	return m
 }

@@ -43,7 +43,7 @@ func (o *Operation) Reveals() bool { return reveals[o.Path()] }
 
 var reveals = map[string]bool{
 	"secrets/getSecretValue": true, "secrets/batchGetSecretValue": true, "secrets/generateSecret": true,
-	"kms/decrypt": true, "iam/createToken": true,
+	"kms/decrypt": true, "kms/generateDataKey": true, "kms/generateRandom": true, "iam/createToken": true,
 }
 
 // row holds what each operation declares beyond its types.
@@ -102,11 +102,15 @@ func buildTable() []*Operation {
 	var out []*Operation
 	out = append(out, secretOperations()...)
 	out = append(out, versionOperations()...)
+	out = append(out, bindKeyOperation())
 	out = append(out, keyOperations()...)
+	out = append(out, keyLifeOperations()...)
+	out = append(out, keyUseOperations()...)
 	out = append(out, principalOperations()...)
 	out = append(out, policyOperations()...)
 	out = append(out, auditOperations()...)
 	out = append(out, clusterOperations()...)
+	out = append(out, jobOperations()...)
 	seen := map[string]bool{}
 	for _, o := range out {
 		if seen[o.Path()] {

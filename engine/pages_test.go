@@ -18,7 +18,9 @@ func lists() map[string]string {
 	return map[string]string{
 		"secrets/listSecrets": `"recursive":true`, "secrets/listSecretVersions": `"path":"/app/dev/web/db"`,
 		"kms/listKeys": "", "kms/listBoundSecrets": `"keyId":"alias/default"`, "iam/listPrincipals": "", "iam/listTokens": "",
-		"iam/listPolicies": "", "iam/listAccessPolicies": "", "audit/queryEvents": `"event":"secrets.create"`,
+		"iam/listPolicies": "", "iam/listAccessPolicies": "",
+		"kms/listAliases": "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
+		"audit/queryEvents": `"event":"secrets.create"`,
 	}
 }
 

@@ -45,7 +45,7 @@ func TestAWriteThatLosesItsNumberSealsAgain(t *testing.T) {
 
 func TestAWriteThatAlwaysLosesGivesUp(t *testing.T) {
 	w := newWorld(t)
-	w.ok("secrets/createSecret", `{"path":"/a/b"}`)
+	w.ok("secrets/createSecret", `{"path":"/a/b","value":%q}`, b64("first")) // and its seals are booked
 	rival := w.rival()
 	rounds := 0
 	var race func()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/strongroom/strongroom/fsm"
@@ -12,6 +13,8 @@ import (
 const (
 	reapEvery = time.Second
 	reapLimit = 500 // items of one command
+
+	rotateEvery = 5 * time.Second
 )
 
 // RunLeader does the work of the leader until ctx ends with the leadership:
@@ -19,14 +22,25 @@ const (
 // Apply decides what is due at the command's time, so two leaders in a
 // hand-over cannot do it twice.
 func (e *Engine) RunLeader(ctx context.Context) {
-	tick := time.NewTicker(reapEvery)
+	var work sync.WaitGroup
+	defer work.Wait()
+	work.Go(func() { every(ctx, reapEvery, e.reap) })
+	work.Go(func() { every(ctx, rotateEvery, e.rotateDue) })
+	work.Go(func() { every(ctx, usePrecision, e.writeUses) })
+	work.Go(func() { e.runJobs(ctx) })
+	<-ctx.Done()
+}
+
+// every calls do at each tick until ctx ends.
+func every(ctx context.Context, pace time.Duration, do func(context.Context)) {
+	tick := time.NewTicker(pace)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			e.reap(ctx)
+			do(ctx)
 		}
 	}
 }

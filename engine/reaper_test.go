@@ -23,6 +23,7 @@ func (w *world) reapFor(t *testing.T, d time.Duration) {
 
 func TestTheReaperProposesNothingWhenNothingIsDue(t *testing.T) {
 	s := newStock(t) // a destruction is due tomorrow, a purge in a month
+	s.engine.WriteUses(t.Context())
 	before := s.log.proposed
 	s.reapFor(t, time.Hour)
 	require.Equal(t, before, s.log.proposed, "an idle cluster writes nothing")
@@ -58,6 +59,7 @@ func TestTheReaperDoesWhatIsDueAndThenRests(t *testing.T) {
 	s.reapFor(t, 5*time.Second)
 	require.Equal(t, fsm.SecretPurged, s.log.machine.State().Secret("/app/dev/web/gone").State)
 	require.Empty(t, s.log.machine.State().Version("/app/dev/web/gone", 1).Sealed)
+	s.engine.WriteUses(t.Context())
 	before := s.log.proposed
 	s.reapFor(t, time.Minute)
 	require.Equal(t, before, s.log.proposed)

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"encoding/base64"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -19,6 +20,10 @@ type stock struct {
 	offID      string // of alias/off, which is disabled
 	ciphertext string // under alias/pay
 	tokenID    string // of svc
+	jobID      string // a paused job from alias/busy to alias/pay
+	signature  string // of "hi" under alias/sign
+	mac        string // of "hi" under alias/mac
+	material   string // for alias/waiting
 }
 
 // The marks stand for plaintexts: what a test searches for in answers.
@@ -41,6 +46,24 @@ func newStock(t *testing.T) *stock {
 	w.ok("kms/disableKey", `{"keyId":"alias/off"}`)
 	sealed := into[wire.EncryptResponse](t, w.ok("kms/encrypt", `{"keyId":"alias/pay","plaintext":%q}`, b64(markCaller)))
 	s.ciphertext = base64.StdEncoding.EncodeToString(sealed.Ciphertext)
+	w.ok("kms/createKey", `{"alias":"alias/worn"}`)
+	w.ok("kms/rotateKey", `{"keyId":"alias/worn"}`)
+	w.ok("kms/createAlias", `{"alias":"alias/second","keyId":"alias/worn"}`)
+	w.ok("kms/createKey", `{"alias":"alias/doomed"}`)
+	w.ok("kms/scheduleKeyDeletion", `{"keyId":"alias/doomed"}`)
+	w.ok("kms/createKey", `{"alias":"alias/sign","spec":"ec-p256"}`)
+	s.signature = raw64(into[wire.SignResponse](t, w.ok("kms/sign", `{"keyId":"alias/sign","message":"aGk="}`)).Signature)
+	w.ok("kms/createKey", `{"alias":"alias/mac","spec":"hmac-256"}`)
+	s.mac = raw64(into[wire.GenerateMACResponse](t, w.ok("kms/generateMac", `{"keyId":"alias/mac","message":"aGk="}`)).MAC)
+	w.ok("kms/createKey", `{"alias":"alias/busy"}`)
+	w.ok("secrets/createSecret", `{"path":"/app/dev/api/busy","kmsKeyId":"alias/busy","value":%q}`, b64(markValue+"-5"))
+	s.jobID = into[wire.MigrateBoundSecretsResponse](t, w.ok("kms/migrateBoundSecrets", `{"fromKeyId":"alias/busy","toKeyId":"alias/pay"}`)).JobID
+	w.ok("kms/migrateBoundSecrets", `{"fromKeyId":"alias/worn","toKeyId":"alias/pay"}`) // nothing to do: done at once
+	w.ok("cluster/pauseJob", `{"jobId":%q}`, s.jobID)
+	for _, alias := range []string{"alias/empty", "alias/waiting"} {
+		w.ok("kms/createKey", `{"alias":%q,"origin":"imported"}`, alias)
+	}
+	s.material = wrapFor(t, into[wire.ImportParametersResponse](t, w.ok("kms/getImportParameters", `{"keyId":"alias/waiting"}`)).PublicKey, make([]byte, 32))
 	w.ok("iam/createPrincipal", `{"name":"svc","kind":"service"}`)
 	s.tokenID = into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc"}`)).TokenID
 	for _, name := range []string{"attached", "loose"} {
@@ -82,6 +105,7 @@ func (s *stock) samples() []sample {
 		{"secrets/batchGetSecretValue", `{"items":[{"path":"` + db + `"}]}`, `{"items":[]}`, "InvalidRequest", "", open},
 		{"secrets/listSecretVersions", `{"path":"` + db + `"}`, `{"path":"/a/none"}`, "NotFound", db, nil},
 		{"secrets/destroyVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":3}`, "Conflict", db, nil},
+		{"secrets/bindKey", `{"path":"` + db + `","kmsKeyId":"alias/pay"}`, `{"path":"` + db + `","kmsKeyId":"alias/off"}`, "KeyNotActive", db, slices.Repeat([]string{"kms.decrypt", "kms.encrypt"}, 3)},
 		{"secrets/cancelDestroyVersion", `{"path":"` + db + `","version":2}`, `{"path":"` + db + `","version":1}`, "Conflict", db, nil},
 
 		{"kms/createKey", `{"alias":"alias/more"}`, `{"alias":"alias/pay"}`, "AlreadyExists", "", nil},
@@ -92,6 +116,37 @@ func (s *stock) samples() []sample {
 		{"kms/encrypt", `{"keyId":"alias/pay","plaintext":"` + v + `"}`, `{"keyId":"alias/off","plaintext":"` + v + `"}`, "KeyNotActive", s.keyID, nil},
 		{"kms/decrypt", `{"ciphertext":"` + s.ciphertext + `"}`, `{"ciphertext":"` + s.ciphertext + `","context":{"a":"b"}}`, "InvalidRequest", s.keyID, nil},
 		{"kms/listBoundSecrets", `{"keyId":"alias/default"}`, `{"keyId":"` + absentID + `"}`, "NotFound", "", nil},
+
+		{"kms/updateKey", `{"keyId":"alias/pay","description":"d"}`, `{"keyId":"alias/pay"}`, "InvalidRequest", s.keyID, nil},
+		{"kms/createAlias", `{"alias":"alias/more","keyId":"alias/pay"}`, `{"alias":"alias/pay","keyId":"alias/pay"}`, "AlreadyExists", s.keyID, nil},
+		{"kms/updateAlias", `{"alias":"alias/second","keyId":"alias/pay"}`, `{"alias":"alias/second","keyId":"alias/none"}`, "NotFound", s.key("alias/worn").ID, nil},
+		{"kms/deleteAlias", `{"alias":"alias/second"}`, `{"alias":"alias/default"}`, "Conflict", s.key("alias/worn").ID, nil},
+		{"kms/listAliases", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"kms/rotateKey", `{"keyId":"alias/pay"}`, `{"keyId":"alias/off"}`, "KeyNotActive", s.keyID, nil},
+		{"kms/setKeyRotation", `{"keyId":"alias/pay","period":"30d"}`, `{"keyId":"alias/pay","period":"1m"}`, "InvalidRequest", s.keyID, nil},
+		{"kms/listKeyVersions", `{"keyId":"alias/pay"}`, `{"keyId":"alias/pay","limit":0}`, "InvalidRequest", s.keyID, nil},
+		{"kms/scheduleKeyDeletion", `{"keyId":"alias/off"}`, `{"keyId":"alias/default"}`, "KeyInUse", s.offID, nil},
+		{"kms/cancelKeyDeletion", `{"keyId":"alias/doomed"}`, `{"keyId":"alias/pay"}`, "Conflict", s.key("alias/doomed").ID, nil},
+		{"kms/migrateBoundSecrets", `{"fromKeyId":"alias/default","toKeyId":"alias/worn"}`, `{"fromKeyId":"alias/default","toKeyId":"alias/off"}`, "KeyNotActive", s.key("alias/default").ID, nil},
+		{"kms/retireKey", `{"keyId":"alias/default","toKeyId":"alias/worn"}`, `{"keyId":"alias/default"}`, "InvalidRequest", s.key("alias/default").ID, nil},
+		{"kms/getKeyHealth", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"kms/getImportParameters", `{"keyId":"alias/empty"}`, `{"keyId":"alias/pay"}`, "Conflict", s.key("alias/empty").ID, nil},
+		{"kms/importKeyMaterial", `{"keyId":"alias/waiting","algorithm":"rsa-oaep-sha1","material":"` + s.material + `"}`, `{"keyId":"alias/waiting","algorithm":"rsa-oaep-sha1","material":"` + v + `"}`, "InvalidRequest", s.key("alias/waiting").ID, nil},
+		{"kms/reEncrypt", `{"ciphertext":"` + s.ciphertext + `","toKeyId":"alias/pay"}`, `{"ciphertext":"` + s.ciphertext + `","toKeyId":"alias/off"}`, "KeyNotActive", s.keyID, nil},
+		{"kms/generateDataKey", `{"keyId":"alias/pay"}`, `{"keyId":"alias/off"}`, "KeyNotActive", s.keyID, nil},
+		{"kms/generateDataKeyWithoutPlaintext", `{"keyId":"alias/pay"}`, `{"keyId":"alias/off"}`, "KeyNotActive", s.keyID, nil},
+		{"kms/sign", `{"keyId":"alias/sign","message":"aGk="}`, `{"keyId":"alias/pay","message":"aGk="}`, "InvalidRequest", s.key("alias/sign").ID, nil},
+		{"kms/verify", `{"keyId":"alias/sign","message":"aGk=","signature":"` + s.signature + `"}`, `{"keyId":"alias/sign","message":"aGk="}`, "InvalidRequest", s.key("alias/sign").ID, nil},
+		{"kms/getPublicKey", `{"keyId":"alias/sign"}`, `{"keyId":"alias/pay"}`, "InvalidRequest", s.key("alias/sign").ID, nil},
+		{"kms/generateMac", `{"keyId":"alias/mac","message":"aGk="}`, `{"keyId":"alias/mac"}`, "InvalidRequest", s.key("alias/mac").ID, nil},
+		{"kms/verifyMac", `{"keyId":"alias/mac","message":"aGk=","mac":"` + s.mac + `"}`, `{"keyId":"alias/mac","message":"aGk="}`, "InvalidRequest", s.key("alias/mac").ID, nil},
+		{"kms/generateRandom", `{}`, `{"bytes":0}`, "InvalidRequest", "", nil},
+
+		{"cluster/listJobs", `{}`, `{"state":"x"}`, "InvalidRequest", "", nil},
+		{"cluster/describeJob", `{"jobId":"` + s.jobID + `"}`, `{"jobId":"` + absentID + `"}`, "NotFound", "job " + s.jobID, nil},
+		{"cluster/pauseJob", `{"jobId":"` + s.jobID + `"}`, `{"jobId":"` + absentID + `"}`, "NotFound", "job " + s.jobID, nil},
+		{"cluster/resumeJob", `{"jobId":"` + s.jobID + `"}`, `{"jobId":"` + absentID + `"}`, "NotFound", "job " + s.jobID, nil},
+		{"cluster/cancelJob", `{"jobId":"` + s.jobID + `"}`, `{"jobId":"` + absentID + `"}`, "NotFound", "job " + s.jobID, nil},
 
 		{"iam/createPrincipal", `{"name":"new","kind":"user"}`, `{"name":"svc","kind":"user"}`, "AlreadyExists", "new", nil},
 		{"iam/listPrincipals", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
@@ -152,4 +153,22 @@ func TestWhoAmITellsWhatTheServerSees(t *testing.T) {
 		Principal: "svc", Kind: "service", Groups: []string{}, Policies: []string{"svc"}, SourceAddress: "192.0.2.99",
 		CredentialID: listed.TokenID, ExpiresAt: listed.ExpiresAt,
 	}, me)
+}
+
+// TestATokenIsNoName: pasted where a name belongs, it would stay in the state
+// and in every trail for ever.
+func TestATokenIsNoName(t *testing.T) {
+	w := newWorld(t)
+	for _, request := range []string{
+		`iam/createToken {"principal":%q}`, `iam/createPrincipal {"name":%q,"kind":"user"}`, `iam/attachPolicy {"policy":%q,"principal":"admin"}`,
+		`secrets/createSecret {"path":"/app/%s"}`, `secrets/getSecretValue {"path":"/app/%s/x"}`,
+	} {
+		operation, body, _ := strings.Cut(request, " ")
+		_, err := w.as(w.admin, operation, fmt.Sprintf(body, w.admin))
+		w.refused(fault.InvalidRequest, "is the text of a token", err)
+		require.NotContains(t, err.Error(), w.admin)
+	}
+	for _, e := range w.events(audit.Filter{}) {
+		require.NotContains(t, fmt.Sprintf("%+v", e), w.admin)
+	}
 }

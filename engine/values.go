@@ -78,6 +78,7 @@ func (c *call) openVersion(ctx context.Context, s *fsm.Secret, v *fsm.Version) (
 	if key == nil {
 		return nil, fault.New(fault.Internal, "version %d is bound to key %s, which is not there", v.Number, v.KeyID)
 	}
+	c.noteUse(key, fsm.KeyOpen)
 	id := kms.Identity{Path: s.Path, SecretID: s.ID, Version: v.Number}
 	plain, err := c.engine.KMS.OpenValue(ctx, key, id, kms.Sealed{Box: v.Sealed, DataKey: v.DataKey, KeyVersion: v.KeyVersion})
 	c.noteKMS("kms.decrypt", key, v.KeyVersion, s.Path, v.Number, err)

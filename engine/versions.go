@@ -141,7 +141,7 @@ func (c *call) add(ctx context.Context, a addition) (result fsm.Result, unchange
 			return fsm.Result{}, false, err
 		}
 		c.event.Version = done.Version
-		return *done, false, nil
+		return *done, done.Unchanged, nil
 	}
 	unlock, err := c.engine.locks.lock(ctx, a.path)
 	if err != nil {
@@ -160,8 +160,18 @@ func (c *call) add(ctx context.Context, a addition) (result fsm.Result, unchange
 		if same, err := c.sameAsCurrent(ctx, s, a); err != nil {
 			return fsm.Result{}, false, err
 		} else if same != nil {
-			c.event.Version = same.Number
-			return fsm.Result{SecretID: s.ID, Version: same.Number, VersionID: same.ID}, true, nil
+			result, err := c.keep(ctx, s, same, a.meta)
+			if err != nil {
+				return fsm.Result{}, false, err
+			}
+			if result.Refused == nil {
+				c.event.Version = same.Number
+				return result, true, nil
+			}
+			if !result.Refused.Race {
+				return fsm.Result{}, false, c.refused(result.Refused)
+			}
+			continue // another version is current by now: look again
 		}
 		result, err := c.addOnce(ctx, s, a)
 		if err != nil {
@@ -176,6 +186,15 @@ func (c *call) add(ctx context.Context, a addition) (result fsm.Result, unchange
 		}
 	}
 	return fsm.Result{}, false, errRaces()
+}
+
+// keep answers the current version, which holds the bytes of this write. The
+// token of a retry is remembered with that answer.
+func (c *call) keep(ctx context.Context, s *fsm.Secret, current *fsm.Version, meta fsm.Meta) (fsm.Result, error) {
+	if meta.ClientToken == "" {
+		return fsm.Result{SecretID: s.ID, Version: current.Number, VersionID: current.ID}, nil
+	}
+	return c.propose(ctx, fsm.KeepCurrent{Meta: meta, Path: string(s.Path), SecretID: s.ID, Version: current.Number})
 }
 
 func (c *call) addOnce(ctx context.Context, s *fsm.Secret, a addition) (fsm.Result, error) {
@@ -200,6 +219,10 @@ func (c *call) addOnce(ctx context.Context, s *fsm.Secret, a addition) (fsm.Resu
 
 // seal fills in what sealing adds to a new version, and notes the kms event.
 func (c *call) seal(ctx context.Context, key *fsm.Key, path names.Path, secretID string, next fsm.NewVersion, value *wire.Value) (*fsm.NewVersion, error) {
+	c.noteUse(key, fsm.KeyProtect)
+	if err := c.bookSeal(ctx, key); err != nil {
+		return nil, keyField(err, "kmsKeyId")
+	}
 	id := kms.Identity{Path: path, SecretID: secretID, Version: next.Number}
 	sealed, err := c.engine.KMS.SealValue(ctx, key, id, value.Bytes)
 	c.noteKMS("kms.encrypt", key, sealed.KeyVersion, path, next.Number, err)

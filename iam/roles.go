@@ -57,7 +57,7 @@ func Roles() map[string][]Action {
 		// Who runs keys does not thereby use them.
 		"kms-admin-access": slices.Concat(kmsRead, actions("kms", "createKey", "updateKey", "createAlias", "updateAlias", "deleteAlias",
 			"rotateKey", "setKeyRotation", "disableKey", "enableKey", "scheduleKeyDeletion", "cancelKeyDeletion",
-			"migrateBoundSecrets", "retireKey")),
+			"migrateBoundSecrets", "retireKey", "importKeyMaterial")),
 		"iam-read-access": iamRead,
 		"iam-admin-access": slices.Concat(iamRead, actions("iam", "createPrincipal", "deletePrincipal", "createGroup", "addToGroup",
 			"removeFromGroup", "deleteGroup", "createToken", "revokeToken", "createAccessKey", "deleteAccessKey", "putTrust",
@@ -65,7 +65,7 @@ func Roles() map[string][]Action {
 		"audit-read-access":   actions("audit", "queryEvents", "getCheckpoint", "getProof", "exportEvents"),
 		"cluster-read-access": clusterRead,
 		"cluster-admin-access": slices.Concat(clusterRead, actions("cluster", "addMember", "removeMember", "transferLeadership",
-			"saveSnapshot", "restoreSnapshot", "verifySnapshot", "setAutopilot")),
+			"saveSnapshot", "restoreSnapshot", "verifySnapshot", "setAutopilot", "manageJobs")),
 		"full-access": {Everything},
 	}
 }

@@ -12,7 +12,7 @@ import (
 
 // A ciphertext blob, all integers big-endian:
 //
-//	"SR"  | format 1 | kind | cluster (16) | key (16) | key version (4) | algorithm 1 | IV length | IV | box
+//	"SR"  | format 1 | kind | cluster (16) | key (16) | key version (4) | algorithm | IV length | IV | box
 //	0       2          3      4              20         36                40            41          42
 //
 // Everything before the IV is bound as associated data, so a blob cannot be
@@ -24,6 +24,8 @@ const (
 	magic          = "SR"
 	formatVersion  = 1
 	algorithmGCM   = 1 // AES-256-GCM, 128-bit tag at the end of box
+	algorithmOAEP1 = 2 // RSA-OAEP with SHA-1, no IV; see rsa.go
+	algorithmOAEP2 = 3 // RSA-OAEP with SHA-256, no IV
 	headerBytes    = 42
 	tagBytes       = 16
 	ivBytesMax     = 16
@@ -49,15 +51,16 @@ type Header struct {
 
 type ciphertext struct {
 	Header
-	bound []byte // the header bytes that associated data covers
-	iv    []byte
-	box   []byte
+	algorithm byte
+	bound     []byte // the header bytes that associated data covers
+	iv        []byte
+	box       []byte
 }
 
-// errOpen is the one answer to everything that does not open: another
+// ErrOpen is the one answer to everything that does not open: another
 // cluster's blob, a cut or altered one, a wrong context. It says nothing
 // about which part was wrong.
-func errOpen() error {
+func ErrOpen() error {
 	return fault.Invalid("ciphertext", "does not open: it is not of this cluster, was altered or cut, or the context is not the one given to encrypt")
 }
 
@@ -70,12 +73,21 @@ func (s *Service) ParseHeader(blob []byte) (Header, error) {
 
 func (s *Service) parse(blob []byte, kind blobKind) (ciphertext, error) {
 	if len(blob) < headerBytes || string(blob[:2]) != magic || blob[2] != formatVersion ||
-		blobKind(blob[3]) != kind || !bytes.Equal(blob[4:20], s.cluster[:]) || blob[40] != algorithmGCM {
-		return ciphertext{}, errOpen()
+		blobKind(blob[3]) != kind || !bytes.Equal(blob[4:20], s.cluster[:]) {
+		return ciphertext{}, ErrOpen()
 	}
 	ivLen := int(blob[41])
-	if ivLen == 0 || ivLen > ivBytesMax || len(blob) < headerBytes+ivLen+tagBytes {
-		return ciphertext{}, errOpen()
+	switch blob[40] {
+	case algorithmGCM:
+		if ivLen == 0 || ivLen > ivBytesMax || len(blob) < headerBytes+ivLen+tagBytes {
+			return ciphertext{}, ErrOpen()
+		}
+	case algorithmOAEP1, algorithmOAEP2:
+		if ivLen != 0 || kind != kindCaller {
+			return ciphertext{}, ErrOpen()
+		}
+	default:
+		return ciphertext{}, ErrOpen()
 	}
 	return ciphertext{
 		Header: Header{
@@ -84,21 +96,22 @@ func (s *Service) parse(blob []byte, kind blobKind) (ciphertext, error) {
 			KeyVersion: binary.BigEndian.Uint32(blob[36:40]),
 			kind:       kind,
 		},
-		bound: blob[:41],
-		iv:    blob[headerBytes : headerBytes+ivLen],
-		box:   blob[headerBytes+ivLen:],
+		algorithm: blob[40],
+		bound:     blob[:41],
+		iv:        blob[headerBytes : headerBytes+ivLen],
+		box:       blob[headerBytes+ivLen:],
 	}, nil
 }
 
 // header writes the bound part for a new ciphertext.
-func (s *Service) header(kind blobKind, keyID uuid.UUID, version uint32) []byte {
+func (s *Service) header(kind blobKind, algorithm byte, keyID uuid.UUID, version uint32) []byte {
 	out := make([]byte, 0, headerBytes+ivBytesMax+64)
 	out = append(out, magic...)
 	out = append(out, formatVersion, byte(kind))
 	out = append(out, s.cluster[:]...)
 	out = append(out, keyID[:]...)
 	out = binary.BigEndian.AppendUint32(out, version)
-	return append(out, algorithmGCM)
+	return append(out, algorithm)
 }
 
 // associated joins header and context, each part with its length, the

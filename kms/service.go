@@ -2,9 +2,11 @@ package kms
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 
 	"github.com/google/uuid"
+	lru "github.com/hashicorp/golang-lru/v2"
 
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/fault"
@@ -16,10 +18,14 @@ import (
 // key.
 const MaxPlaintext = 4096
 
+// maxTrusted bounds the public halves that are known to be the HSM's.
+const maxTrusted = 10_000
+
 // Service seals and opens for one cluster. It is safe for concurrent use.
 type Service struct {
 	token   Token
 	cluster uuid.UUID
+	trusted *lru.Cache[[sha256.Size]byte, struct{}] // see trust
 }
 
 // New makes a Service. clusterID is a UUID; it is bound into every
@@ -29,13 +35,17 @@ func New(token Token, clusterID string) (*Service, error) {
 	if err != nil {
 		return nil, fmt.Errorf("kms: cluster id: %w", err)
 	}
-	return &Service{token: token, cluster: id}, nil
+	trusted, err := lru.New[[sha256.Size]byte, struct{}](maxTrusted)
+	if err != nil {
+		return nil, fmt.Errorf("kms: %w", err)
+	}
+	return &Service{token: token, cluster: id, trusted: trusted}, nil
 }
 
 // GenerateKey makes version version of the key id in the HSM.
 func (s *Service) GenerateKey(ctx context.Context, id string, version uint32, spec, usage string) (wrapped.Key, error) {
-	if spec != wrapped.AES256 || usage != "encrypt" {
-		return wrapped.Key{}, fault.Invalid("spec", "%q with usage %q is not in this release; use %q with %q", spec, usage, wrapped.AES256, "encrypt")
+	if err := CheckSpec(spec, usage); err != nil {
+		return wrapped.Key{}, err
 	}
 	return s.token.GenerateKey(ctx, id, version, spec, usage)
 }
@@ -46,8 +56,10 @@ func (s *Service) Random(ctx context.Context, n int) ([]byte, error) { return s.
 // Encrypt seals plain under the current version of key, which must be
 // active. The blob names cluster, key and version and binds context.
 func (s *Service) Encrypt(ctx context.Context, key *fsm.Key, plain secret.Bytes, context map[string]string) ([]byte, uint32, error) {
-	blob, version, err := s.seal(ctx, kindCaller, key, plain, context)
-	return blob, version, err
+	if isRSA(key.Spec) {
+		return s.encryptRSA(ctx, key, plain, context)
+	}
+	return s.seal(ctx, kindCaller, key, plain, context)
 }
 
 // Decrypt opens what Encrypt made under key. Any version of the key opens.
@@ -59,6 +71,9 @@ func (s *Service) seal(ctx context.Context, kind blobKind, key *fsm.Key, plain s
 	if err := CheckProtect(key); err != nil {
 		return nil, 0, err
 	}
+	if err := checkUsage(key, UsageEncrypt, wrapped.AES256); err != nil {
+		return nil, 0, err
+	}
 	id, err := uuid.Parse(key.ID)
 	if err != nil {
 		return nil, 0, fmt.Errorf("kms: key id: %w", err)
@@ -67,7 +82,7 @@ func (s *Service) seal(ctx context.Context, kind blobKind, key *fsm.Key, plain s
 	if err != nil {
 		return nil, 0, err
 	}
-	bound := s.header(kind, id, key.Current)
+	bound := s.header(kind, algorithmGCM, id, key.Current)
 	iv, box, err := s.token.Seal(ctx, material, plain, associated(bound, context))
 	if err != nil {
 		return nil, 0, err
@@ -90,15 +105,18 @@ func (s *Service) open(ctx context.Context, kind blobKind, key *fsm.Key, blob []
 		return secret.Bytes{}, 0, err
 	}
 	if c.KeyID != key.ID {
-		return secret.Bytes{}, 0, errOpen()
+		return secret.Bytes{}, 0, ErrOpen()
 	}
 	material, err := version(key, c.KeyVersion)
-	if err != nil {
-		return secret.Bytes{}, 0, errOpen()
+	if err != nil || (c.algorithm == algorithmGCM) != (key.Spec == wrapped.AES256) {
+		return secret.Bytes{}, 0, ErrOpen()
+	}
+	if c.algorithm != algorithmGCM {
+		return s.openRSA(ctx, material, c, context)
 	}
 	plain, err := s.token.Open(ctx, material, c.iv, c.box, associated(c.bound, context))
 	if fault.Is(err, fault.InvalidRequest) {
-		return secret.Bytes{}, 0, errOpen()
+		return secret.Bytes{}, 0, ErrOpen()
 	}
 	return plain, c.KeyVersion, err
 }

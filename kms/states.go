@@ -5,40 +5,34 @@ import (
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
-// use is what a key is wanted for.
-type use int
+// CheckProtect answers nil if key may make something new: encrypt, sign, a
+// MAC, a data key, a new binding.
+func CheckProtect(key *fsm.Key) error { return check(key, fsm.KeyProtect) }
 
-const (
-	// protect makes something new: encrypt, a data key, a new binding.
-	protect use = iota
-	// open reads what exists: decrypt, the value of an existing version.
-	open
-)
+// CheckOpen answers nil if key may be used for what exists: decrypt, verify,
+// the public key, the value of an existing version.
+func CheckOpen(key *fsm.Key) error { return check(key, fsm.KeyOpen) }
 
-// allowed is the table "States" of the design: what each replicated state of
-// a key lets happen. A state that is not in it allows nothing.
-var allowed = map[fsm.KeyState]map[use]bool{
-	fsm.KeyActive:   {protect: true, open: true},
-	fsm.KeyRetiring: {open: true},
-}
-
-// CheckProtect answers nil if key may make something new.
-func CheckProtect(key *fsm.Key) error { return check(key, protect) }
-
-// CheckOpen answers nil if key may open what exists.
-func CheckOpen(key *fsm.Key) error { return check(key, open) }
-
-func check(key *fsm.Key, u use) error {
-	if allowed[key.State][u] {
+// check reads the one table of states, which Apply reads too.
+func check(key *fsm.Key, action fsm.KeyAction) error {
+	rule := fsm.RuleFor(key.State, action)
+	if rule.Refused == "" {
 		return nil
 	}
-	if key.State == fsm.KeyDestroyed {
+	if rule.Refused == fault.NotFound {
 		return fault.New(fault.NotFound, "keyId: the key was destroyed; describeKey tells its story")
 	}
-	way := "enable it with enableKey"
-	if key.State != fsm.KeyDisabled {
-		way = "describeKey tells how it came there"
+	way := "describeKey tells how it came there"
+	switch key.State {
+	case fsm.KeyDisabled:
+		way = "enable it with enableKey"
+	case fsm.KeyRetiring:
+		way = "it takes nothing new; use the key that its secrets move to"
+	case fsm.KeyPendingDeletion:
+		way = "cancelKeyDeletion takes the deletion back"
+	case fsm.KeyPendingImport:
+		way = "importKeyMaterial gives it its material"
 	}
-	return fault.New(fault.KeyNotActive, "keyId: the key is %s; %s", key.State, way).
+	return fault.New(rule.Refused, "keyId: the key is %s; %s", key.State, way).
 		With("keyId", key.ID).With("state", string(key.State))
 }

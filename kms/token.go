@@ -24,6 +24,25 @@ type Token interface {
 	Seal(ctx context.Context, k wrapped.Key, plaintext secret.Bytes, aad []byte) (iv, box []byte, err error)
 	// Open is the inverse of Seal.
 	Open(ctx context.Context, k wrapped.Key, iv, box, aad []byte) (secret.Bytes, error)
+	// Sign signs a digest under a key for sign. algorithm is one of
+	// wrapped.SignAlgorithms of its spec; ECDSA signatures are DER.
+	Sign(ctx context.Context, k wrapped.Key, algorithm string, digest []byte) ([]byte, error)
+	// KeyMAC is HMAC-SHA-256 under a key for mac.
+	KeyMAC(ctx context.Context, k wrapped.Key, message []byte) ([]byte, error)
+	// DecryptRSA opens what was encrypted to the public half of an RSA key
+	// by OAEP.
+	DecryptRSA(ctx context.Context, k wrapped.Key, algorithm string, ciphertext []byte) (secret.Bytes, error)
+	// CheckKey answers nil when k is one that an HSM of the cluster wrapped,
+	// and nothing of it was changed, its public half included.
+	CheckKey(ctx context.Context, k wrapped.Key) error
+	// OAEP answers the algorithms that DecryptRSA takes here, best first.
+	OAEP(ctx context.Context) ([]string, error)
+	// CreateImportKey makes a one-time RSA pair that somebody may wrap the
+	// material of key id to, itself wrapped under the root key.
+	CreateImportKey(ctx context.Context, id string) (wrapped.Key, error)
+	// ImportKey unwraps material that was wrapped to importKey, inside the
+	// HSM, and answers it as version into.Version of key into.ID.
+	ImportKey(ctx context.Context, importKey wrapped.Key, algorithm string, blob []byte, into wrapped.Key) (wrapped.Key, error)
 	// MAC is HMAC-SHA-256 under the cluster's root MAC key, in a domain of
 	// its own.
 	MAC(ctx context.Context, message []byte) ([]byte, error)

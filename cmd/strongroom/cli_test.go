@@ -409,3 +409,14 @@ func TestTheAPIReferenceIsUpToDate(t *testing.T) {
 		require.Contains(t, string(raw), "`"+string(kind)+"`")
 	}
 }
+
+// So is the table of the states of keys.
+func TestThePageOfKeyStatesIsUpToDate(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/key-states.md")
+	require.NoError(t, err)
+	_, generated, found := strings.Cut(string(raw), "<!-- generated from here on; make docs renews it -->\n\n")
+	require.True(t, found)
+	var b strings.Builder
+	writeKeyStates(&b)
+	require.Equal(t, strings.TrimSpace(b.String()), strings.TrimSpace(generated), "run: make docs")
+}

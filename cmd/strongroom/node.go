@@ -101,7 +101,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		Node: n.cfg.Node.ID, ClusterID: n.cfg.Cluster.ID, Log: n.raft,
 		KMS: service, Trail: n.trail,
 		Cluster: engine.Cluster{
-			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, StepDown: n.stepDown,
+			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys, StepDown: n.stepDown,
 		},
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
 	})

@@ -64,6 +64,8 @@ func columns(row reflect.Type) []string {
 		return []string{"time", "node", "event", "outcome", "code", "principal", "path", "version", "keyId", "requestId"}
 	case reflect.TypeFor[wire.KeyResponse]():
 		return []string{"aliases", "keyId", "state", "spec", "usage", "currentVersion", "boundSecrets", "createdAt"}
+	case reflect.TypeFor[wire.KeyHealth]():
+		return []string{"aliases", "keyId", "state", "boundSecrets", "versionAgeDays", "nextRotationAt", "deletionAt", "lastUsedAt", "nodes"}
 	case reflect.TypeFor[wire.TokenSummary]():
 		return []string{"tokenId", "principal", "state", "expiresAt", "boundCidrs", "description"}
 	case reflect.TypeFor[wire.BatchResult]():
@@ -240,6 +242,13 @@ func cell(v reflect.Value) string {
 		return printable(x.Code + ": " + x.Message)
 	case *wire.Leader:
 		return printable(x.NodeID + " (" + x.APIAddress + ")")
+	case []wire.KeyOnNode:
+		return usableOn(x)
+	case *wire.KeyRotation:
+		if x != nil {
+			return "every " + cell(reflect.ValueOf(x.Period)) + ", next " + cell(reflect.ValueOf(x.NextRotationAt))
+		}
+		return ""
 	case wire.KeyUse:
 		if x == (wire.KeyUse{}) {
 			return ""
@@ -266,6 +275,23 @@ func cell(v reflect.Value) string {
 		return printable(b.String())
 	}
 	return printable(fmt.Sprint(v.Interface()))
+}
+
+// usableOn says where a key can be used, and where not and why.
+func usableOn(nodes []wire.KeyOnNode) string {
+	var good, bad []string
+	for _, n := range nodes {
+		if n.Usable {
+			good = append(good, n.NodeID)
+		} else {
+			bad = append(bad, n.NodeID+": "+n.Reason)
+		}
+	}
+	text := strings.Join(good, " ")
+	if len(bad) > 0 {
+		text = strings.TrimSpace(text + "  NOT " + strings.Join(bad, "; "))
+	}
+	return printable(text)
 }
 
 func pairs[V any](m map[string]V, text func(V) string) string {

@@ -10,19 +10,63 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/fsm"
 )
 
 // docsCommand prints what docs/api.md holds of the operation table.
 func docsCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "docs", Short: "Print the reference of docs/api.md", Args: cobra.NoArgs, Hidden: true,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var b strings.Builder
-			writeReference(&b)
-			_, err := io.WriteString(cmd.OutOrStdout(), b.String())
-			return err
-		},
+		RunE: func(cmd *cobra.Command, _ []string) error { return printed(cmd, writeReference) },
 	}
+	cmd.AddCommand(&cobra.Command{
+		Use: "key-states", Short: "Print the table of docs/key-states.md", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return printed(cmd, writeKeyStates) },
+	})
+	return cmd
+}
+
+func printed(cmd *cobra.Command, write func(*strings.Builder)) error {
+	var b strings.Builder
+	write(&b)
+	_, err := io.WriteString(cmd.OutOrStdout(), b.String())
+	return err
+}
+
+// writeKeyStates writes the table that Apply and the kms floor decide by.
+func writeKeyStates(b *strings.Builder) {
+	titles := map[fsm.KeyAction]string{
+		fsm.KeyProtect: "encrypt, sign, generateMac, data keys, new bindings",
+		fsm.KeyOpen:    "decrypt, verify, verifyMac, getPublicKey, open existing versions",
+	}
+	b.WriteString("| state |")
+	for _, action := range fsm.KeyActions {
+		title := titles[action]
+		if title == "" {
+			title = string(action)
+		}
+		fmt.Fprintf(b, " %s |", title)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---|", len(fsm.KeyActions)) + "\n")
+	for _, state := range fsm.KeyStates {
+		fmt.Fprintf(b, "| `%s` |", state)
+		for _, action := range fsm.KeyActions {
+			fmt.Fprintf(b, " %s |", ruleText(fsm.RuleFor(state, action)))
+		}
+		b.WriteByte('\n')
+	}
+}
+
+func ruleText(r fsm.KeyRule) string {
+	switch {
+	case r.Refused != "":
+		return "`" + string(r.Refused) + "`"
+	case r.IfUnbound:
+		return "→ `" + string(r.To) + "` once nothing is bound, else `KeyInUse`"
+	case r.To != "":
+		return "→ `" + string(r.To) + "`"
+	}
+	return "yes"
 }
 
 func writeReference(b *strings.Builder) {

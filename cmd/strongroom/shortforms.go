@@ -91,6 +91,7 @@ func secretForms() []opForm {
 		paged(short("versions", "secrets", "listSecretVersions", "path")), short("describe", "secrets", "describeSecret", "path"),
 		short("destroy", "secrets", "destroyVersion", "path"), short("cancel-destroy", "secrets", "cancelDestroyVersion", "path"),
 		short("delete", "secrets", "deleteSecret", "path"), short("restore", "secrets", "restoreSecret", "path"),
+		short("bind-key", "secrets", "bindKey", "path", "kmsKeyId"),
 	}
 }
 
@@ -163,11 +164,31 @@ func keyForms() []opForm {
 	decrypt.show = func(s *session, resp any) error {
 		return showRaw(s.out, resp.(*wire.DecryptResponse).Plaintext.Expose())
 	}
+	public := withExample(short("public-key", "kms", "getPublicKey", "keyId"), "  strongroom key public-key alias/signing > signing.pem")
+	public.short = "Print the public half of a key as PEM"
+	public.show = func(s *session, resp any) error {
+		return showRaw(s.out, []byte(resp.(*wire.GetPublicKeyResponse).PublicKey))
+	}
+	sign := withExample(short("sign", "kms", "sign", "keyId"), "  strongroom key sign alias/signing < message > message.sig")
+	sign.short = "Sign up to 64 KiB of standard input; prints the signature in base64"
+	sign.show = func(s *session, resp any) error {
+		_, err := fmt.Fprintln(s.out, base64.StdEncoding.EncodeToString(resp.(*wire.SignResponse).Signature))
+		return err
+	}
 	return []opForm{
+		public, sign, withExample(short("verify", "kms", "verify", "keyId"), "  strongroom key verify alias/signing --signature \"$(cat message.sig)\" < message"),
 		withExample(short("create", "kms", "createKey"), "  strongroom key create --alias alias/pay"),
 		paged(short("ls", "kms", "listKeys")), short("describe", "kms", "describeKey", "keyId"),
 		short("disable", "kms", "disableKey", "keyId"), short("enable", "kms", "enableKey", "keyId"),
 		paged(short("bound", "kms", "listBoundSecrets", "keyId")), encrypt, decrypt,
+		paged(short("health", "kms", "getKeyHealth")),
+		short("rotate", "kms", "rotateKey", "keyId"), paged(short("versions", "kms", "listKeyVersions", "keyId")),
+		withExample(short("rotation", "kms", "setKeyRotation", "keyId"), "  strongroom key rotation alias/pay --period 90d"),
+		withExample(short("migrate", "kms", "migrateBoundSecrets", "fromKeyId", "toKeyId"), "  strongroom key migrate alias/pay alias/pay-2"),
+		withExample(short("retire", "kms", "retireKey", "keyId"), "  strongroom key retire alias/pay --to-key-id alias/pay-2"),
+		withExample(short("delete", "kms", "scheduleKeyDeletion", "keyId"), "  strongroom key delete alias/pay --waiting-period 30d --reason \"service is gone\""),
+		short("undelete", "kms", "cancelKeyDeletion", "keyId"),
+		short("job", "cluster", "describeJob", "jobId"),
 	}
 }
 

@@ -200,11 +200,21 @@ func explain(err error) error {
 	lines := make([]string, 0, len(typed.Errors))
 	for _, e := range typed.Errors {
 		if before, section, ok := strings.Cut(e, " not found in type config."); ok {
-			e = before + " is not a setting of " + strings.ToLower(section[:1]) + section[1:] + " (strongroom config defaults shows them all)"
+			e = before + " is not a setting of " + sectionName(section) + " (strongroom config defaults shows them all)"
 		}
 		lines = append(lines, "  "+e)
 	}
 	return errors.New(strings.Join(lines, "\n"))
+}
+
+// sectionName answers what a type of this package is called in the file.
+func sectionName(typeName string) string {
+	for i := range reflect.TypeFor[Config]().NumField() {
+		if f := reflect.TypeFor[Config]().Field(i); f.Type.Name() == typeName {
+			return f.Tag.Get("yaml")
+		}
+	}
+	return strings.ToLower(typeName[:1]) + typeName[1:]
 }
 
 // derive fills in what defaults to another setting.

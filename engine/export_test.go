@@ -1,0 +1,23 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/strongroom/strongroom/fsm"
+)
+
+// What tests drive step by step instead of waiting for a tick.
+
+// Reap is one tick of the reaper.
+func (e *Engine) Reap(ctx context.Context) { e.reap(ctx) }
+
+// RotateDue is one tick of the rotation of keys.
+func (e *Engine) RotateDue(ctx context.Context) { e.rotateDue(ctx) }
+
+// WriteUses is one tick of what keeps the last use of keys.
+func (e *Engine) WriteUses(ctx context.Context) { e.writeUses(ctx) }
+
+// JobStep is one step of a job, decided on state.
+func (e *Engine) JobStep(ctx context.Context, state *fsm.State, job *fsm.Job, n int) (int, error) {
+	return e.jobStep(ctx, state, job, n)
+}
