@@ -6,6 +6,7 @@ SHELL := /bin/bash
 BIN := bin/strongroom
 GO ?= go
 FUZZTIME ?= 20s
+TORTURE ?= 10
 # Unit packages run with the race detector; test/ starts real processes, which
 # it would not look into, and floods a small machine when run at once.
 UNIT = $$($(GO) list ./... | grep -v '/strongroom/test/')
@@ -73,8 +74,8 @@ bench: deps build ## Measure a local cluster against the floors of this machine
 	@.ci/bench
 
 .PHONY: torture
-torture: deps build ## Long tests: kills, partitions, stalled disks
-	STRONGROOM_TORTURE=1 $(GO) test -count=1 -timeout 60m -p 1 -run Torture ./test/...
+torture: deps build ## Kill, stop and pause nodes at random for TORTURE minutes (10)
+	STRONGROOM_TORTURE=$(TORTURE) $(GO) test -v -count=1 -timeout 600m -run Torture ./test/e2e
 
 .PHONY: cover
 cover: deps ## Coverage of all tests, in coverage.out
