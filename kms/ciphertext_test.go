@@ -1,7 +1,7 @@
 package kms_test
 
 import (
-	"bytes"
+	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -10,58 +10,253 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
+	"github.com/strongroom/strongroom/internal/wrapped"
 	"github.com/strongroom/strongroom/kms"
+	"github.com/strongroom/strongroom/test/softtoken"
 )
 
-func TestWhatEncryptMadeOpensUnderItsKeyAndContextOnly(t *testing.T) {
+func TestCiphertextNamesItsKeyAndComesBack(t *testing.T) {
 	w := newWorld(t)
-	key, other := w.key("aes-256", "encrypt"), w.key("aes-256", "encrypt")
-	context := map[string]string{"a": "1", "b": "2"}
-	blob := w.encrypt(key, "hello", context)
-	plain, version, err := w.Decrypt(t.Context(), key, blob, map[string]string{"b": "2", "a": "1"})
-	require.NoError(t, err)
-	require.EqualValues(t, 1, version)
-	require.Equal(t, "hello", string(plain.Expose()))
-
-	for name, wrong := range map[string]map[string]string{
-		"none": nil, "less": {"a": "1"}, "more": {"a": "1", "b": "2", "c": "3"}, "swapped": {"a": "2", "b": "1"},
-		"joined": {"a": "1b2"}, "shifted": {"a1": "", "b": "2"},
-	} {
-		_, _, err := w.Decrypt(t.Context(), key, blob, wrong)
-		refused(t, err, name)
+	key := w.aes(2)
+	context := map[string]string{"app": "web", "env": "prod"}
+	for _, plain := range []string{"", "x", strings.Repeat("p", kms.MaxPlaintext)} {
+		blob := w.encrypt(key, plain, context)
+		header, err := w.ParseHeader(blob)
+		require.NoError(t, err)
+		require.Equal(t, w.clusterID, header.ClusterID)
+		require.Equal(t, key.ID, header.KeyID)
+		require.Equal(t, uint32(2), header.KeyVersion)
+		got, version, err := w.Decrypt(t.Context(), key, blob, context)
+		require.NoError(t, err)
+		require.Equal(t, plain, string(got.Expose()))
+		require.Equal(t, uint32(2), version)
 	}
-	_, _, err = w.Decrypt(t.Context(), other, blob, context)
-	refused(t, err, "another key")
-	_, _, err = w.serviceOf(uuid.NewString()).Decrypt(t.Context(), key, blob, context)
-	refused(t, err, "another cluster, with the same HSM and the same key")
 }
 
-// TestEveryAlteredBlobIsRefusedAlike: no byte of it may tell which part of it
-// was looked at first.
-func TestEveryAlteredBlobIsRefusedAlike(t *testing.T) {
+// The layout is a contract: blobs are kept by callers for years.
+func TestCiphertextLayout(t *testing.T) {
 	w := newWorld(t)
-	for _, spec := range []string{"aes-256", "rsa-2048"} {
-		key := w.key(spec, "encrypt")
-		w.rotate(key)
-		blob := w.encrypt(key, "hello", nil)
-		for i := range blob {
-			for _, flip := range []byte{1, 0x80, 0xff} {
-				altered := bytes.Clone(blob)
-				altered[i] ^= flip
-				_, _, err := w.Decrypt(t.Context(), key, altered, nil)
-				refused(t, err, "%s, byte %d", spec, i)
-			}
+	key := w.aes(1)
+	blob := w.encrypt(key, "hunter2", nil)
+	clusterID, keyID := uuid.MustParse(w.clusterID), uuid.MustParse(key.ID)
+	want := "SR\x01\x01" + string(clusterID[:]) + string(keyID[:]) + "\x00\x00\x00\x01" + "\x01" + "\x0c"
+	require.Equal(t, want, string(blob[:42]))
+	require.Len(t, blob, 42+12+len("hunter2")+16)
+}
+
+func TestAnyVersionOfAKeyOpens(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(3)
+	old := *key
+	old.Current = 2
+	blob := w.encrypt(&old, "hunter2", nil)
+	got, version, err := w.Decrypt(t.Context(), key, blob, nil)
+	require.NoError(t, err)
+	require.Equal(t, uint32(2), version)
+	require.Equal(t, "hunter2", string(got.Expose()))
+
+	younger := *key
+	younger.Versions, younger.Current = key.Versions[:1], 1
+	_, _, err = w.Decrypt(t.Context(), &younger, blob, nil)
+	requireDoesNotOpen(t, err, "a version that the key does not have")
+}
+
+// No oracle: every cut and every flipped byte, in header, IV or box, is
+// answered alike by both who read a blob.
+func TestEveryChangeIsAnsweredAlike(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(2)
+	blob := w.encrypt(key, "hunter2", map[string]string{"app": "web"})
+	for i, changed := range append(changes(blob), nil, []byte{}, []byte("SR"), make([]byte, len(blob))) {
+		_, _, err := w.Decrypt(t.Context(), key, changed, map[string]string{"app": "web"})
+		requireDoesNotOpen(t, err, "change %d: %x", i, changed)
+		if _, err := w.ParseHeader(changed); err != nil {
+			requireDoesNotOpen(t, err, "change %d: %x", i, changed)
 		}
-		for n := range blob {
-			_, _, err := w.Decrypt(t.Context(), key, blob[:n], nil)
-			refused(t, err, "%s, cut at %d", spec, n)
+	}
+	_, _, err := w.Decrypt(t.Context(), w.aes(2), blob, map[string]string{"app": "web"})
+	requireDoesNotOpen(t, err, "another key")
+	other := w.elsewhere()
+	_, _, err = other.Decrypt(t.Context(), key, blob, map[string]string{"app": "web"})
+	requireDoesNotOpen(t, err, "another cluster")
+	_, err = other.ParseHeader(blob)
+	requireDoesNotOpen(t, err, "another cluster")
+
+	swapped := *key
+	swapped.Versions = []fsm.KeyVersion{key.Versions[1], key.Versions[0]}
+	_, _, err = w.Decrypt(t.Context(), &swapped, blob, map[string]string{"app": "web"})
+	requireDoesNotOpen(t, err, "another version of the key")
+}
+
+func TestContextIsBound(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(1)
+	blob := w.encrypt(key, "hunter2", map[string]string{"a": "1", "b": "2"})
+	for _, other := range []map[string]string{
+		nil, {}, {"a": "1"}, {"a": "1", "b": "3"}, {"A": "1", "b": "2"}, {"a": "1", "b": "2", "c": ""},
+		{"a": "2", "b": "1"}, {"a1": "", "b": "2"}, {"ab": "12"}, {"a": "1b2"},
+	} {
+		_, _, err := w.Decrypt(t.Context(), key, blob, other)
+		requireDoesNotOpen(t, err, "%v", other)
+	}
+	_, _, err := w.Decrypt(t.Context(), key, blob, map[string]string{"b": "2", "a": "1"})
+	require.NoError(t, err, "a context has no order")
+
+	none := w.encrypt(key, "hunter2", nil)
+	_, _, err = w.Decrypt(t.Context(), key, none, map[string]string{})
+	require.NoError(t, err, "no context and an empty one are the same")
+}
+
+// Contexts are the same exactly when they are equal: lengths are part of what
+// is bound, so nothing can be moved between a name and a value.
+func TestContextsAreNeverTakenForEachOther(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(1)
+	word := rapid.SampledFrom([]string{"", "a", "b", "ab", "\x00", "a\x00", "\x00\x00\x00\x01a"})
+	draw := rapid.MapOfN(word.Filter(func(s string) bool { return s != "" }), word, 0, 3)
+	rapid.Check(t, func(t *rapid.T) {
+		one, other := draw.Draw(t, "one"), draw.Draw(t, "other")
+		blob := w.encrypt(key, "hunter2", one)
+		_, _, err := w.Decrypt(w.t.Context(), key, blob, other)
+		if fmt.Sprint(one) != fmt.Sprint(other) {
+			requireDoesNotOpen(w.t, err, "%q for %q", other, one)
+			return
 		}
-		_, _, err := w.Decrypt(t.Context(), key, append(bytes.Clone(blob), 0), nil)
-		refused(t, err, "%s, extended", spec)
-		_, _, err = w.Decrypt(t.Context(), key, nil, nil)
-		refused(t, err, spec)
+		require.NoError(t, err)
+	})
+}
+
+// The right to decrypt under a key plus a copy of the store must not add up
+// to the values of the secrets that are bound to the key, nor the reverse.
+func TestDataKeysAndCallersCiphertextsDoNotMix(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(1)
+	sealed := w.seal(key, someID, "hunter2")
+	context := map[string]string{"path": string(someID.Path), "secretId": someID.SecretID, "version": "3"}
+
+	for what, blob := range map[string][]byte{"as it is": sealed.DataKey, "with the kind changed": withKind(sealed.DataKey, 1)} {
+		_, _, err := w.Decrypt(t.Context(), key, blob, context)
+		requireDoesNotOpen(t, err, what)
+	}
+	_, err := w.ParseHeader(sealed.DataKey)
+	requireDoesNotOpen(t, err, "a data key has no header for callers")
+
+	// A caller who encrypts 32 bytes of its own under the very context of a
+	// version has not made that version's data key.
+	own := w.encrypt(key, strings.Repeat("k", 32), context)
+	for what, blob := range map[string][]byte{"as it is": own, "with the kind changed": withKind(own, 2)} {
+		_, err := w.OpenValue(t.Context(), key, someID, kms.Sealed{Box: sealed.Box, DataKey: blob, KeyVersion: 1})
+		requireStoreAltered(t, err, what)
+	}
+}
+
+func withKind(blob []byte, kind byte) []byte {
+	out := append([]byte{}, blob...)
+	out[3] = kind
+	return out
+}
+
+func TestContextBounds(t *testing.T) {
+	many := map[string]string{}
+	for i := range 32 {
+		many[fmt.Sprintf("n%d", i)] = "v"
+	}
+	require.NoError(t, kms.CheckContext(nil))
+	require.NoError(t, kms.CheckContext(many))
+	require.NoError(t, kms.CheckContext(map[string]string{"n": strings.Repeat("v", 8191)}))
+	many["one more"] = ""
+	for want, context := range map[string]map[string]string{
+		"context: has an entry without a name":                                                {"": "v"},
+		"context: has 33 entries of 126 bytes; at most 32 entries and 8192 bytes are allowed": many,
+		"context: has 1 entries of 8193 bytes; at most 32 entries and 8192 bytes are allowed": {"n": strings.Repeat("v", 8192)},
+	} {
+		err := kms.CheckContext(context)
+		require.Equal(t, fault.InvalidRequest, fault.KindOf(err))
+		require.ErrorContains(t, err, want)
+	}
+}
+
+// FuzzParseHeader: a blob that this cluster can have made names a key in its
+// one spelling; all else is the one refusal; and none of it opens.
+func FuzzParseHeader(f *testing.F) {
+	w := newWorld(f)
+	key := w.aes(1)
+	blob := w.encrypt(key, "hunter2", nil)
+	f.Add([]byte(nil))
+	for _, changed := range changes(blob) {
+		f.Add(changed)
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		header, err := w.ParseHeader(in)
+		if err != nil {
+			requireDoesNotOpen(t, err, "header")
+			require.Zero(t, header)
+		} else {
+			require.Equal(t, w.clusterID, header.ClusterID)
+			require.Equal(t, uuid.MustParse(header.KeyID).String(), header.KeyID)
+			require.GreaterOrEqual(t, len(in), 42+1+16)
+		}
+		if string(in) != string(blob) {
+			_, _, err = w.Decrypt(t.Context(), key, in, nil)
+			requireDoesNotOpen(t, err, "decrypt")
+		}
+		_, _, err = w.Decrypt(t.Context(), key, blob, nil)
+		require.NoError(t, err, "what a stranger sends must not spoil what is whole")
+	})
+}
+
+func TestNonsenseIsRefusedBeforeTheHSM(t *testing.T) {
+	w := newWorld(t)
+	w.token.Down.Store(true)
+	for _, test := range [][3]string{{"aes-128", "encrypt", "spec: "}, {"aes-256", "sign", "usage: "}, {"", "", "spec: "}} {
+		_, err := w.GenerateKey(t.Context(), uuid.NewString(), 1, test[0], test[1])
+		require.Equal(t, fault.InvalidRequest, fault.KindOf(err))
+		require.ErrorContains(t, err, test[2])
+	}
+	_, err := kms.New(w.token, "not a uuid")
+	require.ErrorContains(t, err, "cluster id")
+	_, _, err = w.Encrypt(t.Context(), &fsm.Key{ID: "x", Spec: wrapped.AES256, Usage: wrapped.Encrypt, State: fsm.KeyActive, Current: 1}, secret.Copy(nil), nil)
+	require.ErrorContains(t, err, "key id")
+}
+
+// oddIV is a token whose module answers an IV of its own making.
+type oddIV struct {
+	*softtoken.Token
+	iv []byte
+}
+
+func (o oddIV) Seal(context.Context, wrapped.Key, secret.Bytes, []byte) (iv, box []byte, err error) {
+	return o.iv, make([]byte, 32), nil
+}
+
+// Some modules take an empty IV and silently use zeros: such a seal must not
+// be stored, for the next one would use the same IV.
+func TestSealWithoutAnIVIsNotKept(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(1)
+	for _, iv := range [][]byte{nil, {}, make([]byte, 17)} {
+		service, err := kms.New(oddIV{w.token, iv}, w.clusterID)
+		require.NoError(t, err)
+		blob, _, err := service.Encrypt(t.Context(), key, secret.Copy([]byte("x")), nil)
+		require.Equal(t, fault.Internal, fault.KindOf(err))
+		require.Nil(t, blob)
+		_, err = service.SealValue(t.Context(), key, someID, secret.Copy([]byte("x")))
+		require.Equal(t, fault.Internal, fault.KindOf(err))
+	}
+}
+
+// RSA keys have their own way into the HSM, and the same one answer.
+func TestEveryChangedRSABlobIsRefusedAlike(t *testing.T) {
+	w := newWorld(t)
+	key := w.key("rsa-2048", "encrypt")
+	w.rotate(key)
+	blob := w.encrypt(key, "hello", nil)
+	for i, changed := range append(changes(blob), nil) {
+		_, _, err := w.Decrypt(t.Context(), key, changed, nil)
+		requireDoesNotOpen(t, err, "change %d", i)
 	}
 }
 
@@ -82,42 +277,6 @@ func TestOldVersionsOpenAndTheNewestSeals(t *testing.T) {
 	}
 }
 
-// TestCiphertextsDoNotRepeat: the same text twice must not look alike.
-func TestCiphertextsDoNotRepeat(t *testing.T) {
-	w := newWorld(t)
-	key := w.key("aes-256", "encrypt")
-	require.NotEqual(t, w.encrypt(key, "hello", nil), w.encrypt(key, "hello", nil))
-}
-
-// TestContextsHaveOneEncodingEach: two contexts that differ never bind alike,
-// however their names and values run into each other.
-func TestContextsHaveOneEncodingEach(t *testing.T) {
-	w := newWorld(t)
-	key := w.key("aes-256", "encrypt")
-	part := rapid.StringOfN(rapid.RuneFrom([]rune("ab\x00\x01")), 1, 3, -1)
-	rapid.Check(t, func(r *rapid.T) {
-		one := rapid.MapOfN(part, part, 0, 3).Draw(r, "one")
-		two := rapid.MapOfN(part, part, 0, 3).Draw(r, "two")
-		_, _, err := w.Decrypt(t.Context(), key, w.encrypt(key, "x", one), two)
-		require.Equal(r, fmt.Sprint(one) == fmt.Sprint(two), err == nil, "%q %q", one, two)
-	})
-}
-
-func TestContextsAreBounded(t *testing.T) {
-	many := map[string]string{}
-	for i := range 33 {
-		many[fmt.Sprint(i)] = "x"
-	}
-	for name, bad := range map[string]map[string]string{
-		"unnamed": {"": "x"}, "many": many, "long": {"a": strings.Repeat("x", 8192)},
-	} {
-		err := kms.CheckContext(bad)
-		require.Equal(t, fault.InvalidRequest, fault.KindOf(err), name)
-		require.ErrorContains(t, err, "context: ")
-	}
-	require.NoError(t, kms.CheckContext(map[string]string{"a": strings.Repeat("x", 8191)}))
-}
-
 // TestAnHSMThatIsAwayIsNotABadCiphertext: a caller who is told that its
 // ciphertext is bad may throw it away.
 func TestAnHSMThatIsAwayIsNotABadCiphertext(t *testing.T) {
@@ -129,35 +288,4 @@ func TestAnHSMThatIsAwayIsNotABadCiphertext(t *testing.T) {
 	require.Equal(t, fault.HsmUnavailable, fault.KindOf(err))
 	_, _, err = w.Encrypt(t.Context(), key, secret.Copy([]byte("x")), nil)
 	require.Equal(t, fault.HsmUnavailable, fault.KindOf(err))
-}
-
-func FuzzParseHeader(f *testing.F) {
-	token := newFuzzService(f)
-	f.Add([]byte{})
-	f.Add([]byte("SR\x01\x01"))
-	f.Add(append([]byte("SR\x01\x01"), make([]byte, 100)...))
-	f.Fuzz(func(t *testing.T, blob []byte) {
-		before := bytes.Clone(blob)
-		header, err := token.ParseHeader(blob)
-		require.Equal(t, before, blob, "the blob is the caller's")
-		if err != nil {
-			refused(t, err)
-			return
-		}
-		require.Equal(t, token.cluster, header.ClusterID)
-		_, err = uuid.Parse(header.KeyID)
-		require.NoError(t, err)
-	})
-}
-
-type fuzzService struct {
-	*kms.Service
-	cluster string
-}
-
-func newFuzzService(f *testing.F) fuzzService {
-	cluster := uuid.NewString()
-	s, err := kms.New(nil, cluster)
-	require.NoError(f, err)
-	return fuzzService{s, cluster}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
+	"github.com/strongroom/strongroom/internal/wrapped"
 	"github.com/strongroom/strongroom/kms"
 	"github.com/strongroom/strongroom/test/softtoken"
 )
@@ -18,21 +19,31 @@ import (
 // tested in test/hsm.
 type world struct {
 	*kms.Service
-	t     *testing.T
-	token *softtoken.Token
+	t         testing.TB
+	token     *softtoken.Token
+	clusterID string
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, token: softtoken.New()}
-	w.Service = w.serviceOf(uuid.NewString())
-	return w
+func newWorld(t testing.TB) *world {
+	return (&world{t: t, token: softtoken.New()}).elsewhere()
 }
 
-// serviceOf is another cluster over the same HSM.
-func (w *world) serviceOf(cluster string) *kms.Service {
-	s, err := kms.New(w.token, cluster)
+// elsewhere is another cluster over the same HSM.
+func (w *world) elsewhere() *world {
+	clusterID := uuid.NewString()
+	s, err := kms.New(w.token, clusterID)
 	require.NoError(w.t, err)
-	return s
+	return &world{Service: s, t: w.t, token: w.token, clusterID: clusterID}
+}
+
+// aes makes an active key with the given number of versions.
+func (w *world) aes(versions int) *fsm.Key {
+	w.t.Helper()
+	k := w.key(wrapped.AES256, wrapped.Encrypt)
+	for range versions - 1 {
+		w.rotate(k)
+	}
+	return k
 }
 
 func (w *world) key(spec, usage string) *fsm.Key {
@@ -58,10 +69,32 @@ func (w *world) encrypt(k *fsm.Key, text string, context map[string]string) []by
 	return blob
 }
 
-// refused requires the one answer to whatever does not open.
-func refused(t *testing.T, err error, about ...any) {
+func (w *world) seal(key *fsm.Key, id kms.Identity, value string) kms.Sealed {
+	w.t.Helper()
+	sealed, err := w.SealValue(w.t.Context(), key, id, secret.Copy([]byte(value)))
+	require.NoError(w.t, err)
+	return sealed
+}
+
+// doesNotOpen is the one refusal of a caller's ciphertext.
+const doesNotOpen = "ciphertext: does not open: it is not of this cluster, was altered or cut, or the context is not the one given to encrypt"
+
+// requireDoesNotOpen asserts the one answer, in kind, words and details: any
+// difference would be an oracle for which part was wrong.
+func requireDoesNotOpen(t testing.TB, err error, what string, args ...any) {
 	t.Helper()
-	require.Error(t, err, about...)
-	require.Equal(t, kms.ErrOpen().Error(), err.Error(), about...)
-	require.Equal(t, fault.InvalidRequest, fault.KindOf(err))
+	var f *fault.Error
+	require.ErrorAs(t, err, &f, append([]any{what}, args...)...)
+	require.Equal(t, fault.InvalidRequest, f.Kind, append([]any{what}, args...)...)
+	require.Equal(t, doesNotOpen, f.Message, append([]any{what}, args...)...)
+	require.Equal(t, map[string]any{"field": "ciphertext"}, f.Details, append([]any{what}, args...)...)
+	require.NoError(t, f.Unwrap(), append([]any{what}, args...)...)
+}
+
+// requireStoreAltered asserts what a stored value that does not open is: our
+// fault, not the caller's.
+func requireStoreAltered(t testing.TB, err error, what string) {
+	t.Helper()
+	require.Equal(t, fault.Internal, fault.KindOf(err), "%s: %v", what, err)
+	require.ErrorContains(t, err, "does not open; the store may have been altered", what)
 }

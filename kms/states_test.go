@@ -9,6 +9,7 @@ import (
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/internal/wrapped"
+	"github.com/strongroom/strongroom/kms"
 )
 
 // TestStatesAreCheckedBeforeTheHSMIsAsked: each use of a key, in each state.
@@ -18,7 +19,7 @@ func TestStatesAreCheckedBeforeTheHSMIsAsked(t *testing.T) {
 	aes, mac, sign, rsa := w.key("aes-256", "encrypt"), w.key("hmac-256", "mac"), w.key("ec-p256", "sign"), w.key("rsa-2048", "encrypt")
 	other := w.key("aes-256", "encrypt")
 	blob, rsaBlob := w.encrypt(aes, "x", nil), w.encrypt(rsa, "x", nil)
-	value := w.sealed(aes, "x")
+	value := w.seal(aes, someID, "x")
 	digest := make([]byte, 32)
 	ctx := t.Context()
 	uses := map[string]struct {
@@ -65,4 +66,26 @@ func TestStatesAreCheckedBeforeTheHSMIsAsked(t *testing.T) {
 			require.Equal(t, want, fault.KindOf(err), "%s with a key that is %s: %v", name, state, err)
 		}
 	}
+}
+
+func TestRefusalSaysTheStateAndTheWayOut(t *testing.T) {
+	disabled := &fsm.Key{ID: "k1", State: fsm.KeyDisabled}
+	var f *fault.Error
+	require.ErrorAs(t, kms.CheckOpen(disabled), &f)
+	require.Equal(t, "keyId: the key is disabled; enable it with enableKey", f.Message)
+	require.Equal(t, map[string]any{"keyId": "k1", "state": "disabled"}, f.Details)
+	require.ErrorAs(t, kms.CheckProtect(&fsm.Key{ID: "k1", State: fsm.KeyPendingDeletion}), &f)
+	require.Equal(t, "keyId: the key is pendingDeletion; cancelKeyDeletion takes the deletion back", f.Message)
+	require.ErrorAs(t, kms.CheckOpen(&fsm.Key{ID: "k1", State: fsm.KeyDestroyed}), &f)
+	require.Equal(t, "keyId: the key was destroyed; describeKey tells its story", f.Message)
+}
+
+// The state comes first also before the ciphertext is looked at: a wrong one
+// is not told apart under a key that may not be used.
+func TestStateIsCheckedBeforeTheCiphertext(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(1)
+	key.State = fsm.KeyDisabled
+	_, _, err := w.Decrypt(t.Context(), key, []byte("no ciphertext"), nil)
+	require.Equal(t, fault.KeyNotActive, fault.KindOf(err))
 }
