@@ -155,10 +155,11 @@ func ParseCIDR(s string) (netip.Prefix, error) {
 // ParseCIDR. An IPv4-mapped address is the IPv4 address; an address with a
 // zone, and none at all, is in no range.
 func SourceAllowed(cidrs []netip.Prefix, a netip.Addr) bool {
-	a = a.Unmap()
+	// The zone comes first: Unmap would take it from an IPv4-mapped address.
 	if !a.IsValid() || a.Zone() != "" {
 		return false
 	}
+	a = a.Unmap()
 	for _, p := range cidrs {
 		if p.Contains(a) {
 			return true

@@ -102,7 +102,7 @@ func Decide(r Rules, q Question) Decision {
 // address comes before the time: who asks from a wrong place need not be told
 // when to come back.
 func restrict(d *Decision, access []*AccessPolicy, q *Question) {
-	never := false
+	var closes time.Time // the earliest notAfter: nothing opens from there on
 	for _, p := range access {
 		matched := p.applies(q)
 		if matched == "" {
@@ -123,10 +123,12 @@ func restrict(d *Decision, access []*AccessPolicy, q *Question) {
 		if early && p.notBefore.After(d.OpensAt) {
 			d.OpensAt = p.notBefore
 		}
-		never = never || late
+		if !p.notAfter.IsZero() && (closes.IsZero() || p.notAfter.Before(closes)) {
+			closes = p.notAfter
+		}
 		d.Chain = append(d.Chain, step)
 	}
-	if d.Reason != ReasonWindow || never {
+	if d.Reason != ReasonWindow || !closes.IsZero() && !d.OpensAt.Before(closes) {
 		d.OpensAt = time.Time{}
 	}
 }
