@@ -48,6 +48,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "strongroom_kms_rewrapped_versions_total",
 		Help: "Versions whose data key jobs of this leader moved to another key.",
 	})
+	for _, result := range []string{"ok", "failed"} { // zero is an answer, too
+		m.rotations.WithLabelValues(result)
+	}
 	if r != nil {
 		r.MustRegister(m.requests, m.seconds, m.reaped, m.pendingUses, m.rotations, m.rewrapped)
 	}

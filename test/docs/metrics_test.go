@@ -15,6 +15,8 @@ func TestTheCatalogueOfMetricsIsComplete(t *testing.T) {
 	c := suite.Fresh(t, 1)
 	c.OK(1, "secrets/createSecret", `{"path":"/app/docs/metrics","value":"eA=="}`)
 	c.OK(1, "secrets/getSecretValue", `{"path":"/app/docs/metrics"}`)
+	c.OK(1, "kms/createKey", `{"alias":"alias/docs-metrics"}`)
+	c.OK(1, "kms/scheduleKeyDeletion", `{"keyId":"alias/docs-metrics"}`)
 	shown := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (strongroom_\S+) (\S+)$`).FindAllStringSubmatch(c.Metrics(1), -1) {
 		shown[m[1]] = m[2]

@@ -95,19 +95,6 @@ func (w *traffic) generated(path string) {
 	}
 }
 
-func (w *traffic) keys(alias string) {
-	id := w.ok("kms/createKey", `{"alias":%q,"description":"leak"}`, alias)["keyId"].(string)
-	sealed := w.ok("kms/encrypt", `{"keyId":%q,"plaintext":%q,"context":{"app":"leak"}}`, alias, w.value64())["ciphertext"].(string)
-	w.ok("kms/decrypt", `{"ciphertext":%q,"context":{"app":"leak"}}`, sealed)
-	w.ok("kms/describeKey", `{"keyId":%q}`, id)
-	w.ok("kms/listKeys", `{}`)
-	w.ok("kms/listBoundSecrets", `{"keyId":"alias/default"}`)
-	w.ok("kms/disableKey", `{"keyId":%q}`, id)
-	w.refused("kms/encrypt", `{"keyId":%q,"plaintext":%q}`, id, w.value64())
-	w.refused("kms/decrypt", `{"ciphertext":%q,"context":{"app":"leak"}}`, sealed)
-	w.ok("kms/enableKey", `{"keyId":%q}`, id)
-}
-
 // principals makes name, with rights and tokens, and answers a token of it.
 func (w *traffic) principals(name string) (token string) {
 	w.ok("iam/createPrincipal", `{"name":%q,"kind":"service"}`, name)
