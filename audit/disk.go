@@ -12,6 +12,16 @@ import (
 
 const lockName = "audit.lock"
 
+// disk is what a trail asks of a disk that can be full, slow or broken.
+// There is one; tests make it fail.
+type disk struct {
+	write func(*os.File, []byte) (int, error)
+	sync  func(*os.File) error
+	free  func(dir string) (int64, error)
+}
+
+func realDisk() disk { return disk{(*os.File).Write, (*os.File).Sync, freeBytes} }
+
 // lockDir makes sure that one process at a time writes a trail. The lock is
 // the kernel's: it ends with the process, however that ends.
 func lockDir(dir string) (*os.File, error) {

@@ -22,6 +22,14 @@ type failure struct {
 	why   string
 }
 
+// lastingFailure reports whether nothing more can be promised of the file:
+// after a failure that may heal, what was answered before is still owed to
+// the disk.
+func (t *Trail) lastingFailure() bool {
+	f := t.failure.Load()
+	return f != nil && f.lasting
+}
+
 // fail keeps the first failure, except that a lasting one takes the place of
 // one that could have healed. It answers the one that is kept.
 func (t *Trail) fail(f failure, cause error) *failure {

@@ -18,9 +18,9 @@ import (
 // and sequence.
 //
 // Reading takes about a second per GiB.
-func Open(cfg Config) (*Trail, error) { return open(cfg, (*os.File).Sync) }
+func Open(cfg Config) (*Trail, error) { return open(cfg, realDisk()) }
 
-func open(cfg Config, sync func(*os.File) error) (*Trail, error) {
+func open(cfg Config, d disk) (*Trail, error) {
 	if err := complete(&cfg); err != nil {
 		return nil, err
 	}
@@ -35,7 +35,7 @@ func open(cfg Config, sync func(*os.File) error) (*Trail, error) {
 		return nil, err
 	}
 	t := &Trail{
-		cfg: cfg, sync: sync, lock: lock,
+		cfg: cfg, disk: d, lock: lock,
 		wake: make(chan struct{}, 1), quit: make(chan struct{}),
 		head: chain{node: cfg.Node}, opened: time.Now(),
 	}

@@ -54,7 +54,7 @@ const (
 type Trail struct {
 	cfg     Config
 	metrics *metrics
-	sync    func(*os.File) error // fsync
+	disk    disk
 	lock    *os.File
 
 	wake chan struct{} // to the writer: there are batches
@@ -72,8 +72,9 @@ type Trail struct {
 
 	failure   atomic.Pointer[failure] // nil: works
 	healed    time.Time               // when healing was last tried; the writer's
+	torn      int64                   // bytes that healing has cut since it last worked; the writer's
 	opened    time.Time
-	busySince atomic.Int64 // time after opened at which the group being written began, 0: none
+	busySince atomic.Int64 // time after opened at which the writer began to wait for the disk, 0: it does not
 
 	// fileMu keeps the syncer's file open while it syncs; only the writer
 	// changes file.

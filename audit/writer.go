@@ -19,14 +19,22 @@ func (t *Trail) write() {
 	for {
 		select {
 		case <-t.wake:
-			t.flush()
+			t.watched(t.flush)
 		case <-tick.C:
-			t.inspect()
+			t.watched(t.inspect)
 		case <-t.quit:
-			t.flush()
+			t.watched(t.flush)
 			return
 		}
 	}
+}
+
+// watched runs what waits for the disk, so that Ready can tell when that does
+// not answer.
+func (t *Trail) watched(work func()) {
+	t.busySince.Store(max(1, int64(time.Since(t.opened))))
+	defer t.busySince.Store(0)
+	work()
 }
 
 func (t *Trail) flush() {
@@ -53,8 +61,6 @@ func (t *Trail) flush() {
 // on from the event before it, and what reached the file is cut by heal, or
 // by the next Open.
 func (t *Trail) writeGroup(group []*batch) error {
-	t.busySince.Store(max(1, int64(time.Since(t.opened))))
-	defer t.busySince.Store(0)
 	head := t.head // only this goroutine changes it
 	var buf []byte
 	lengths := make([][]int, len(group))
@@ -71,7 +77,7 @@ func (t *Trail) writeGroup(group []*batch) error {
 			return err
 		}
 	}
-	if n, err := t.file.Write(buf); err != nil {
+	if n, err := t.disk.write(t.file, buf); err != nil {
 		return t.fail(failure{why: reasonOf(err)}, fmt.Errorf("wrote %d of %d bytes: %w", n, len(buf), err)).err
 	}
 	if t.cfg.Durability == Synced {
@@ -106,7 +112,7 @@ func (t *Trail) syncFile() error {
 	t.fileMu.RLock()
 	defer t.fileMu.RUnlock()
 	started := time.Now()
-	if err := t.sync(t.file); err != nil {
+	if err := t.disk.sync(t.file); err != nil {
 		return t.fail(failure{why: "fsync failed: " + reasonOf(err), lasting: true}, err).err
 	}
 	t.metrics.synced(time.Since(started))
@@ -122,7 +128,7 @@ func (t *Trail) keepSynced() {
 	for {
 		select {
 		case <-tick.C:
-			if t.dirty.Swap(false) && t.failure.Load() == nil {
+			if !t.lastingFailure() && t.dirty.Swap(false) {
 				_ = t.syncFile() // the failure is kept and answered by Ready
 			}
 		case <-t.quit:
@@ -183,7 +189,7 @@ func (t *Trail) checkSpace() error {
 	if t.cfg.MinFreeBytes <= 0 {
 		return nil
 	}
-	free, err := freeBytes(t.cfg.Dir)
+	free, err := t.disk.free(t.cfg.Dir)
 	if err != nil {
 		return err
 	}
@@ -201,8 +207,9 @@ func (t *Trail) heal(f *failure) {
 	current := &t.segments[len(t.segments)-1]
 	torn, err := cutTail(t.file, current.size)
 	if err != nil {
-		return // tried again at the next tick
+		return // tried again in a second
 	}
+	t.torn += torn
 	if err := checkFile(t.file, current.path, current.size); err != nil {
 		t.fail(failure{why: "its file was changed from outside", lasting: true}, err)
 		return
@@ -212,14 +219,15 @@ func (t *Trail) heal(f *failure) {
 	}
 	if _, err := t.appendNow([]Event{{
 		Event: EventRecovered, Outcome: OK,
-		Reason: fmt.Sprintf("no event was taken since %s (%s); %d torn bytes were cut", f.since.UTC().Format(timeLayout), f.why, torn),
+		Reason: fmt.Sprintf("no event was taken since %s (%s); %d torn bytes were cut", f.since.UTC().Format(timeLayout), f.why, t.torn),
 	}}); err != nil {
 		return
 	}
 	if !t.failure.CompareAndSwap(f, nil) {
 		return // an fsync failed meanwhile
 	}
-	t.cfg.Logger.Info("the audit trail takes events again", "dir", t.cfg.Dir, "tornBytes", torn)
+	t.cfg.Logger.Info("the audit trail takes events again", "dir", t.cfg.Dir, "tornBytes", t.torn)
+	t.torn = 0
 }
 
 // appendNow writes events of the trail's own, on the goroutine that writes.
@@ -252,7 +260,7 @@ func cutTail(f *os.File, size int64) (int64, error) {
 // release syncs and closes the files once nobody uses them.
 func (t *Trail) release() error {
 	var err error
-	if t.failure.Load() == nil {
+	if !t.lastingFailure() {
 		err = t.syncFile()
 	}
 	return errors.Join(err, t.file.Close(), t.lock.Close())

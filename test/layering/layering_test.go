@@ -207,7 +207,7 @@ func TestEveryPackageSaysWhatItIsFor(t *testing.T) {
 }
 
 func TestDesignPages(t *testing.T) {
-	for _, pkg := range []string{"raft", "fsm", "kms", "pkcs11", "engine"} {
+	for _, pkg := range []string{"raft", "fsm", "audit", "kms", "pkcs11", "engine"} {
 		info, err := os.Stat(filepath.Join(root, pkg, "DESIGN.md"))
 		require.NoError(t, err)
 		require.Greater(t, info.Size(), int64(1000), pkg)
