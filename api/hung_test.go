@@ -4,8 +4,11 @@ import (
 	"context"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/strongroom/strongroom/internal/fault"
 )
 
 // hung lets the leader take one request and never answer it, as a process
@@ -49,4 +52,20 @@ func TestALeaderThatHangsHoldsNobodyOnceAnotherLeads(t *testing.T) {
 	require.Equal(t, 503, r.status)
 	require.Equal(t, "Uncertain", r.failed(t).Code, "a write that it had may yet be done")
 	require.Equal(t, 200, follower.call("secrets/createSecret", body).status)
+}
+
+// TestALeaderMaySayUntilTheEndThatNothingWasDone: it gives up at the moment
+// at which the request's time is up, and knows what became of it. To hang up
+// on it then would make a write uncertain that surely was not done.
+func TestALeaderMaySayUntilTheEndThatNothingWasDone(t *testing.T) {
+	leader, follower := pair(t, func(c *Config) { c.Timeout = 200 * time.Millisecond })
+	leader.log.hook(func(ctx context.Context) error {
+		<-ctx.Done()
+		return fault.New(fault.NoLeader, "no majority answered in time")
+	}, nil)
+	for range 5 {
+		r := follower.call("secrets/createSecret", `{"path":"/a/b"}`)
+		require.Equal(t, "NoLeader", r.failed(t).Code)
+		require.Contains(t, r.failed(t).Message, "nothing was done")
+	}
 }

@@ -65,6 +65,12 @@ func (l *Link) Close() { l.client.CloseIdleConnections() }
 // on its way, a write answers Uncertain, because it may have been committed.
 func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string, o *engine.Operation, from engine.Caller, body []byte) (done bool, err error) {
 	sending := newSendingBody(body)
+	var remaining time.Duration
+	if deadline, ok := ctx.Deadline(); ok {
+		remaining = max(time.Until(deadline), time.Millisecond)
+	}
+	ctx, stop := withGrace(ctx)
+	defer stop()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+leader+linkForward+o.Path(), sending)
 	if err != nil {
 		return false, errors.Join(fmt.Errorf("forward to %s: %w", leader, err), sending.Close())
@@ -79,8 +85,8 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	}
 	req.Header.Set(headerID, from.RequestID)
 	req.Header.Set(headerSource, from.Source.String())
-	if deadline, ok := ctx.Deadline(); ok {
-		req.Header.Set(headerTimeout, strconv.FormatInt(time.Until(deadline).Milliseconds(), 10))
+	if remaining > 0 {
+		req.Header.Set(headerTimeout, strconv.FormatInt(remaining.Milliseconds(), 10))
 	}
 	resp, err := l.client.Do(req)
 	if err != nil {
@@ -110,10 +116,31 @@ func broken(ctx context.Context, o *engine.Operation, sent bool, err error) erro
 	if errors.Is(context.Cause(ctx), errAnotherLeads) {
 		return fault.Wrap(fault.NoLeader, err, "another node leads by now")
 	}
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return err
+	if ctx.Err() != nil {
+		return errors.Join(err, context.Cause(ctx))
 	}
 	return fault.Wrap(fault.NoLeader, err, "the leader could not be reached")
+}
+
+// linkGrace is how much longer than the request's time its leader is waited
+// for.
+const linkGrace = 500 * time.Millisecond
+
+// withGrace answers a context that ends when ctx does, but that much later
+// where ctx ends because its time is up. The leader is told the same time and
+// knows what became of the request; to hang up at that very moment would turn
+// its "nothing was done" into our "it may have been done".
+func withGrace(ctx context.Context) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if errors.Is(cause, context.DeadlineExceeded) {
+			time.AfterFunc(linkGrace, func() { cancel(cause) })
+			return
+		}
+		cancel(cause)
+	})
+	return longer, func() { stop(); cancel(nil) }
 }
 
 func copyHeader(to, from http.Header) {
