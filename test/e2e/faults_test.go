@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -200,4 +201,43 @@ func TestAServerOutlivesItsHSMWorker(t *testing.T) {
 		require.Equal(t, server.PID, again.PID, "the server must be the same process")
 		require.NotContains(t, c.Metrics(leader), "strongroom_hsm_worker_restarts_total 0\n")
 	}
+}
+
+// The leader's token goes away as a folder, which SoftHSM answers with
+// success and nothing in it. Leadership goes to a node that has its token, so
+// applications read on through every node; the node without one says so,
+// serves what needs no key itself, and uses its token again when it is back,
+// in the same process.
+func TestALeaderWithoutItsTokenHandsOver(t *testing.T) {
+	c := suite.Shared(t)
+	c.OK(1, "secrets/createSecret", `{"path":"/app/e2e/token-away","value":"eA=="}`)
+	leader := c.Leader()
+	server, _ := c.Server(leader)
+	l := startLoad(t, c, "/app/e2e/token-away-load", []int{1, 2, 3})
+	l.awaitMore(c, 40)
+
+	tokens := filepath.Join(c.NodeDir(leader), "tokens")
+	require.NoError(t, os.Rename(tokens, tokens+".away"))
+	gone := time.Now()
+	require.NoError(t, os.Mkdir(tokens, 0o700))
+	c.Await("another leader", func() bool { now := c.Leader(); return now != 0 && now != leader })
+	t.Logf("another node leads %v after the leader's token went away", time.Since(gone))
+	l.awaitMore(c, 40)
+	require.Equal(t, "eA==", c.OK(leader, "secrets/getSecretValue", `{"path":"/app/e2e/token-away"}`)["value"], "the others have their tokens")
+	c.OK(leader, "secrets/describeSecret", `{"path":"/app/e2e/token-away"}`)
+	require.Contains(t, c.Metrics(leader), "strongroom_hsm_healthy 0\n")
+
+	require.NoError(t, os.Remove(tokens))
+	require.NoError(t, os.Rename(tokens+".away", tokens))
+	c.AwaitReady(leader)
+	c.Await("the HSM", func() bool { return strings.Contains(c.Metrics(leader), "strongroom_hsm_healthy 1\n") })
+	c.Lead(leader)
+	l.awaitMore(c, 40)
+	l.halt()
+	require.Empty(t, l.errs, "an application saw this")
+	require.Empty(t, l.refused)
+	c.OK(leader, "kms/encrypt", `{"keyId":"alias/default","plaintext":"eA=="}`)
+	again, ok := c.Server(leader)
+	require.True(t, ok)
+	require.Equal(t, server.PID, again.PID, "without a restart")
 }
