@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -132,13 +133,15 @@ func TestGarbageOnTheLinkEndsTheConnectionOnly(t *testing.T) {
 	for _, garbage := range [][]byte{{99}, {rpcAppendEntries, 0xc1}, {rpcInstallSnapshot, 0xdf, 0xff, 0xff, 0xff, 0xff}, bytes.Repeat([]byte{rpcAppendEntries}, 4096)} {
 		conn, err := tls.Dial("tcp", n.link.advertise, a.identity(testCluster, "n2").client("n1", protocolRaft))
 		require.NoError(t, err)
-		_, err = conn.Write(garbage)
-		require.NoError(t, err)
-		require.NoError(t, conn.CloseWrite())
+		// The node may be gone at the first byte: what becomes of the rest of
+		// them, and of our goodbye, is a matter of who is faster.
+		_, _ = conn.Write(garbage)
+		_ = conn.CloseWrite()
 		require.NoError(t, conn.SetDeadline(time.Now().Add(patience)))
 		_, err = conn.Read(make([]byte, 1))
-		require.Error(t, err)
-		require.NoError(t, conn.Close())
+		require.Error(t, err, "it was answered")
+		require.NotErrorIs(t, err, os.ErrDeadlineExceeded, "the connection was kept")
+		_ = conn.Close()
 	}
 	conn, err := tls.Dial("tcp", n.link.advertise, a.identity(testCluster, "n2").client("n1", protocolRaft))
 	require.NoError(t, err)
