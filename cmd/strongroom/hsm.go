@@ -18,7 +18,7 @@ import (
 )
 
 func hsmCommand() *cobra.Command {
-	cmd := group("hsm", "Prepare a node's HSM")
+	cmd := group("hsm", "Prepare and probe a node's HSM")
 	var configFile, soPINFile, out string
 	initToken := &cobra.Command{
 		Use: "init-token --config FILE --so-pin-file FILE", Args: cobra.NoArgs,
@@ -60,6 +60,7 @@ func hsmCommand() *cobra.Command {
 		c.Flags().StringVar(&configFile, "config", "", "configuration file of the node")
 		cmd.AddCommand(c)
 	}
+	cmd.AddCommand(hsmStatusCommand())
 	return cmd
 }
 

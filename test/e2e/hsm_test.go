@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,4 +85,35 @@ func TestTheRootKeyCannotLeaveAnyToken(t *testing.T) {
 		require.Equal(t, 2, strings.Count(complaints, "CKR_ATTRIBUTE_SENSITIVE"), "asked for the bytes of both secret keys, the token said no: %s", complaints)
 	}
 	require.Len(t, ids, 1, "the same root in all three: %v", ids)
+}
+
+// hsm status says what an operator wants to know of a token before it is given
+// to a server, and what is wrong with one that no server could use.
+func TestHSMStatusSaysWhatTheTokenCanDo(t *testing.T) {
+	c := suite.Fresh(t, 1)
+	c.Stop()
+	config := filepath.Join(c.NodeDir(1), "config.yaml")
+	r := c.CLI("", "hsm", "status", "--config", config)
+	require.Equal(t, 0, r.Code, r.Err)
+	for _, want := range []string{"SoftHSM", "strongroom-node1", "rfc3394", "aes-256", "ec-p384", "rsa-oaep-sha1"} {
+		require.Contains(t, r.Out, want)
+	}
+	r = c.CLI("", "hsm", "status", "--config", config, "-o", "json")
+	var status struct {
+		Specs                   []string
+		Lacks                   []string
+		TransportKeyFingerprint string
+	}
+	require.NoError(t, json.Unmarshal([]byte(r.Out), &status), r.Out)
+	require.Contains(t, status.Specs, "rsa-4096")
+	require.Regexp(t, "^[0-9a-f]{64}$", status.TransportKeyFingerprint)
+
+	tokens := filepath.Join(c.NodeDir(1), "tokens")
+	require.NoError(t, os.Rename(tokens, tokens+".away"))
+	require.NoError(t, os.Mkdir(tokens, 0o700))
+	r = c.CLI("", "hsm", "status", "--config", config)
+	require.Equal(t, 1, r.Code)
+	require.Empty(t, r.Out)
+	require.Contains(t, r.Err, `no token labelled "strongroom-node1"`)
+	require.Equal(t, 2, c.CLI("", "hsm", "status", "--config", config, "-o", "xml").Code)
 }

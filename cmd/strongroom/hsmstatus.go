@@ -1,0 +1,104 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/pkcs11"
+)
+
+// hsmStatus is what a node's HSM was seen to do, by doing it.
+type hsmStatus struct {
+	Module       string   `json:"module"`
+	Token        string   `json:"token"`
+	Serial       string   `json:"serial"`
+	IVMode       string   `json:"ivMode"`
+	Wrap         string   `json:"wrap"`
+	PadWrap      string   `json:"padWrap,omitempty"` // mechanism number
+	Specs        []string `json:"specs"`
+	Sign         []string `json:"signAlgorithms"`
+	OAEP         []string `json:"oaep"`
+	Lacks        []string `json:"lacks,omitempty"`
+	TransportKey string   `json:"transportKeyFingerprint,omitempty"`
+}
+
+func hsmStatusCommand() *cobra.Command {
+	var configFile string
+	cmd := &cobra.Command{
+		Use: "status --config FILE [-o table|json]", Args: cobra.NoArgs,
+		Short: "Probe this node's HSM in a process of its own, and say what it can do",
+		Long: `Opens the token of the configuration as a server would, does each operation that
+a server needs, and says what works and what the module lacks. Nothing is kept
+in the token, and no server needs to run; one that runs is not disturbed.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			format, err := outputFormat(cmd)
+			if err != nil {
+				return err
+			}
+			cfg, err := hsmOnly(configFile)
+			if err != nil {
+				return err
+			}
+			var status hsmStatus
+			err = withDevice(cmd.Context(), cfg, func(d *pkcs11.Device) error {
+				status = statusOf(d.Health().Profile)
+				key, err := d.TransportKey(cmd.Context())
+				if fault.Is(err, fault.NotFound) {
+					return nil // a token before its first ceremony
+				}
+				status.TransportKey = fmt.Sprintf("%x", key.Fingerprint)
+				return err
+			})
+			if err != nil {
+				return err
+			}
+			return writeHSMStatus(cmd.OutOrStdout(), format, status)
+		},
+	}
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration file of the node")
+	cmd.Flags().StringP("output", "o", formatTable, "table or json")
+	return cmd
+}
+
+func statusOf(p pkcs11.Profile) hsmStatus {
+	s := hsmStatus{
+		Module: p.Module, Token: p.Token, Serial: p.Serial, IVMode: p.IVMode, Wrap: p.Wrap,
+		Specs: p.Specs, Sign: p.Sign, OAEP: p.OAEP, Lacks: p.Lacks,
+	}
+	if p.PadWrap != 0 {
+		s.PadWrap = fmt.Sprintf("%#x", p.PadWrap)
+	}
+	return s
+}
+
+func writeHSMStatus(w io.Writer, format string, s hsmStatus) error {
+	if format == formatJSON {
+		e := json.NewEncoder(w)
+		e.SetIndent("", "  ")
+		return e.Encode(s)
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	for _, row := range [][2]string{
+		{"module", s.Module}, {"token", s.Token}, {"serial", s.Serial}, {"AES-GCM IV from", s.IVMode}, {"wrap of secret keys", s.Wrap},
+		{"wrap of private keys", orNone(s.PadWrap)}, {"key specs", strings.Join(s.Specs, " ")}, {"signatures", strings.Join(s.Sign, " ")},
+		{"RSA-OAEP", strings.Join(s.OAEP, " ")}, {"lacks", orNone(strings.Join(s.Lacks, "; "))}, {"transport key", orNone(s.TransportKey)},
+	} {
+		if _, err := fmt.Fprintf(t, "%s\t%s\n", row[0], printable(row[1])); err != nil {
+			return err
+		}
+	}
+	return t.Flush()
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
