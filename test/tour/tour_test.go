@@ -115,7 +115,10 @@ func thenWhatWasSaid(t *testing.T, c *localcluster.Cluster) {
 	value, err := c.Send(2, c.Token, "secrets/getSecretValue", `{"path":"/app/dev/web/db-password"}`).Value()
 	require.NoError(t, err)
 	require.Len(t, value, 40)
-	r = c.Send(3, c.Token, "kms/disableKey", `{"keyId":"alias/pay"}`)
+	c.Await("the old key to be disabled once nothing is bound to it", func() bool {
+		return c.OK(1, "kms/describeKey", `{"keyId":"alias/pay"}`)["state"] == "disabled"
+	})
+	r = c.Send(3, c.Token, "kms/disableKey", `{"keyId":"alias/pay-2"}`)
 	require.Equal(t, "KeyInUse", r.Code(), "cannot be disabled while secrets are bound to it")
 	token := func(principal string) string {
 		return c.OK(1, "iam/createToken", `{"principal":%q}`, principal)["token"].(string)
