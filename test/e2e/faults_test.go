@@ -108,9 +108,14 @@ func (l *load) halt() {
 }
 
 func (l *load) awaitMore(c *localcluster.Cluster, n int) {
-	count := func() int { l.mu.Lock(); defer l.mu.Unlock(); return l.served }
-	want := count() + n
-	c.Await(fmt.Sprintf("%d more requests", n), func() bool { return count() >= want })
+	want := l.count() + n
+	c.Await(fmt.Sprintf("%d more requests", n), func() bool { return l.count() >= want })
+}
+
+func (l *load) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.served
 }
 
 // Restarting nodes one at a time is what every upgrade does: applications must
