@@ -87,7 +87,7 @@ func (s *sickHSMs) calls(node, function int) int { return int(s.word(node, funct
 // error. An application sees no error and no wrong value; bad sessions and
 // handles cost no worker; and afterwards nothing is left of it: no session, no
 // caller that waits. Device errors are rarer here because each costs a worker:
-// one in fifty is correct, too, but slower than a test can wait for.
+// at one in fifty a node serves hardly anything (pkcs11/DESIGN.md).
 func TestSixtyFourClientsOnASickHSM(t *testing.T) {
 	c := suite.Fresh(t, 3)
 	s := sicken(t, c)
