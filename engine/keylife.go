@@ -3,26 +3,19 @@ package engine
 import (
 	"context"
 	"strconv"
-	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
-	"github.com/strongroom/strongroom/internal/names"
-	"github.com/strongroom/strongroom/kms"
 )
 
-// Waiting periods of a key's deletion, and the pace of migrations.
+// Waiting periods of a key's deletion.
 const (
 	minWaiting     = 7 * 24 * time.Hour
 	maxWaiting     = 90 * 24 * time.Hour
 	defaultWaiting = 30 * 24 * time.Hour
-	defaultJobRate = 100
-	maxJobRate     = 10_000
 )
 
 // keyLifeOperations change keys and their names.
@@ -151,13 +144,6 @@ func keyLifeOperations() []*Operation {
 	}
 }
 
-func checkAlias(alias string) error {
-	if _, err := names.ParseKeyRef(alias); err != nil || !strings.HasPrefix(alias, names.AliasPrefix) {
-		return fault.Invalid("alias", "must be alias/NAME")
-	}
-	return nil
-}
-
 // changeKey commits a command about one key and answers the key.
 func changeKey(ctx context.Context, c *call, ref, clientToken string, request any, command func(m fsm.Meta, keyID string) fsm.Command) (*wire.KeyResponse, error) {
 	key := c.state.KeyByRef(ref)
@@ -189,72 +175,6 @@ func updateKey(ctx context.Context, c *call, r *wire.UpdateKeyRequest) (*wire.Ke
 	return changeKey(ctx, c, r.KeyID, r.ClientToken, r, func(m fsm.Meta, keyID string) fsm.Command {
 		return fsm.UpdateKey{Meta: m, KeyID: keyID, Description: r.Description, SetTags: r.Tags != nil, Tags: r.Tags}
 	})
-}
-
-func setAlias(ctx context.Context, c *call, r *wire.AliasRequest, command func(m fsm.Meta, keyID string) fsm.Command) (*wire.AliasResponse, error) {
-	if err := checkAlias(r.Alias); err != nil {
-		return nil, err
-	}
-	key := c.state.KeyByRef(r.KeyID)
-	if key == nil {
-		return nil, errNoKey(r.KeyID)
-	}
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := c.commit(ctx, command(meta, key.ID)); err != nil {
-		return nil, err
-	}
-	return &wire.AliasResponse{Alias: r.Alias, KeyID: key.ID}, nil
-}
-
-func deleteAlias(ctx context.Context, c *call, r *wire.DeleteAliasRequest) (*wire.AliasResponse, error) {
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	result, err := c.commit(ctx, fsm.DeleteAlias{Meta: meta, Alias: r.Alias})
-	if err != nil {
-		return nil, err
-	}
-	return &wire.AliasResponse{Alias: r.Alias, KeyID: result.KeyID}, nil
-}
-
-func listAliases(_ context.Context, c *call, r *wire.ListAliasesRequest) (*wire.ListAliasesResponse, error) {
-	p, err := checkPage(r.Page)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.checkConsistency(r.Consistency); err != nil {
-		return nil, err
-	}
-	only := ""
-	if r.KeyID != "" {
-		s, err := c.findKey("keyId", r.KeyID)
-		if err != nil {
-			return nil, err
-		}
-		if err := c.require("kms:listAliases", resource(s)); err != nil {
-			return nil, err
-		}
-		if s.key == nil {
-			return nil, errNoKey(r.KeyID)
-		}
-		only = s.key.ID
-	}
-	out := &wire.ListAliasesResponse{Aliases: []wire.AliasResponse{}}
-	for alias, key := range c.state.Aliases(p.after) {
-		if only != "" && key.ID != only || !c.may("kms:listAliases", iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases}) {
-			continue
-		}
-		if len(out.Aliases) == p.limit {
-			out.NextCursor = cursor(out.Aliases[p.limit-1].Alias)
-			break
-		}
-		out.Aliases = append(out.Aliases, wire.AliasResponse{Alias: alias, KeyID: key.ID})
-	}
-	return out, nil
 }
 
 func rotateKey(ctx context.Context, c *call, r *wire.KeyChangeRequest) (*wire.KeyResponse, error) {
@@ -357,154 +277,4 @@ func scheduleKeyDeletion(ctx context.Context, c *call, r *wire.ScheduleKeyDeleti
 	return changeKey(ctx, c, r.KeyID, r.ClientToken, r, func(m fsm.Meta, keyID string) fsm.Command {
 		return fsm.ScheduleKeyDeletion{Meta: m, KeyID: keyID, DueAt: m.Time + waiting.Milliseconds(), Reason: r.Reason}
 	})
-}
-
-func jobRate(given *uint32) (uint32, error) {
-	if given == nil {
-		return defaultJobRate, nil
-	}
-	if *given < 1 || *given > maxJobRate {
-		return 0, fault.Invalid("ratePerSecond", "must be 1 to %d", maxJobRate)
-	}
-	return *given, nil
-}
-
-// target answers the key that secrets shall move to. Moving them there is a
-// right of its own on that key, too.
-func (c *call) target(ref string) (*fsm.Key, error) {
-	s, err := c.findKey("toKeyId", ref)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.require("kms:migrateBoundSecrets", resource(s)); err != nil {
-		return nil, err
-	}
-	if s.key == nil {
-		return nil, fault.New(fault.NotFound, "toKeyId: there is no key %s; listKeys shows the keys", ref)
-	}
-	return s.key, nil
-}
-
-func migrateBoundSecrets(ctx context.Context, c *call, r *wire.MigrateBoundSecretsRequest) (*wire.MigrateBoundSecretsResponse, error) {
-	rate, err := jobRate(r.RatePerSecond)
-	if err != nil {
-		return nil, err
-	}
-	to, err := c.target(r.ToKeyID)
-	if err != nil {
-		return nil, err
-	}
-	from := c.state.KeyByRef(r.FromKeyID)
-	if from == nil {
-		return nil, fault.New(fault.NotFound, "fromKeyId: there is no key %s; listKeys shows the keys", r.FromKeyID)
-	}
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	job := fsm.Job{ID: uuid.NewString(), Kind: fsm.JobMigrate, From: from.ID, To: to.ID, Rate: rate}
-	result, err := c.commit(ctx, fsm.CreateJob{Meta: meta, Job: job})
-	if err != nil {
-		return nil, err
-	}
-	c.event.Reason = "job " + result.JobID
-	return &wire.MigrateBoundSecretsResponse{JobID: result.JobID}, nil
-}
-
-func retireKey(ctx context.Context, c *call, r *wire.RetireKeyRequest) (*wire.RetireKeyResponse, error) {
-	rate, err := jobRate(r.RatePerSecond)
-	if err != nil {
-		return nil, err
-	}
-	key := c.state.KeyByRef(r.KeyID)
-	if key == nil {
-		return nil, errNoKey(r.KeyID)
-	}
-	job := fsm.Job{ID: uuid.NewString(), Rate: rate}
-	if r.ToKeyID != "" {
-		to, err := c.target(r.ToKeyID)
-		if err != nil {
-			return nil, err
-		}
-		job.To = to.ID
-	}
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	result, err := c.commit(ctx, fsm.RetireKey{Meta: meta, KeyID: key.ID, Job: job})
-	if err != nil {
-		return nil, err
-	}
-	out := &wire.RetireKeyResponse{KeyID: key.ID, State: result.State, JobID: result.JobID}
-	if out.JobID != "" {
-		c.event.Reason = "job " + out.JobID
-	} else {
-		out.EmptyIndex = result.Index
-	}
-	return out, nil
-}
-
-func getImportParameters(ctx context.Context, c *call, r *wire.GetImportParametersRequest) (*wire.ImportParametersResponse, error) {
-	key := c.state.KeyByRef(r.KeyID)
-	if key == nil {
-		return nil, errNoKey(r.KeyID)
-	}
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	can, err := c.engine.KMS.OAEP(ctx)
-	if err != nil {
-		return nil, err
-	}
-	out := &wire.ImportParametersResponse{KeyID: key.ID, Algorithms: can}
-	if done, err := c.replayed(meta); err != nil {
-		return nil, err
-	} else if done != nil {
-		if key.ImportKey == nil {
-			return nil, fault.New(fault.Conflict, "clientToken: the import key that was made for it has been used; ask for another one without the token")
-		}
-		out.PublicKey = kms.PublicPEM(*key.ImportKey)
-		return out, nil
-	}
-	one, err := c.engine.KMS.CreateImportKey(ctx, key)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := c.commit(ctx, fsm.SetImportKey{Meta: meta, KeyID: key.ID, ImportKey: one}); err != nil {
-		return nil, err
-	}
-	out.PublicKey = kms.PublicPEM(one)
-	return out, nil
-}
-
-func importKeyMaterial(ctx context.Context, c *call, r *wire.ImportKeyMaterialRequest) (*wire.KeyResponse, error) {
-	switch {
-	case len(r.Material) == 0:
-		return nil, fault.Invalid("material", "is missing")
-	case len(r.Material) > kms.MaxImport:
-		return nil, fault.New(fault.TooLarge, "material: has %d bytes; at most %d are allowed", len(r.Material), kms.MaxImport)
-	}
-	key := c.state.KeyByRef(r.KeyID)
-	if key == nil {
-		return nil, errNoKey(r.KeyID)
-	}
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	if done, err := c.replayed(meta); err != nil {
-		return nil, err
-	} else if done != nil {
-		return c.keyAnswer(ctx, key.ID)
-	}
-	material, err := c.engine.KMS.ImportKey(ctx, key, r.Algorithm, r.Material, r.PublicKey)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := c.commit(ctx, fsm.ImportMaterial{Meta: meta, KeyID: key.ID, Version: fsm.KeyVersion{Wrapped: material}}); err != nil {
-		return nil, err
-	}
-	return c.keyAnswer(ctx, key.ID)
 }
