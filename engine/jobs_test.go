@@ -200,6 +200,12 @@ func TestADamagedDataKeyStopsTheJobAndIsNotTouched(t *testing.T) {
 	w.lead()
 	failed := w.jobBecomes(id, "failed")
 	require.Contains(t, failed.Error, "does not open")
+	opened := map[string]string{}
+	for _, event := range w.named("kms.decrypt") {
+		opened[fmt.Sprint(event.Path, " ", event.Version)] = event.Outcome
+	}
+	require.Equal(t, audit.OK, opened["/app/dev/web/s000 1"], "what a step opened is told, though the step was not done: %v", opened)
+	require.Equal(t, audit.Failed, opened["/app/dev/web/s001 1"])
 	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/s001","version":1}`)
 	w.ok("cluster/resumeJob", `{"jobId":%q}`, id)
 	w.jobBecomes(id, "done")

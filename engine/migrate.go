@@ -29,12 +29,10 @@ const (
 func (e *Engine) runJobs(ctx context.Context) {
 	pace := map[string]*rate.Limiter{}
 	every(ctx, jobEvery, func(ctx context.Context) {
-		state, err := e.Log.ReadState(ctx)
-		if err != nil {
-			return
-		}
+		// Only to see whether there is work, so that a leader without any asks
+		// no majority ten times a second; runJob reads what it works on anew.
 		running := map[string]*rate.Limiter{}
-		for job := range state.Jobs("") {
+		for job := range e.Log.Local().Jobs("") {
 			if job.State != fsm.JobRunning {
 				continue
 			}
@@ -119,6 +117,10 @@ func (e *Engine) jobStep(ctx context.Context, state *fsm.State, job *fsm.Job, n 
 		items, inner, err := e.rewrapSecret(ctx, state, from, to, path, command.Meta, stepItems)
 		events = append(events, inner...)
 		if err != nil {
+			// The step is not committed, but data keys were opened for it.
+			if len(events) > 0 {
+				e.recordStep(ctx, command, 0, err, events)
+			}
 			return len(command.Paths), err
 		}
 		command.Items = append(command.Items, items...)
@@ -141,12 +143,18 @@ func (e *Engine) jobStep(ctx context.Context, state *fsm.State, job *fsm.Job, n 
 	if err == nil && result.Refused != nil {
 		err = fault.New(fault.Kind(result.Refused.Code), "%s", result.Refused.Message)
 	}
-	if fault.Is(err, fault.NoLeader) || fault.Is(err, fault.Conflict) {
-		return 0, err
+	if undone := fault.Is(err, fault.NoLeader) || fault.Is(err, fault.Conflict); !undone || len(events) > 0 {
+		e.recordStep(ctx, command, result.Index, err, events)
 	}
 	e.metrics.rewrapped.Add(float64(result.Done))
-	e.record(ctx, command.Meta, audit.Event{Event: "kms.migrate_bound_secrets_step", KeyID: from.ID, Reason: "job " + job.ID, Index: result.Index}, err, events...)
 	return len(command.Paths), err
+}
+
+// recordStep writes the event of a step, done or not, after those of the data
+// keys that were opened and sealed for it.
+func (e *Engine) recordStep(ctx context.Context, step fsm.RewrapVersions, index uint64, err error, inner []audit.Event) {
+	event := audit.Event{Event: "kms.migrate_bound_secrets_step", KeyID: step.From, Reason: "job " + step.JobID, Index: index}
+	e.record(ctx, step.Meta, event, err, inner...)
 }
 
 // rewrapSecret opens the data keys of one secret under from and seals them
