@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -112,12 +113,28 @@ func TestALeaderThatWasPausedDoesNotAnswerFromThePast(t *testing.T) {
 		r, err := put(c, leader, path, old)
 		require.NoError(t, err)
 		require.Equal(t, http.StatusOK, r.Status, "%s", r.Body)
-		read := func(sent func()) (localcluster.Response, error) {
-			ctx := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { sent() }})
+		read := func(trace *httptrace.ClientTrace) (localcluster.Response, error) {
+			ctx := httptrace.WithClientTrace(context.Background(), trace)
 			return c.Do(ctx, leader, c.Token, "secrets/getSecretValue", fmt.Sprintf(`{"path":%q}`, path))
 		}
-		// Open connections, over which requests reach a process that stands still.
-		together(waiting, func() { _, _ = read(func() {}) })
+		// Open connections, over which requests reach a process that stands still:
+		// each request keeps its own until all have one.
+		var connected atomic.Int32
+		all := make(chan struct{})
+		together(waiting, func() {
+			var once sync.Once
+			_, _ = read(&httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) {
+				once.Do(func() {
+					if connected.Add(1) == waiting {
+						close(all)
+					}
+					select {
+					case <-all:
+					case <-time.After(localcluster.Patience):
+					}
+				})
+			}})
+		})
 
 		c.Signal(leader, syscall.SIGSTOP)
 		writeElsewhere(t, c, c.Others(leader), fmt.Sprintf(`{"path":%q,"value":%q,"clientToken":"pause-%d"}`, path, localcluster.B64(fresh), round))
@@ -127,14 +144,13 @@ func TestALeaderThatWasPausedDoesNotAnswerFromThePast(t *testing.T) {
 		go func() {
 			defer close(done)
 			together(waiting, func() {
-				if r, err := read(func() { sent <- struct{}{} }); err == nil {
+				wrote := func(httptrace.WroteRequestInfo) { sent <- struct{}{} }
+				if r, err := read(&httptrace.ClientTrace{WroteRequest: wrote}); err == nil {
 					answers <- r
 				}
 			})
 		}()
-		for range waiting {
-			<-sent
-		}
+		c.Await("the requests to be in the sockets of the leader", func() bool { return len(sent) >= waiting })
 		c.Signal(leader, syscall.SIGCONT)
 		<-done
 		close(answers)
