@@ -129,8 +129,8 @@ func startRootRotation(t *txn, c StartRootRotation) (Result, *Refusal) {
 	switch {
 	case roots.Next != nil || roots.Previous != nil:
 		return Result{}, conflict("a rotation of the root key is on its way: job %s", roots.JobID).with("jobId", roots.JobID)
-	case c.Root.Version != roots.newest()+1:
-		return Result{}, race("version: the next root key is v%d", roots.newest()+1)
+	case c.Root.Version != roots.Newest()+1:
+		return Result{}, race("version: the next root key is v%d", roots.Newest()+1)
 	case len(c.Root.MACCheck) != 32 || len(c.Root.CanaryBox) == 0 || len(c.Root.Copies) == 0 || c.Root.size() > maxRootBytes:
 		return Result{}, invalid("root", "is not the description of a root key with copies for the HSMs")
 	case len(roots.Retired) >= maxRetiredRoots:
@@ -167,8 +167,8 @@ func startRootRotation(t *txn, c StartRootRotation) (Result, *Refusal) {
 // then tells all.
 func (r *Roots) first() bool { return r.Next == nil && r.Previous == nil && len(r.Retired) == 0 }
 
-// newest answers the highest version that there ever was: none is used twice.
-func (r *Roots) newest() uint32 {
+// Newest answers the highest version that there ever was: none is used twice.
+func (r *Roots) Newest() uint32 {
 	newest := r.Current.Version
 	for _, old := range r.Retired {
 		newest = max(newest, old.Root.Version)

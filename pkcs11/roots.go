@@ -132,17 +132,17 @@ func (d *Device) makeUnder(ctx context.Context, roots []Root, making uint32) err
 }
 
 // RootsInUse answers the MAC checks of the roots that the device serves with
-// now, in no order; none while it does not serve.
-func (d *Device) RootsInUse() [][]byte {
+// now, in no order, and the version that new keys are wrapped under; nothing
+// while it does not serve.
+func (d *Device) RootsInUse() (checks [][]byte, making uint32) {
 	s := d.snapshot()
 	if s.conn == nil {
-		return nil
+		return nil, 0
 	}
-	out := make([][]byte, 0, len(s.roots))
 	for _, r := range s.roots {
-		out = append(out, r.MACCheck)
+		checks = append(checks, r.MACCheck)
 	}
-	return out
+	return checks, s.making
 }
 
 // Rewrap answers keys, at most MaxRewrap of them, each wrapped under the root
@@ -188,9 +188,11 @@ func (d *Device) RemoveRoot(ctx context.Context, r Root) error {
 	if len(s.roots) == 0 || slices.ContainsFunc(s.roots, func(used Root) bool { return bytes.Equal(used.MACCheck, r.MACCheck) }) {
 		return fault.New(fault.Conflict, "the root key v%d is in use in this HSM, or none is", r.Version)
 	}
-	// The worker may still hold the root of a rotation that has just ended.
-	if err := d.restart(ctx); err != nil {
-		return err
+	if s.conn == nil || holdsAll(s.conn.roots, []Root{r}) {
+		// The worker still holds the root of a rotation that has just ended.
+		if err := d.restart(ctx); err != nil {
+			return err
+		}
 	}
 	e := newEncoder(8192)
 	r.put(e)

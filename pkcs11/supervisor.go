@@ -179,6 +179,7 @@ func (s *supervision) prepare(ctx context.Context, c *workerConn) (imported bool
 	e.flag(now.allowImport)
 	e.u32(now.making)
 	putRoots(e, now.roots)
+	c.roots = now.roots
 	err = d.ask(ctx, c, opUseRoot, e.b, loginTimeout, func(in *decoder) { imported = in.flag() })
 	return imported, err
 }

@@ -69,7 +69,9 @@ func TestKeysMoveToANewRoot(t *testing.T) {
 	both := []pkcs11.Root{first, second}
 	for _, d := range []*pkcs11.Device{a, b} {
 		require.NoError(t, d.UseRoots(ctx, both, 1))
-		require.ElementsMatch(t, [][]byte{first.MACCheck, second.MACCheck}, d.RootsInUse())
+		checks, making := d.RootsInUse()
+		require.ElementsMatch(t, [][]byte{first.MACCheck, second.MACCheck}, checks)
+		require.EqualValues(t, 1, making)
 	}
 	require.EqualValues(t, 1, newKey(t, a, "under the first").Root)
 	for _, d := range []*pkcs11.Device{a, b} {
@@ -157,7 +159,9 @@ func TestAnHSMThatCannotHaveTheNewRootGoesOn(t *testing.T) {
 	generation := b.Health().Generation
 	require.Equal(t, fault.NotFound, fault.KindOf(b.UseRoots(ctx, []pkcs11.Root{first, second}, 1)))
 	require.Equal(t, generation, b.Health().Generation)
-	require.Equal(t, [][]byte{first.MACCheck}, b.RootsInUse())
+	checks, making := b.RootsInUse()
+	require.Equal(t, [][]byte{first.MACCheck}, checks)
+	require.EqualValues(t, 1, making)
 	newKey(t, b, "still served")
 
 	for name, bad := range map[string]struct {
