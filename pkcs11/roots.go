@@ -90,7 +90,9 @@ func (d *Device) UseRoots(ctx context.Context, roots []Root, making uint32) erro
 			}
 		}
 	}
-	d.change(func(s *deviceState) { s.roots, s.making, s.allowImport = roots, making, len(before.roots) == 0 })
+	// With a worker in service every root is in the token by now.
+	allowImport := before.conn == nil || len(before.roots) == 0
+	d.change(func(s *deviceState) { s.roots, s.making, s.allowImport = roots, making, allowImport })
 	err := d.restart(ctx)
 	d.change(func(s *deviceState) {
 		s.allowImport = false
