@@ -38,7 +38,7 @@ func readPINFile(path string) ([]byte, fileState, error) {
 	}
 	after, err := f.Stat()
 	if err != nil || stateIn(before) != stateIn(after) {
-		clear(pin)
+		clear(pin[:cap(pin)])
 		return nil, fileState{}, fail(statusRefused, err, "the PIN file %s changed while it was read", path)
 	}
 	return pin, stateIn(after), nil

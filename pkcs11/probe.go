@@ -44,7 +44,7 @@ func (p *prober) secrets() error {
 	if err := p.gcm(); err != nil {
 		return err
 	}
-	for _, step := range []func(session uint) error{p.hmac, p.knownAnswers, p.random} {
+	for _, step := range []func(session uint) error{p.hmac, p.knownWrapping, p.knownMAC, p.random} {
 		if err := p.w.ceremony(step); err != nil {
 			return err
 		}

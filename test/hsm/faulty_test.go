@@ -48,6 +48,8 @@ const (
 	opensAnything        = 0x2000
 	ownNumbers           = 0x4000
 	loginPerSession      = 0x8000
+	ivMasked             = 0x10000
+	cloudHSMWraps        = 0x20000
 )
 
 // ownNumber is what the module calls a mechanism with the quirk ownNumbers.

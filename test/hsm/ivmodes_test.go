@@ -177,10 +177,12 @@ func TestBadSealsAreFoundAtTheStart(t *testing.T) {
 			})
 		}
 	}
-	for name, quirks := range map[string]int32{"AAD not bound": forgetAAD, "opens anything": opensAnything} {
+	for words, quirks := range map[string]int32{"other associated data": forgetAAD, "opens with a damaged": opensAnything,
+		"not AES-256-GCM with that IV": ivMasked} {
 		b := newBox(t)
 		faulty(t, &b).quirks(quirks)
-		require.Contains(t, open(t, b).Health().Reason, "lacks AES-GCM", name)
+		require.Contains(t, open(t, b).Health().Reason, "lacks AES-GCM", words)
+		require.Contains(t, open(t, b).Health().Reason, words)
 	}
 }
 

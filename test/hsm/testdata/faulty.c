@@ -82,6 +82,16 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 			return 0x70;
 		b = (w)&own;
 	}
+	if (quirks & QUIRK_CLOUDHSM_WRAPS && (i == CK_WRAP_KEY || i == CK_UNWRAP_KEY)) {
+		own = *(ck_mechanism *)b;
+		if (own.mechanism == 0x80002109UL)
+			own.mechanism = 0x2109UL;
+		else if (own.mechanism == 0x8000216FUL)
+			own.mechanism = PAD_WRAP;
+		else if (own.mechanism >= 0x2109UL && own.mechanism <= KWP)
+			return 0x70;
+		b = (w)&own;
+	}
 	if (i == CK_WRAP_KEY || i == CK_UNWRAP_KEY) {
 		other = *(ck_mechanism *)b;
 		if (other.mechanism == PAD_WRAP && quirks & (QUIRK_NO_PAD_WRAP | QUIRK_PAD_WRAP_IS_KWP))

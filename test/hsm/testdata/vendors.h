@@ -17,6 +17,8 @@
 #define QUIRK_OPENS_ANYTHING 0x2000
 #define QUIRK_OWN_NUMBERS 0x4000 /* a mechanism is called OWN | its number, and not by its number */
 #define QUIRK_LOGIN_PER_SESSION 0x8000
+#define QUIRK_IV_MASKED 0x10000 /* GCM under another IV than the one given, both ways */
+#define QUIRK_CLOUDHSM_WRAPS 0x20000 /* key wrap under CloudHSM's numbers only */
 #define OWN 0xA0000000UL
 #define AES_GCM 0x1087UL
 #define AES_GCM_PREPENDED 0x80001087UL
@@ -80,6 +82,14 @@ static int zeros(const uint8_t *p, w n) {
 	return 1;
 }
 
+static void mask_iv(const play *p, seat *s, ck_gcm_params *params) {
+	if (!(p->quirks & QUIRK_IV_MASKED) || params->iv_len > sizeof s->iv)
+		return;
+	memcpy(s->iv, params->iv, params->iv_len);
+	s->iv[0] ^= 0x80;
+	params->iv = s->iv;
+}
+
 #define REAL(i, a, b, c, d, e) ((any)real->call[i])(a, b, c, d, e, 0, 0, 0)
 
 static ck_rv gcm_encrypt_init(const play *p, seat *s, w session, ck_mechanism *m, w key) {
@@ -89,6 +99,7 @@ static ck_rv gcm_encrypt_init(const play *p, seat *s, w session, ck_mechanism *m
 		ours.aad = NULL, ours.aad_len = 0;
 	if (!(p->quirks & (QUIRK_IV_WRITEBACK | QUIRK_IV_APPENDED | QUIRK_IV_PREPENDED))) {
 		mine_now.mechanism = m->mechanism;
+		mask_iv(p, s, &ours);
 		return REAL(CK_ENCRYPT_INIT, session, (w)&mine_now, key, 0, 0);
 	}
 	if ((m->mechanism == AES_GCM_PREPENDED) != !!(p->quirks & QUIRK_IV_PREPENDED))
@@ -141,6 +152,7 @@ static ck_rv gcm_decrypt_init(const play *p, seat *s, w session, ck_mechanism *m
 	s->key = key;
 	if (p->quirks & QUIRK_FORGET_AAD)
 		s->params.aad = NULL, s->params.aad_len = 0;
+	mask_iv(p, s, &s->params);
 	if (!(p->quirks & QUIRK_IV_PREPENDED))
 		return REAL(CK_DECRYPT_INIT, session, (w)&mine_now, key, 0, 0);
 	if (m->mechanism != AES_GCM_PREPENDED)
