@@ -62,7 +62,7 @@ type mechanism struct {
 // mechanisms is the one table. RFC 5649 has no number here: 0x210B and 0x210A
 // both stand for it, 0x210A also for something else, and the probe tells by
 // doing. The standard has no GCM that prepends the IV; that number is the
-// vendor's who made it up (CloudHSM).
+// vendor's who made it up (CloudHSM's CKM_CLOUDHSM_AES_GCM).
 var mechanisms = []mechanism{
 	{AESKeyGen, 0x1080},
 	{GenericSecretKeyGen, 0x350},
