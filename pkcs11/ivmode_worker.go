@@ -160,7 +160,11 @@ func (m *module) sealBy(way gcmWay, session, key uint, before, aad, text []byte)
 	if rc != rvOK {
 		return nil, nil, failed("C_Encrypt", rc, forUse)
 	}
-	return way.split(before, after, out[:n], len(text))
+	iv, box, err = way.split(before, after, out[:n], len(text))
+	if err != nil {
+		clear(out)
+	}
+	return iv, box, err
 }
 
 // open decrypts box, with its tag, in the way that the probe found. out holds
