@@ -44,7 +44,7 @@ type Token interface {
 	// HSM, and answers it as version into.Version of key into.ID.
 	ImportKey(ctx context.Context, importKey wrapped.Key, algorithm string, blob []byte, into wrapped.Key) (wrapped.Key, error)
 	// MAC is HMAC-SHA-256 under the cluster's root MAC key, in a domain of
-	// its own.
+	// its own. A rotation of the root ends it.
 	MAC(ctx context.Context, message []byte) ([]byte, error)
 	// Random answers n bytes from the HSM's generator.
 	Random(ctx context.Context, n int) ([]byte, error)

@@ -50,6 +50,10 @@ const (
 	opDecryptRSA      op = 19
 	opImportKey       op = 20
 	opCheckKey        op = 21
+	opImportRoot      op = 22 // take in a root beside those in use; a fresh worker checks it
+	opMakeUnder       op = 23 // which root in use new keys are wrapped under
+	opRewrap          op = 24
+	opRemoveRoot      op = 25
 )
 
 // names of operations, as metrics and logs show them.
@@ -58,7 +62,8 @@ func (o op) String() string {
 		opGenerateKey: "generateKey", opSeal: "seal", opOpen: "open", opMAC: "mac", opRandom: "random",
 		opCreateTransport: "createTransportKey", opTransport: "transportKey", opCreateRoot: "createRoot",
 		opInitToken: "initToken", opProbe: "probe", opGeneratePair: "generateKeyPair", opSign: "sign",
-		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey"}
+		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey",
+		opImportRoot: "importRoot", opMakeUnder: "makeUnder", opRewrap: "rewrap", opRemoveRoot: "removeRoot"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]
 	}

@@ -124,7 +124,8 @@ type deviceState struct {
 	down        error // why there is no worker; nil while one is just being replaced
 	held        bool  // down until a person acts
 	closed      bool
-	root        *Root
+	roots       []Root // what the next worker starts with; the one in service has these, and may have more
+	making      uint32 // version of the one that new keys are wrapped under
 	allowImport bool
 	started     uint64 // attempts to start a worker, begun and ended
 	finished    uint64
@@ -227,7 +228,7 @@ func (d *Device) Health() Health {
 		h.State, h.Reason = HealthDown, "closed"
 	case s.conn != nil:
 		h.WorkerPID = s.conn.pid()
-		if s.root == nil {
+		if len(s.roots) == 0 {
 			h.State, h.Reason = HealthDegraded, "no root key is in use yet"
 		} else if trouble := s.conn.trouble(); trouble != "" {
 			h.State, h.Reason = HealthDegraded, trouble
@@ -287,7 +288,8 @@ func (d *Device) Open(ctx context.Context, k wrapped.Key, iv, box, aad []byte) (
 
 // MAC answers the HMAC-SHA-256 of message, at most MaxMessage bytes, under
 // the root MAC key, after a fixed domain string: it can never be taken for
-// the MAC of a wrapped key.
+// the MAC of a wrapped key. It changes with the root that new keys are made
+// under: nothing that is kept may rest on it.
 func (d *Device) MAC(ctx context.Context, message []byte) ([]byte, error) {
 	if len(message) > MaxMessage {
 		return nil, fault.New(fault.TooLarge, "a message may have %d bytes", MaxMessage)

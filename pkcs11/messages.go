@@ -179,6 +179,38 @@ func getRoot(d *decoder) Root {
 	return r
 }
 
+func putRoots(e *encoder, roots []Root) {
+	e.u32(uint32(len(roots)))
+	for _, r := range roots {
+		r.put(e)
+	}
+}
+
+func getRoots(d *decoder) []Root {
+	n := d.count(20)
+	var out []Root
+	for range n {
+		out = append(out, getRoot(d))
+	}
+	return out
+}
+
+func putKeys(e *encoder, keys []wrapped.Key) {
+	e.u32(uint32(len(keys)))
+	for _, k := range keys {
+		putKey(e, k)
+	}
+}
+
+func getKeys(d *decoder) []wrapped.Key {
+	n := d.count(32)
+	var out []wrapped.Key
+	for range n {
+		out = append(out, getKey(d))
+	}
+	return out
+}
+
 func putRecipients(e *encoder, to []Recipient) {
 	e.u32(uint32(len(to)))
 	for _, r := range to {

@@ -1,6 +1,10 @@
 package pkcs11
 
-import "github.com/strongroom/strongroom/internal/wrapped"
+import (
+	"bytes"
+
+	"github.com/strongroom/strongroom/internal/wrapped"
+)
 
 // Profile is what the start-up probe found out by doing, not by asking:
 // mechanism lists lie.
@@ -66,6 +70,17 @@ type Root struct {
 	CanaryIV  []byte
 	CanaryBox []byte
 	Copies    []RootCopy
+}
+
+// copyFor answers the copy that is wrapped to the transport key with this
+// fingerprint, nil if there is none.
+func (r Root) copyFor(fingerprint []byte) *RootCopy {
+	for i := range r.Copies {
+		if bytes.Equal(r.Copies[i].Fingerprint, fingerprint) {
+			return &r.Copies[i]
+		}
+	}
+	return nil
 }
 
 // RootCopy is the root key and the root MAC key on their way into one HSM.

@@ -237,7 +237,17 @@ func (s *hotSession) canary(root *rootKeys) error {
 	return fail(statusSick, err, "the HSM's canary failed")
 }
 
+// checkCanary looks at each root in use.
 func (w *worker) checkCanary(session uint, root *rootKeys) error {
+	for _, other := range root.others {
+		if err := w.checkOneCanary(session, other); err != nil {
+			return err
+		}
+	}
+	return w.checkOneCanary(session, root)
+}
+
+func (w *worker) checkOneCanary(session uint, root *rootKeys) error {
 	if err := w.checkRoot(session, root); err != nil {
 		return err
 	}

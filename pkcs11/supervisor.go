@@ -177,12 +177,14 @@ func (s *supervision) prepare(ctx context.Context, c *workerConn) (imported bool
 	}
 	now := d.snapshot()
 	d.change(func(s *deviceState) { s.profile = profile })
-	if now.root == nil {
+	if len(now.roots) == 0 {
 		return false, nil
 	}
-	e = newEncoder(8192)
+	e = newEncoder(8192 * len(now.roots))
 	e.flag(now.allowImport)
-	now.root.put(e)
+	e.u32(now.making)
+	putRoots(e, now.roots)
+	c.roots = now.roots
 	err = d.ask(ctx, c, opUseRoot, e.b, loginTimeout, func(in *decoder) { imported = in.flag() })
 	return imported, err
 }
@@ -297,7 +299,7 @@ func (d *Device) canaries(ctx context.Context, c *workerConn) {
 // are busy making keys and it would wait behind them. It fails when the
 // worker has to go.
 func (d *Device) canary(ctx context.Context, c *workerConn) error {
-	if d.snapshot().root == nil || c.long.Load() > 0 {
+	if len(d.snapshot().roots) == 0 || c.long.Load() > 0 {
 		return nil
 	}
 	err := d.ask(ctx, c, opCanary, nil, d.cfg.OperationTimeout, func(in *decoder) { c.loaded.Store(in.u32()) })

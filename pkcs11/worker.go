@@ -85,7 +85,7 @@ type worker struct {
 	anchor   *anchor
 	keys     *handles
 
-	root atomic.Pointer[rootKeys] // nil until opUseRoot succeeded
+	root atomic.Pointer[rootKeys] // the one that new keys are made under, with the others; nil until opUseRoot succeeded
 
 	// Of modules that want a log-in in each session; see sessionLogin.
 	logins     sync.Mutex
@@ -179,6 +179,12 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 	switch o {
 	case opUseRoot:
 		return w.ceremony(func(session uint) error { return w.useRoot(session, d, e) })
+	case opImportRoot:
+		return w.ceremony(func(session uint) error { return w.importOneRoot(session, d) })
+	case opMakeUnder:
+		return w.makeUnder(d)
+	case opRemoveRoot:
+		return w.ceremony(func(session uint) error { return w.removeRoot(session, d) })
 	case opCreateTransport:
 		return w.ceremony(func(session uint) error { return w.createTransport(session, d) })
 	case opTransport:
@@ -187,6 +193,8 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 		return w.ceremony(func(session uint) error { return w.createRoot(session, d, e) })
 	case opImportKey:
 		return w.apart(func(s *hotSession, root *rootKeys) error { return s.importKey(root, d, e) })
+	case opRewrap:
+		return w.apart(func(s *hotSession, root *rootKeys) error { return s.rewrap(root, d, e) })
 	case opGeneratePair:
 		return w.apart(func(s *hotSession, root *rootKeys) error { return s.generatePair(root, d, e) })
 	default:

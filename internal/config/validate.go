@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -140,6 +141,10 @@ func (c *Config) bounds(f *faultList) {
 	// A value travels in base64, with its path and tags.
 	if need := int64(c.API.MaxValueBytes)/3*4 + 32<<10; c.API.MaxBodyBytes >= 64<<10 && c.API.MaxBodyBytes < need {
 		f.add("api.maxBodyBytes", "a value of api.maxValueBytes (%d) does not fit; make it at least %d", c.API.MaxValueBytes, need)
+	}
+	for _, text := range c.HSM.AdmitTransportKeys {
+		sum, err := hex.DecodeString(text)
+		f.check(err == nil && len(sum) == 32, "hsm.admitTransportKeys", "must hold fingerprints of 64 hexadecimal digits, as strongroom hsm transport-key shows them; %.80q is none", text)
 	}
 	between("hsm.sessions", int64(c.HSM.Sessions), 1, 64)
 	c.dialect(f)
