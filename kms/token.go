@@ -19,8 +19,8 @@ type Token interface {
 	// GenerateKey makes a key inside the HSM and answers it wrapped under
 	// the current root key; nothing stays behind in the HSM.
 	GenerateKey(ctx context.Context, id string, version uint32, spec, usage string) (wrapped.Key, error)
-	// Seal is AES-256-GCM inside the HSM with a fresh 96-bit random IV and a
-	// 128-bit tag, which ends box.
+	// Seal is AES-256-GCM inside the HSM with a fresh random IV, of 96 bits or,
+	// where the HSM makes it so, of 128, and a 128-bit tag, which ends box.
 	Seal(ctx context.Context, k wrapped.Key, plaintext secret.Bytes, aad []byte) (iv, box []byte, err error)
 	// Open is the inverse of Seal.
 	Open(ctx context.Context, k wrapped.Key, iv, box, aad []byte) (secret.Bytes, error)

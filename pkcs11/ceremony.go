@@ -60,7 +60,7 @@ func (d *Device) restart(ctx context.Context) error {
 	var up bool
 	err := d.await(ctx, func(s *deviceState) bool {
 		down, up = s.down, s.conn != nil
-		return s.finished >= target && (up || down != nil)
+		return s.held || s.finished >= target && (up || down != nil)
 	})
 	if err != nil {
 		return err

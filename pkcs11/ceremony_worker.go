@@ -3,7 +3,6 @@ package pkcs11
 import (
 	"bytes"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
@@ -308,12 +307,7 @@ func (w *worker) createCanary(session uint, root *rootKeys, out *Root) error {
 	if object, _, err = w.unwrapKey(session, root, k); err != nil {
 		return err
 	}
-	iv := make([]byte, ivBytes)
-	if _, err := rand.Read(iv); err != nil {
-		return err
-	}
-	text := canaryText(root.version)
-	box, err := w.mod.gcm(true, session, object, iv, nil, text, make([]byte, len(text)+tagBytes))
+	iv, box, err := w.mod.seal(session, object, nil, canaryText(root.version))
 	if err != nil {
 		return err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/strongroom/strongroom/internal/dialect"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/internal/wrapped"
@@ -52,6 +53,8 @@ type Config struct {
 	Env         []string // the worker's whole environment (SOFTHSM2_CONF=…); nothing is inherited
 	SyncDir     string   // synced after token objects were made (SoftHSM's token directory); empty: none
 
+	Dialect dialect.Dialect // what the module does differently; the zero value follows the standard
+
 	Sessions         int           // worker sessions, default 2, at most 64; more do not make software tokens faster
 	Handles          int           // keys kept loaded, default 1024
 	OperationTimeout time.Duration // from handing a request to the worker, default 1500 ms
@@ -77,6 +80,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Sessions == 0 {
 		c.Sessions = 2
+	}
+	if faults := c.Dialect.Faults(c.Sessions); len(faults) > 0 {
+		return c, fault.Invalid(faults[0].Setting, "%s", faults[0].Text)
 	}
 	if c.Handles == 0 {
 		c.Handles = 1024
@@ -236,7 +242,8 @@ func (d *Device) Health() Health {
 }
 
 // Seal encrypts plaintext, at most MaxPlaintext bytes, under k by AES-256-GCM
-// inside the HSM, with a random IV of 96 bits and a tag of 128, bound to aad.
+// inside the HSM, with a random IV and a tag of 128 bits, bound to aad. The IV
+// has 12 bytes, or 16 where the HSM makes it so (Health().Profile.IVBytes).
 // It leaves plaintext to the caller. A k that is not one of ours, whole, is
 // InvalidRequest.
 //

@@ -61,7 +61,7 @@ func (d *Device) attempts(ctx context.Context, o op, payload []byte, get func(*d
 		if err == nil {
 			err = read(answer, get)
 			var failure *opError
-			if !errors.As(err, &failure) || failure.status != statusSick {
+			if !errors.As(err, &failure) || failure.status != statusSick && failure.status != statusCredential {
 				return asFault(err)
 			}
 			c.fail(err)

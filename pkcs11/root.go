@@ -12,9 +12,13 @@ type Profile struct {
 	Module string // manufacturer and version as the module states them
 	Token  string // label
 	Serial string
-	// IVMode says who makes the IV of AES-GCM. "caller" is the one mode that
-	// is served; a module that overwrites or ignores ours is refused.
-	IVMode string
+	// IVMode says who makes the IV of AES-GCM and where it is found: one of
+	// dialect.IVModes, never auto. IVBytes is its length, 12 or 16.
+	IVMode  string
+	IVBytes uint32
+	// TokenSessions is how many sessions the token says that it allows, 0
+	// where it does not say.
+	TokenSessions uint32
 	// Wrap is the key wrap of secret keys, by meaning (wrapped.RFC3394).
 	Wrap string
 	// PadWrap is the mechanism number of the key wrap of private keys

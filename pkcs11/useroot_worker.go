@@ -221,32 +221,16 @@ func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
 	return nil
 }
 
-// userLogin logs in with the PIN file, once. Flags of the token that say that
-// the PIN is locked, or that this would be the last try, stop it before it
-// costs a try; lastTry says that a person changed the PIN file since.
+// userLogin logs in with the PIN file, once, and remembers which file it was.
+// Flags of the token that say that the PIN is locked, or that this would be
+// the last try, stop it before it costs a try; lastTry says that a person
+// changed the PIN file since.
 func (w *worker) userLogin(session uint, lastTry bool) error {
-	flags := w.token.info.Flags
-	if flags&p11.CKF_USER_PIN_LOCKED != 0 {
-		return fail(statusCredential, nil, "the PIN of token %q is locked; the security officer has to set it anew", w.token.info.Label)
-	}
-	if flags&p11.CKF_USER_PIN_FINAL_TRY != 0 && !lastTry {
-		return fail(statusCredential, nil, "token %q gives the PIN one last try; put the right PIN into %s", w.token.info.Label, w.config.pinFile)
-	}
-	pin, err := readPIN(w.config.pinFile)
-	if err != nil {
+	w.lastTry = lastTry
+	if err := w.pinAllowed(w.token.info.Flags, lastTry); err != nil {
 		return err
 	}
-	defer clear(pin[:cap(pin)])
-	err = w.mod.login(session, p11.CKU_USER, pin)
-	return notAlready(err)
-}
-
-// notAlready forgives CKR_USER_ALREADY_LOGGED_IN: log-in is per process.
-func notAlready(err error) error {
-	if call, ok := err.(*callError); ok && call.code == rvAlreadyLoggedIn {
-		return nil
-	}
-	return err
+	return w.loginWithFile(session, &w.pinFile)
 }
 
 // initToken makes a token with our label in a free slot and sets both PINs.
