@@ -76,12 +76,25 @@ func (d *Device) restart(ctx context.Context) error {
 
 // CreateTransportKey makes the pair through which this HSM receives root
 // keys: RSA-3072, made inside, never extractable, good for unwrapping only.
-// It answers what a fresh worker then finds in the token. AlreadyExists when
-// there is one.
+// What it receives never leaves again (Strict). It answers what a fresh worker
+// then finds in the token. AlreadyExists when there is one.
 func (d *Device) CreateTransportKey(ctx context.Context) (TransportKey, error) {
+	return d.createTransportKey(ctx, Strict)
+}
+
+// CreateFlexibleTransportKey is CreateTransportKey for an HSM that can pass
+// the root key on, with the security officer's consent to each receiver
+// (Flexible). An HSM that does not enforce that is refused.
+func (d *Device) CreateFlexibleTransportKey(ctx context.Context) (TransportKey, error) {
+	return d.createTransportKey(ctx, Flexible)
+}
+
+func (d *Device) createTransportKey(ctx context.Context, profile string) (TransportKey, error) {
 	d.ceremonies.Lock()
 	defer d.ceremonies.Unlock()
-	if err := d.request(ctx, opCreateTransport, nil, func(*decoder) {}); err != nil {
+	e := newEncoder(len(profile))
+	e.text(profile)
+	if err := d.request(ctx, opCreateTransport, e.b, func(*decoder) {}); err != nil {
 		return TransportKey{}, err
 	}
 	if err := d.restart(ctx); err != nil {
