@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"runtime"
 
 	"github.com/strongroom/strongroom/internal/fault"
 )
@@ -19,21 +18,11 @@ func InitToken(ctx context.Context, cfg Config, soPINFile string) error {
 		return err
 	}
 	d := &Device{cfg: cfg, log: cfg.Logger, metrics: &metrics{}}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // see spawn
-		c, err := d.spawnLoaded(ctx)
-		if err != nil {
-			done <- err
-			return
-		}
-		e := newEncoder(len(soPINFile))
-		e.text(soPINFile)
-		err = d.ask(ctx, c, opInitToken, e.b, ceremonyTimeout, func(*decoder) {})
-		d.reap(c, errors.New("the token was initialised"))
-		done <- err
-	}()
-	return asFault(<-done)
+	e := newEncoder(len(soPINFile))
+	e.text(soPINFile)
+	return asFault(d.once(ctx, "the token was initialised", func(c *workerConn) error {
+		return d.ask(ctx, c, opInitToken, e.b, ceremonyTimeout, func(*decoder) {})
+	}))
 }
 
 // restart replaces the worker and waits for how that ended. It never costs a
@@ -84,7 +73,7 @@ func (d *Device) CreateTransportKey(ctx context.Context) (TransportKey, error) {
 
 // CreateFlexibleTransportKey is CreateTransportKey for an HSM that can pass
 // the root key on, with the security officer's consent to each receiver
-// (Flexible). An HSM that does not enforce that is refused.
+// (Flexible, ExportRoot). An HSM that does not enforce that is refused.
 func (d *Device) CreateFlexibleTransportKey(ctx context.Context) (TransportKey, error) {
 	return d.createTransportKey(ctx, Flexible)
 }
@@ -149,8 +138,8 @@ func (d *Device) CreateRoot(ctx context.Context, version uint32, to []Recipient)
 //
 // After a failure the device goes on with the root that it had.
 func (d *Device) UseRoot(ctx context.Context, r Root) error {
-	if r.Version == 0 || len(r.MACCheck) != 32 || len(r.CanaryBox) == 0 {
-		return fault.Invalid("root", "is not the description of a root key")
+	if err := r.check(); err != nil {
+		return err
 	}
 	d.ceremonies.Lock()
 	defer d.ceremonies.Unlock()

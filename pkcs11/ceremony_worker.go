@@ -318,13 +318,9 @@ func containsKey(to []Recipient, der []byte) bool {
 // importPublic takes a recipient's public key into the HSM as a session
 // object. A key that is no RSA key of 3072 bits or more is refused.
 func (w *worker) importPublic(session uint, r Recipient) (uint, error) {
-	parsed, err := x509.ParsePKIXPublicKey(r.PublicDER)
+	public, err := receiverKey(r)
 	if err != nil {
-		return 0, fail(statusInvalid, err, "the transport key of node %q cannot be read", r.NodeID)
-	}
-	public, ok := parsed.(*rsa.PublicKey)
-	if !ok || public.N.BitLen() < transportBits {
-		return 0, fail(statusInvalid, nil, "the transport key of node %q is not an RSA key of %d bits or more", r.NodeID, transportBits)
+		return 0, err
 	}
 	t := template{}.number(ckaClass, ckoPublicKey).number(ckaKeyType, ckkRSA).
 		flag(ckaToken, false).flag(ckaPrivate, false).flag(ckaWrap, true).

@@ -50,6 +50,8 @@ const (
 	opDecryptRSA      op = 19
 	opImportKey       op = 20
 	opCheckKey        op = 21
+	opTrust           op = 30 // the security officer's part of an export; only without opLogin
+	opExportRoot      op = 31
 )
 
 // names of operations, as metrics and logs show them.
@@ -58,7 +60,8 @@ func (o op) String() string {
 		opGenerateKey: "generateKey", opSeal: "seal", opOpen: "open", opMAC: "mac", opRandom: "random",
 		opCreateTransport: "createTransportKey", opTransport: "transportKey", opCreateRoot: "createRoot",
 		opInitToken: "initToken", opProbe: "probe", opGeneratePair: "generateKeyPair", opSign: "sign",
-		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey"}
+		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey",
+		opTrust: "trust", opExportRoot: "exportRoot"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]
 	}

@@ -14,6 +14,10 @@ type module struct {
 	ctx  *p11.Ctx
 	hot  functions
 	lock sync.Locker // a mutex for modules that cannot lock for themselves
+
+	// state is what a session is in that has its log-in: the user's, or in a
+	// process of his own the security officer's. Set before any find.
+	state uint
 }
 
 // noLock is the Locker of modules that lock for themselves, which is all but
@@ -33,7 +37,7 @@ func loadModule(path string) (*module, error) {
 	if ctx == nil {
 		return nil, fail(statusRefused, nil, "hsm.module: %s cannot be loaded; is the HSM's PKCS#11 library installed there?", path)
 	}
-	m := &module{ctx: ctx, lock: noLock{}}
+	m := &module{ctx: ctx, lock: noLock{}, state: p11.CKS_RW_USER_FUNCTIONS}
 	err := ctx.Initialize()
 	if code(err) == rvCantLock {
 		m.lock = &sync.Mutex{}
@@ -206,7 +210,7 @@ func (m *module) believeAbsence(t token, session p11.SessionHandle) error {
 	if err != nil {
 		return failed("C_GetSessionInfo", code(err), forUse)
 	}
-	if state.State != p11.CKS_RW_USER_FUNCTIONS {
+	if state.State != m.state {
 		return fail(statusSick, nil, "the HSM session lost its log-in")
 	}
 	return nil

@@ -26,6 +26,7 @@ const (
 	ckSign            = 43
 	ckGenerateKey     = 58
 	ckGenerateKeyPair = 59
+	ckWrapKey         = 60
 	ckUnwrapKey       = 61
 	ckFunctions       = 68
 )
@@ -37,6 +38,8 @@ const (
 	padWrapIsKWP         = 4
 	padWrapIsPKCS7       = 8
 	badSignature         = 16
+	forgetPairTemplate   = 32
+	forgetTrusted        = 64
 )
 
 // faults steers the module of testdata/faulty.c.
@@ -66,6 +69,18 @@ func (f faults) calls(function int) int { return int(atomic.LoadInt32(f.at(funct
 func (f faults) fail(function int, code uint32, n int32) {
 	f.set(function, wordRV, int32(code))
 	f.set(function, wordFail, n)
+}
+
+// hangAfter lets n calls of function pass and has the next ones hang.
+func (f faults) hangAfter(function int, n int32) {
+	f.set(function, wordPass, n)
+	f.set(function, wordHang, 1)
+}
+
+// failAfter lets n calls of function pass, and has the next one answer code.
+func (f faults) failAfter(function int, n int32, code uint32) {
+	f.set(function, wordPass, n)
+	f.fail(function, code, 1)
 }
 
 // failEach makes each call of function whose number n divides answer code;
