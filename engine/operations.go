@@ -111,6 +111,7 @@ func buildTable() []*Operation {
 	out = append(out, auditOperations()...)
 	out = append(out, clusterOperations()...)
 	out = append(out, jobOperations()...)
+	out = append(out, rootKeyOperations()...)
 	seen := map[string]bool{}
 	for _, o := range out {
 		if seen[o.Path()] {
