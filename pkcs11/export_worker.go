@@ -103,8 +103,9 @@ func (w *worker) copyToGive(session uint, r Root, own pair) (*rootKeys, error) {
 	return w.openCopy(session, r, own, onlyTrusted().flag(ckaExtractable, true))
 }
 
-// rehearse tries the receiver's key as one that nobody trusts. That the HSM
-// refuses is what the profile promises, of this very key and copy.
+// rehearse tries the receiver's key as one that nobody trusts. It takes out a
+// key that is thrown away, so the wrap is one that this HSM does. That it does
+// not take out the root is what the profile promises.
 func (w *worker) rehearse(session uint, how wrapping, root *rootKeys, to Recipient) error {
 	if _, err := receiverKey(to); err != nil {
 		return err
@@ -112,6 +113,13 @@ func (w *worker) rehearse(session uint, how wrapping, root *rootKeys, to Recipie
 	public, err := w.importPublic(session, to)
 	if err != nil {
 		return err
+	}
+	probe, err := w.mod.generate(session, ckmGenericSecretGen, macTemplate(false).number(ckaValueLen, 32).with(leave()))
+	if err != nil {
+		return err
+	}
+	if _, err := w.mod.wrap(session, how, public, probe); err != nil {
+		return lacks("the wrap "+to.Wrap+" that the receiver's transport key asks for", err)
 	}
 	for _, key := range []uint{root.key, root.mac} {
 		_, err := w.mod.wrap(session, how, public, key)

@@ -211,6 +211,7 @@ func TestExportLooksBeforeItTrusts(t *testing.T) {
 		"nothing":             {pkcs11.Root{}, to, "is not the description of a root key"},
 		"a short key":         {root, pkcs11.Recipient{NodeID: "s", PublicDER: der}, "not an RSA key of 3072 bits"},
 		"no key":              {root, pkcs11.Recipient{NodeID: "s", PublicDER: []byte("x")}, "cannot be read"},
+		"a wrap of others":    {root, pkcs11.Recipient{NodeID: "s", PublicDER: to.PublicDER, Wrap: "rsa-oaep-sha256"}, "lacks the wrap rsa-oaep-sha256"},
 		"a wrap of no module": {root, pkcs11.Recipient{NodeID: "s", PublicDER: to.PublicDER, Wrap: "rot13"}, "unknown wrap"},
 	} {
 		before := f.calls(ckLogin)
