@@ -63,9 +63,15 @@ type RootRecipient struct {
 	Wrap      string
 }
 
-// rootOperations change the root key.
+// rootOperations are about the root key.
 func rootOperations() []*Operation {
 	return []*Operation{
+		operation(row[wire.RootKeyRequest, wire.RootKeyResponse]{
+			service: "cluster", name: "getRootKey", event: "cluster.get_root_key",
+			summary: "Describe the root key, for passing it on to another HSM.",
+			scope:   func(*call, *wire.RootKeyRequest) (scope, error) { return scope{}, nil },
+			run:     getRootKey,
+		}),
 		operation(row[wire.RotateRootKeyRequest, wire.RotateRootKeyResponse]{
 			service: "cluster", name: "rotateRootKey", event: "cluster.rotate_root_key", write: true,
 			summary: "Make a new root key in the HSM, give it to the HSM of every member, and wrap all key material under it.",

@@ -19,9 +19,15 @@ import (
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
 
-// firstRoot is the root of a cluster whose first member is n1.
+// firstRoot is the root of a cluster whose first member is n1, with every
+// field set.
 func firstRoot() fsm.Root {
-	return fsm.Root{Version: 1, MACCheck: checkOf(1), CanaryBox: []byte("box"), Copies: []fsm.RootCopy{{NodeID: "n1", Fingerprint: transport("n1")}}}
+	return fsm.Root{
+		Version: 1, CheckValue: []byte("kcv"), MACCheck: checkOf(1),
+		Canary:   wrapped.Key{ID: "canary", Version: 2, Spec: "aes-256", Usage: "encrypt", Wrap: "rfc3394", Root: 3, Blob: []byte("blob"), MAC: []byte("mac")},
+		CanaryIV: []byte("iv"), CanaryBox: []byte("box"),
+		Copies: []fsm.RootCopy{{NodeID: "n1", Fingerprint: transport("n1"), Wrap: "rsa-oaep-sha1", RootKey: []byte("r"), MACKey: []byte("m")}},
+	}
 }
 
 func checkOf(version uint32) []byte {

@@ -174,6 +174,7 @@ func (s *stock) samples() []sample {
 		{"audit/queryEvents", `{"event":"secrets.create"}`, `{"outcome":"maybe"}`, "InvalidRequest", "", nil},
 		{"cluster/status", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"cluster/transferLeadership", `{}`, `{"to":"n9"}`, "InvalidRequest", "", nil},
+		{"cluster/getRootKey", `{}`, `{"consistency":{"minIndex":99999999}}`, "Conflict", "", nil},
 	}
 }
 

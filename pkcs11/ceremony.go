@@ -1,10 +1,6 @@
 package pkcs11
 
-import (
-	"context"
-	"errors"
-	"runtime"
-)
+import "context"
 
 // InitToken makes a token with cfg's label and user PIN in a free slot of the
 // module, with the security officer's PIN from soPINFile. It is for software
@@ -16,21 +12,11 @@ func InitToken(ctx context.Context, cfg Config, soPINFile string) error {
 		return err
 	}
 	d := &Device{cfg: cfg, log: cfg.Logger, metrics: &metrics{}}
-	done := make(chan error, 1)
-	go func() {
-		runtime.LockOSThread() // see spawn
-		c, err := d.spawnLoaded(ctx)
-		if err != nil {
-			done <- err
-			return
-		}
-		e := newEncoder(len(soPINFile))
-		e.text(soPINFile)
-		err = d.ask(ctx, c, opInitToken, e.b, ceremonyTimeout, func(*decoder) {})
-		d.reap(c, errors.New("the token was initialised"))
-		done <- err
-	}()
-	return asFault(<-done)
+	e := newEncoder(len(soPINFile))
+	e.text(soPINFile)
+	return asFault(d.once(ctx, "the token was initialised", func(c *workerConn) error {
+		return d.ask(ctx, c, opInitToken, e.b, ceremonyTimeout, func(*decoder) {})
+	}))
 }
 
 // restart replaces the worker and waits for how that ended. It never costs a
@@ -73,12 +59,25 @@ func (d *Device) restart(ctx context.Context) error {
 
 // CreateTransportKey makes the pair through which this HSM receives root
 // keys: RSA-3072, made inside, never extractable, good for unwrapping only.
-// It answers what a fresh worker then finds in the token. AlreadyExists when
-// there is one.
+// What it receives never leaves again (Strict). It answers what a fresh worker
+// then finds in the token. AlreadyExists when there is one.
 func (d *Device) CreateTransportKey(ctx context.Context) (TransportKey, error) {
+	return d.createTransportKey(ctx, Strict)
+}
+
+// CreateFlexibleTransportKey is CreateTransportKey for an HSM that can pass
+// the root key on, with the security officer's consent to each receiver
+// (Flexible, ExportRoot). An HSM that does not enforce that is refused.
+func (d *Device) CreateFlexibleTransportKey(ctx context.Context) (TransportKey, error) {
+	return d.createTransportKey(ctx, Flexible)
+}
+
+func (d *Device) createTransportKey(ctx context.Context, profile string) (TransportKey, error) {
 	d.ceremonies.Lock()
 	defer d.ceremonies.Unlock()
-	if err := d.request(ctx, opCreateTransport, nil, func(*decoder) {}); err != nil {
+	e := newEncoder(len(profile))
+	e.text(profile)
+	if err := d.request(ctx, opCreateTransport, e.b, func(*decoder) {}); err != nil {
 		return TransportKey{}, err
 	}
 	if err := d.restart(ctx); err != nil {

@@ -44,7 +44,7 @@ func canaryText(version uint32) []byte {
 	return binary.BigEndian.AppendUint32([]byte("strongroom/canary/v1\x00"), version)
 }
 
-// onlyKeep is what every root and root MAC key must be, and what the
+// onlyKeep is what every root and root MAC key must be, and what a strict
 // transport key's CKA_UNWRAP_TEMPLATE demands: it stays inside, and it does
 // not decrypt, which would take wrapped keys apart block by block.
 func onlyKeep() template { return stay().flag(ckaEncrypt, false).flag(ckaDecrypt, false) }
@@ -137,8 +137,10 @@ func (w *worker) checkRoot(session uint, root *rootKeys) error {
 	return nil
 }
 
-// createTransport makes the transport pair inside the HSM.
+// createTransport makes the transport pair inside the HSM. One that does not
+// keep what it receives as its profile says is taken away again.
 func (w *worker) createTransport(session uint, d *decoder) error {
+	profile := d.text()
 	if err := d.done(); err != nil {
 		return err
 	}
@@ -154,9 +156,20 @@ func (w *worker) createTransport(session uint, d *decoder) error {
 		number(ckaModulusBits, transportBits).raw(ckaPublicExponent, []byte{1, 0, 1})
 	private := names.with(template{}.flag(ckaPrivate, true).with(stay()).
 		flag(ckaUnwrap, true).flag(ckaDecrypt, false).flag(ckaSign, false).flag(ckaDerive, false).
-		array(ckaUnwrapTemplate, onlyKeep()))
-	if _, _, err := w.mod.generatePair(session, ckmRSAKeyPairGen, public, private); err != nil {
+		array(ckaUnwrapTemplate, demand(profile)))
+	made, secret, err := w.mod.generatePair(session, ckmRSAKeyPairGen, public, private)
+	if err != nil {
 		return lacks("RSA-3072 key pairs with CKA_UNWRAP_TEMPLATE", err)
+	}
+	p, err := w.findPair(session)
+	if err == nil {
+		err = w.examine(session, &p)
+	}
+	if err == nil && p.key.Profile != profile {
+		err = lacks(profile+" transport keys", nil)
+	}
+	if err != nil {
+		return errors.Join(err, w.mod.destroy(session, made), w.mod.destroy(session, secret), syncTree(w.config.syncDir))
 	}
 	return syncTree(w.config.syncDir)
 }
@@ -200,7 +213,7 @@ func (w *worker) findPair(session uint) (pair, error) {
 }
 
 // transport answers the public half, with the best wrap that this HSM was
-// seen to do with the pair, now.
+// seen to do with the pair, and the profile that it was seen to keep, now.
 func (w *worker) transport(session uint, d *decoder, e *encoder) error {
 	if err := d.done(); err != nil {
 		return err
@@ -209,35 +222,11 @@ func (w *worker) transport(session uint, d *decoder, e *encoder) error {
 	if err != nil {
 		return err
 	}
-	probe, err := w.mod.generate(session, ckmGenericSecretGen,
-		macTemplate(false).number(ckaValueLen, 32).flag(ckaSensitive, true).flag(ckaExtractable, true))
-	if err != nil {
+	if err := w.examine(session, &p); err != nil {
 		return err
 	}
-	for _, try := range oaeps {
-		blob, err := w.mod.wrap(session, try.how, p.public, probe)
-		if err != nil {
-			continue
-		}
-		if _, err := w.mod.unwrap(session, try.how, p.private, blob, w.macImport(false)); err == nil {
-			p.key.Wrap = try.name
-			p.key.put(e)
-			return nil
-		}
-	}
-	return lacks("wrapping by RSA-OAEP under the transport key", nil)
-}
-
-func (w *worker) rootImport() template { return w.imported(rootTemplate(true)) }
-
-func (w *worker) macImport(token bool) template { return w.imported(macTemplate(token)) }
-
-func (w *worker) imported(t template) template {
-	t = t.with(onlyKeep())
-	if w.profile.ValueLen {
-		t = t.number(ckaValueLen, 32)
-	}
-	return t
+	p.key.put(e)
+	return nil
 }
 
 // createRoot makes a root key and a root MAC key as session objects that may
@@ -358,13 +347,9 @@ func containsKey(to []Recipient, der []byte) bool {
 // importPublic takes a recipient's public key into the HSM as a session
 // object. A key that is no RSA key of 3072 bits or more is refused.
 func (w *worker) importPublic(session uint, r Recipient) (uint, error) {
-	parsed, err := x509.ParsePKIXPublicKey(r.PublicDER)
+	public, err := receiverKey(r)
 	if err != nil {
-		return 0, fail(statusInvalid, err, "the transport key of node %q cannot be read", r.NodeID)
-	}
-	public, ok := parsed.(*rsa.PublicKey)
-	if !ok || public.N.BitLen() < transportBits {
-		return 0, fail(statusInvalid, nil, "the transport key of node %q is not an RSA key of %d bits or more", r.NodeID, transportBits)
+		return 0, err
 	}
 	t := template{}.number(ckaClass, ckoPublicKey).number(ckaKeyType, ckkRSA).
 		flag(ckaToken, false).flag(ckaPrivate, false).flag(ckaWrap, true).

@@ -54,6 +54,8 @@ const (
 	opMakeUnder       op = 23 // which root in use new keys are wrapped under
 	opRewrap          op = 24
 	opRemoveRoot      op = 25
+	opTrust           op = 30 // the security officer's part of an export; only without opLogin
+	opExportRoot      op = 31
 )
 
 // names of operations, as metrics and logs show them.
@@ -63,7 +65,8 @@ func (o op) String() string {
 		opCreateTransport: "createTransportKey", opTransport: "transportKey", opCreateRoot: "createRoot",
 		opInitToken: "initToken", opProbe: "probe", opGeneratePair: "generateKeyPair", opSign: "sign",
 		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey",
-		opImportRoot: "importRoot", opMakeUnder: "makeUnder", opRewrap: "rewrap", opRemoveRoot: "removeRoot"}
+		opImportRoot: "importRoot", opMakeUnder: "makeUnder", opRewrap: "rewrap", opRemoveRoot: "removeRoot",
+		opTrust: "trust", opExportRoot: "exportRoot"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]
 	}

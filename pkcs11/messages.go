@@ -233,8 +233,9 @@ func (t TransportKey) put(e *encoder) {
 	e.bytes(t.PublicDER)
 	e.bytes(t.Fingerprint)
 	e.text(t.Wrap)
+	e.text(t.Profile)
 }
 
 func getTransportKey(d *decoder) TransportKey {
-	return TransportKey{PublicDER: bytes.Clone(d.bytes()), Fingerprint: bytes.Clone(d.bytes()), Wrap: d.text()}
+	return TransportKey{PublicDER: bytes.Clone(d.bytes()), Fingerprint: bytes.Clone(d.bytes()), Wrap: d.text(), Profile: d.text()}
 }

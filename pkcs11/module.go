@@ -15,6 +15,10 @@ type module struct {
 	hot  functions
 	lock sync.Locker // a mutex for modules that cannot lock for themselves
 
+	// state is what a session is in that has its log-in: the user's, or in a
+	// process of his own the security officer's. Set before any find.
+	state uint
+
 	// Set before the sessions start, never changed.
 	own map[uint64]uint64 // the module's numbers where they are not the standard's
 	gcm gcmWay            // how it does AES-GCM; set by the probe
@@ -47,7 +51,7 @@ func loadModule(path string) (*module, error) {
 	if ctx == nil {
 		return nil, fail(statusRefused, nil, "hsm.module: %s cannot be loaded; is the HSM's PKCS#11 library installed there?", path)
 	}
-	m := &module{ctx: ctx, lock: noLock{}}
+	m := &module{ctx: ctx, lock: noLock{}, state: p11.CKS_RW_USER_FUNCTIONS}
 	err := ctx.Initialize()
 	if code(err) == rvCantLock {
 		m.lock = &sync.Mutex{}
@@ -220,7 +224,7 @@ func (m *module) believeAbsence(t token, session p11.SessionHandle) error {
 	if err != nil {
 		return failed("C_GetSessionInfo", code(err), forUse)
 	}
-	if state.State != p11.CKS_RW_USER_FUNCTIONS {
+	if state.State != m.state {
 		return fail(statusSick, nil, "the HSM session lost its log-in")
 	}
 	return nil

@@ -94,7 +94,10 @@ func (s *hotSession) passingRoot(from *rootKeys) (uint, error) {
 	if err != nil {
 		return 0, err
 	}
-	object, err := s.w.mod.unwrap(s.handle, how, own.private, from.copied.RootKey, s.w.imported(passingTemplate()))
+	if err := s.w.examine(s.handle, &own); err != nil {
+		return 0, err
+	}
+	object, err := s.w.mod.unwrap(s.handle, how, own.private, from.copied.RootKey, s.w.received(passingTemplate(), kept(own.key.Profile)))
 	var call *callError
 	if errors.As(err, &call) && classes[call.code] == classCapability {
 		return 0, fail(statusRefused, err, "this HSM does not take in a root key to wrap keys anew from; its keys cannot leave the root key v%d", from.version)

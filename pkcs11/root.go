@@ -43,6 +43,9 @@ type TransportKey struct {
 	// Wrap is the best wrap that this HSM was found to do with the pair:
 	// "rsa-oaep-sha256" or "rsa-oaep-sha1".
 	Wrap string
+	// Profile says whether a root key that came in by the pair may ever leave
+	// again: Strict or Flexible, as this HSM was found to enforce it.
+	Profile string
 }
 
 // Recipient is a node that shall receive the root key.

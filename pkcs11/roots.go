@@ -112,8 +112,11 @@ func checkRoots(roots []Root, making uint32) error {
 	}
 	seen := map[uint32]bool{}
 	for _, r := range roots {
-		if r.Version == 0 || len(r.MACCheck) != 32 || len(r.CanaryBox) == 0 || seen[r.Version] {
-			return fault.Invalid("root", "is not the description of a root key, or is there twice")
+		if err := r.check(); err != nil {
+			return err
+		}
+		if seen[r.Version] {
+			return fault.Invalid("root", "v%d is there twice", r.Version)
 		}
 		seen[r.Version] = true
 	}

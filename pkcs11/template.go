@@ -10,6 +10,7 @@ const (
 	ckaPrivate         = 0x002
 	ckaLabel           = 0x003
 	ckaValue           = 0x011
+	ckaTrusted         = 0x086
 	ckaCheckValue      = 0x090
 	ckaKeyType         = 0x100
 	ckaID              = 0x102
@@ -32,6 +33,8 @@ const (
 	ckaCoefficient     = 0x128
 	ckaValueLen        = 0x161
 	ckaExtractable     = 0x162
+	ckaModifiable      = 0x170
+	ckaCopyable        = 0x171
 	ckaECParams        = 0x180
 	ckaECPoint         = 0x181
 	ckaWrapWithTrusted = 0x210

@@ -111,6 +111,26 @@ func TestThiefGetsNoReadablePair(t *testing.T) {
 // thiefsBench answers a module in this process, logged in to a token that has
 // a root, and the transport key in it.
 func thiefsBench(t *testing.T) (m *module, session, private uint, root Root, keys []wrapped.Key) {
+	m, session, private, root, keys, _ = thiefsBenchOf(t, Strict)
+	return m, session, private, root, keys
+}
+
+func benchKeys(ctx context.Context, t *testing.T, d *Device) (keys []wrapped.Key) {
+	for _, spec := range []string{wrapped.ECP256, wrapped.ECP384, wrapped.RSA2048} {
+		k, err := d.GenerateKey(ctx, "k", 1, spec, wrapped.Sign)
+		require.NoError(t, err)
+		keys = append(keys, k)
+	}
+	importer, err := d.CreateImportKey(ctx, "i")
+	require.NoError(t, err)
+	secret, err := d.GenerateKey(ctx, "k", 1, wrapped.HMAC256, wrapped.MAC)
+	require.NoError(t, err)
+	return append(keys, importer, secret)
+}
+
+// thiefsBenchOf is thiefsBench with a transport key of profile, keys only
+// where it is strict, and the configuration of the token.
+func thiefsBenchOf(t *testing.T, profile string) (m *module, session, private uint, root Root, keys []wrapped.Key, cfg Config) {
 	library := ""
 	for _, path := range []string{os.Getenv("STRONGROOM_TEST_SOFTHSM"), "/usr/lib/softhsm/libsofthsm2.so", "/usr/lib64/softhsm/libsofthsm2.so"} {
 		if _, err := os.Stat(path); err == nil && library == "" {
@@ -123,25 +143,18 @@ func thiefsBench(t *testing.T) (m *module, session, private uint, root Root, key
 	require.NoError(t, os.Mkdir(filepath.Join(dir, "tokens"), 0o700))
 	require.NoError(t, writeSecret(conf, fmt.Sprintf("directories.tokendir = %s/tokens\n", dir)))
 	require.NoError(t, writeSecret(pin, "1234-5678"))
-	cfg := Config{Module: library, TokenLabel: "thief", PINFile: pin, Env: []string{"SOFTHSM2_CONF=" + conf}}
+	cfg = Config{Module: library, TokenLabel: "thief", PINFile: pin, Env: []string{"SOFTHSM2_CONF=" + conf}}
 	ctx := context.Background()
 	require.NoError(t, InitToken(ctx, cfg, pin))
 	d, err := Open(ctx, cfg)
 	require.NoError(t, err)
-	_, err = d.CreateTransportKey(ctx)
+	_, err = d.createTransportKey(ctx, profile)
 	require.NoError(t, err)
 	root, err = d.CreateRoot(ctx, 1, nil)
 	require.NoError(t, err)
-	for _, spec := range []string{wrapped.ECP256, wrapped.ECP384, wrapped.RSA2048} {
-		k, err := d.GenerateKey(ctx, "k", 1, spec, wrapped.Sign)
-		require.NoError(t, err)
-		keys = append(keys, k)
+	if profile == Strict {
+		keys = benchKeys(ctx, t, d)
 	}
-	importer, err := d.CreateImportKey(ctx, "i")
-	require.NoError(t, err)
-	secret, err := d.GenerateKey(ctx, "k", 1, wrapped.HMAC256, wrapped.MAC)
-	require.NoError(t, err)
-	keys = append(keys, importer, secret)
 	require.NoError(t, d.Close())
 
 	t.Setenv("SOFTHSM2_CONF", conf)
@@ -156,5 +169,5 @@ func thiefsBench(t *testing.T) (m *module, session, private uint, root Root, key
 	pairs, err := m.find(found, session, ckoPrivateKey, transportLabel, []byte(transportID))
 	require.NoError(t, err)
 	require.Len(t, pairs, 1)
-	return m, session, pairs[0], root, keys
+	return m, session, pairs[0], root, keys, cfg
 }

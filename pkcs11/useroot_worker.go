@@ -150,38 +150,83 @@ func (w *worker) findOne(session uint, label string, id []byte) (uint, error) {
 	}
 }
 
-// importRoot unwraps our copy into token objects.
+// importRoot unwraps our copy into token objects, once it was proven to be
+// this root: a wrong key under the right name would be in the way of the
+// right one for ever.
 func (w *worker) importRoot(session uint, r Root, id []byte, needKey, needMAC bool) error {
 	own, err := w.findPair(session)
 	if err != nil {
 		return err
 	}
-	copied := r.copyFor(own.key.Fingerprint)
-	if copied == nil {
-		return fail(statusAbsent, nil, "the root key v%d was not wrapped to this HSM's transport key", r.Version)
+	if err := w.examine(session, &own); err != nil {
+		return err
 	}
-	how, known := oaepBy(copied.Wrap)
-	if !known {
-		return fail(statusRefused, nil, "the copy of the root key is wrapped by %q, which this version does not know", copied.Wrap)
+	copied, how, err := ownCopy(r, own)
+	if err != nil {
+		return err
+	}
+	keep := kept(own.key.Profile)
+	if _, err := w.openCopy(session, r, own, keep); err != nil {
+		return err
 	}
 	take := func(blob []byte, t template, label string) error {
-		_, err := w.mod.unwrap(session, how, own.private, blob, t.raw(ckaLabel, []byte(label)).raw(ckaID, id))
+		_, err := w.mod.unwrap(session, how, own.private, blob, w.received(t, keep).raw(ckaLabel, []byte(label)).raw(ckaID, id))
 		if err != nil {
-			return fail(statusRefused, err, "the HSM does not take its copy of the root key v%d", r.Version)
+			return cannotTake(r, err)
 		}
 		return nil
 	}
 	if needKey {
-		if err := take(copied.RootKey, w.rootImport(), rootLabel(r.Version)); err != nil {
+		if err := take(copied.RootKey, rootTemplate(true), rootLabel(r.Version)); err != nil {
 			return err
 		}
 	}
 	if needMAC {
-		if err := take(copied.MACKey, w.macImport(true), macLabel(r.Version)); err != nil {
+		if err := take(copied.MACKey, macTemplate(true), macLabel(r.Version)); err != nil {
 			return err
 		}
 	}
 	return syncTree(w.config.syncDir)
+}
+
+// ownCopy answers the copy that was wrapped to our transport key.
+func ownCopy(r Root, own pair) (RootCopy, wrapping, error) {
+	c := r.copyFor(own.key.Fingerprint)
+	if c == nil {
+		return RootCopy{}, wrapping{}, fail(statusAbsent, nil, "the root key v%d was not wrapped to this HSM's transport key", r.Version)
+	}
+	how, known := oaepBy(c.Wrap)
+	if !known {
+		return *c, how, fail(statusRefused, nil, "the copy of the root key is wrapped by %q, which this version does not know", c.Wrap)
+	}
+	return *c, how, nil
+}
+
+// openCopy unwraps our copy into objects of this session and proves that they
+// are the root that r describes: MAC, canary, check value.
+func (w *worker) openCopy(session uint, r Root, own pair, keep template) (*rootKeys, error) {
+	copied, how, err := ownCopy(r, own)
+	if err != nil {
+		return nil, err
+	}
+	root := &rootKeys{version: r.Version, checkValue: r.CheckValue, macCheck: r.MACCheck, canaryIV: r.CanaryIV, canaryBox: r.CanaryBox}
+	if root.key, err = w.mod.unwrap(session, how, own.private, copied.RootKey, w.received(rootTemplate(false), keep)); err != nil {
+		return nil, cannotTake(r, err)
+	}
+	if root.mac, err = w.mod.unwrap(session, how, own.private, copied.MACKey, w.received(macTemplate(false), keep)); err != nil {
+		return nil, cannotTake(r, err)
+	}
+	if root.canary, _, err = w.unwrapKey(session, root, r.Canary); err == nil {
+		err = w.checkCanary(session, root)
+	}
+	if err != nil {
+		return nil, fail(statusRefused, err, "the copy for this HSM is not the root key v%d that it should be", r.Version)
+	}
+	return root, nil
+}
+
+func cannotTake(r Root, cause error) error {
+	return fail(statusRefused, cause, "the HSM does not take its copy of the root key v%d", r.Version)
 }
 
 // proveRoot is the known-answer test: right keys, kept in by the HSM itself,

@@ -168,6 +168,8 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 		return w.load(d)
 	case opInitToken:
 		return w.initToken(d)
+	case opTrust:
+		return w.trust(d)
 	case opLogin:
 		return w.login(d)
 	case opProbe:
@@ -191,6 +193,8 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 		return w.ceremony(func(session uint) error { return w.transport(session, d, e) })
 	case opCreateRoot:
 		return w.ceremony(func(session uint) error { return w.createRoot(session, d, e) })
+	case opExportRoot:
+		return w.ceremony(func(session uint) error { return w.exportRoot(session, d, e) })
 	case opImportKey:
 		return w.apart(func(s *hotSession, root *rootKeys) error { return s.importKey(root, d, e) })
 	case opRewrap:

@@ -17,6 +17,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
+
+	"github.com/strongroom/strongroom/pkcs11"
 )
 
 // devCluster is a cluster on this machine for trying things out: real server
@@ -26,6 +28,7 @@ type devCluster struct {
 	nodes    int
 	basePort int
 	module   string // SoftHSM
+	profile  string // of the transport keys
 	binary   string // this binary
 	out      io.Writer
 }
@@ -54,6 +57,7 @@ link, two more for gossip.`,
 	cmd.Flags().IntVar(&d.nodes, "nodes", 3, "number of nodes, 1 to 7")
 	cmd.Flags().StringVar(&d.dir, "dir", ".strongroom", "folder for everything")
 	cmd.Flags().IntVar(&d.basePort, "base-port", 7400, "first port")
+	cmd.Flags().StringVar(&d.profile, "profile", pkcs11.Strict, "of the HSMs' transport keys: strict, or flexible (the root key can be passed on)")
 	cmd.Flags().StringVar(&d.module, "softhsm", "", "path of libsofthsm2.so (default: where distributions put it)")
 	return cmd
 }
@@ -88,6 +92,9 @@ func (d *devCluster) prepare() error {
 	}
 	if d.basePort < 1024 || d.basePort+10*d.nodes > 65535 {
 		return usagef("--base-port must be between 1024 and %d; it is %d", 65535-10*d.nodes, d.basePort)
+	}
+	if _, err := transportKeyMaker(d.profile); err != nil {
+		return err
 	}
 	unix.Umask(0o077)
 	var err error

@@ -264,6 +264,10 @@ func (d *devCluster) nodeConfig(node int, clusterID string) ([]byte, error) {
 // makeTokens prepares each node's HSM and runs init on the first node: the
 // same steps, in the same order, as with real HSMs.
 func (d *devCluster) makeTokens(ctx context.Context) error {
+	makeKey, err := transportKeyMaker(d.profile)
+	if err != nil {
+		return err
+	}
 	options := initOptions{tokenFile: d.path("admin.token"), ttl: devAdminTTL}
 	for node := 1; node <= d.nodes; node++ {
 		cfg, err := config.Load(d.nodePath(node, "config.yaml"))
@@ -275,7 +279,7 @@ func (d *devCluster) makeTokens(ctx context.Context) error {
 		}
 		var key pkcs11.TransportKey
 		err = withDevice(ctx, cfg, func(device *pkcs11.Device) error {
-			key, err = device.CreateTransportKey(ctx)
+			key, err = makeKey(device, ctx)
 			return err
 		})
 		if err != nil {

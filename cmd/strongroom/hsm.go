@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -19,7 +20,7 @@ import (
 
 func hsmCommand() *cobra.Command {
 	cmd := group("hsm", "Prepare and probe a node's HSM")
-	var configFile, soPINFile, out string
+	var configFile, soPINFile, out, profile string
 	initToken := &cobra.Command{
 		Use: "init-token --config FILE --so-pin-file FILE", Args: cobra.NoArgs,
 		Short: "Make the token of hsm.tokenLabel in a free slot, with the PIN of hsm.pinFile",
@@ -40,12 +41,22 @@ func hsmCommand() *cobra.Command {
 	}
 	initToken.Flags().StringVar(&soPINFile, "so-pin-file", "", "file with the security officer's PIN (mode 0600)")
 	create := &cobra.Command{
-		Use: "create-transport-key --config FILE [--out FILE]", Args: cobra.NoArgs,
+		Use: "create-transport-key --config FILE [--profile strict|flexible] [--out FILE]", Args: cobra.NoArgs,
 		Short: "Make the key pair that this HSM receives the root key by; print its public half",
+		Long: `Makes an RSA pair inside the HSM, whose private half never leaves it. The profile
+is for the life of the pair, and the HSM itself enforces it:
+  strict    what comes in by it never leaves this HSM again
+  flexible  the root key can be passed on to other HSMs, each with the consent of
+            the security officer (strongroom hsm export-root-to)`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return printTransportKey(cmd, configFile, out, (*pkcs11.Device).CreateTransportKey)
+			makeKey, err := transportKeyMaker(profile)
+			if err != nil {
+				return err
+			}
+			return printTransportKey(cmd, configFile, out, makeKey)
 		},
 	}
+	create.Flags().StringVar(&profile, "profile", pkcs11.Strict, "strict, or flexible: the root key can be passed on to other HSMs")
 	show := &cobra.Command{
 		Use: "transport-key --config FILE [--out FILE]", Args: cobra.NoArgs,
 		Short: "Print the public half of this HSM's transport key",
@@ -60,8 +71,20 @@ func hsmCommand() *cobra.Command {
 		c.Flags().StringVar(&configFile, "config", "", "configuration file of the node")
 		cmd.AddCommand(c)
 	}
-	cmd.AddCommand(hsmStatusCommand())
+	cmd.AddCommand(hsmStatusCommand(), exportRootCommand(), importRootCommand())
 	return cmd
+}
+
+// transportKeyMaker answers how a transport key of a profile is made.
+func transportKeyMaker(profile string) (func(*pkcs11.Device, context.Context) (pkcs11.TransportKey, error), error) {
+	switch profile {
+	case pkcs11.Strict:
+		return (*pkcs11.Device).CreateTransportKey, nil
+	case pkcs11.Flexible:
+		return (*pkcs11.Device).CreateFlexibleTransportKey, nil
+	default:
+		return nil, usagef("--profile must be %s or %s; it is %q", pkcs11.Strict, pkcs11.Flexible, profile)
+	}
 }
 
 // hsmOnly loads a configuration for ceremonies that may come before the
@@ -94,7 +117,8 @@ func printTransportKey(cmd *cobra.Command, configFile, out string, get func(*pkc
 	if err := os.WriteFile(out, text, 0o600); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s (fingerprint %x); give it to whoever runs strongroom init, and compare the fingerprint by another way\n", out, key.Fingerprint)
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "wrote %s (profile %s, fingerprint %x); give it to whoever runs strongroom init or strongroom hsm export-root-to, and compare the fingerprint by another way\n",
+		out, key.Profile, key.Fingerprint)
 	return err
 }
 
@@ -111,15 +135,35 @@ func withDevice(ctx context.Context, cfg config.Config, do func(*pkcs11.Device) 
 	return errors.Join(do(d), d.Close())
 }
 
-const wrapLine = "wrap: "
+const (
+	nodeLine = "Strongroom transport key of "
+	wrapLine = "wrap: "
+)
 
 // formatTransportKey is PEM that other tools read, with a few lines for
 // people and the best wrap before it.
 func formatTransportKey(node string, k pkcs11.TransportKey) []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, "Strongroom transport key of %s\nfingerprint: %x\n%s%s\n", node, k.Fingerprint, wrapLine, k.Wrap)
+	fmt.Fprintf(&b, "%s%s\nfingerprint: %x\n%s%s\n", nodeLine, node, k.Fingerprint, wrapLine, k.Wrap)
 	b.Write(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: k.PublicDER}))
 	return b.Bytes()
+}
+
+// receiverName answers whose transport key a file says that it is: a name for
+// people, which nothing depends on.
+func receiverName(text []byte) string {
+	head, _, _ := strings.Cut(string(text), "\n")
+	name, ok := strings.CutPrefix(strings.TrimSpace(head), nodeLine)
+	if !ok {
+		return ""
+	}
+	return printable(name)
+}
+
+// fingerprintOf is the fingerprint of a transport key.
+func fingerprintOf(der []byte) []byte {
+	sum := sha256.Sum256(der)
+	return sum[:]
 }
 
 // parseTransportKey reads what formatTransportKey wrote, or a bare PEM.

@@ -33,6 +33,7 @@ type hsmStatus struct {
 	OAEP         []string      `json:"oaep"`
 	Lacks        []string      `json:"lacks,omitempty"`
 	TransportKey string        `json:"transportKeyFingerprint,omitempty"`
+	RootProfile  string        `json:"rootProfile,omitempty"` // of the transport key
 }
 
 // dialectStatus is how the module is spoken to: what the configuration says,
@@ -72,7 +73,7 @@ opens as many sessions of the token as a server does, beside those of a server.`
 				if fault.Is(err, fault.NotFound) {
 					return nil // a token before its first ceremony
 				}
-				status.TransportKey = fmt.Sprintf("%x", key.Fingerprint)
+				status.TransportKey, status.RootProfile = fmt.Sprintf("%x", key.Fingerprint), key.Profile
 				return err
 			})
 			if err != nil {
@@ -119,6 +120,8 @@ func writeHSMStatus(w io.Writer, format string, s hsmStatus) error {
 		{"wrap of secret keys", s.Wrap},
 		{"wrap of private keys", orNone(s.PadWrap)}, {"key specs", strings.Join(s.Specs, " ")}, {"signatures", strings.Join(s.Sign, " ")},
 		{"RSA-OAEP", strings.Join(s.OAEP, " ")}, {"lacks", orNone(strings.Join(s.Lacks, "; "))}, {"transport key", orNone(s.TransportKey)},
+		{"root key can leave", orNone(map[string]string{
+			pkcs11.Strict: "never (strict)", pkcs11.Flexible: "with the security officer's consent (flexible)"}[s.RootProfile])},
 	} {
 		if _, err := fmt.Fprintf(t, "%s\t%s\n", row[0], printable(row[1])); err != nil {
 			return err

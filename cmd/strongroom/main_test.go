@@ -96,7 +96,7 @@ func TestShellQuote(t *testing.T) {
 
 func localCluster(t *testing.T, dir string) *devCluster {
 	t.Helper()
-	d := &devCluster{dir: dir, nodes: 2, basePort: 41000, out: io.Discard}
+	d := &devCluster{dir: dir, nodes: 2, basePort: 41000, profile: pkcs11.Strict, out: io.Discard}
 	require.NoError(t, d.prepare())
 	return d
 }

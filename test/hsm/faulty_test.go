@@ -26,6 +26,7 @@ const (
 	ckSign            = 43
 	ckGenerateKey     = 58
 	ckGenerateKeyPair = 59
+	ckWrapKey         = 60
 	ckUnwrapKey       = 61
 	ckFunctions       = 68
 )
@@ -50,6 +51,8 @@ const (
 	loginPerSession      = 0x8000
 	ivMasked             = 0x10000
 	cloudHSMWraps        = 0x20000
+	forgetPairTemplate   = 0x40000
+	forgetTrusted        = 0x80000
 )
 
 // ownNumber is what the module calls a mechanism with the quirk ownNumbers.
@@ -94,6 +97,18 @@ func (f faults) sessions(open, told, toldRW int32) {
 	f.set(ckFunctions, wordPass, open)
 	f.set(ckFunctions, wordFail, told)
 	f.set(ckFunctions, wordRV, toldRW)
+}
+
+// hangAfter lets n calls of function pass and has the next ones hang.
+func (f faults) hangAfter(function int, n int32) {
+	f.set(function, wordPass, n)
+	f.set(function, wordHang, 1)
+}
+
+// failAfter lets n calls of function pass, and has the next one answer code.
+func (f faults) failAfter(function int, n int32, code uint32) {
+	f.set(function, wordPass, n)
+	f.fail(function, code, 1)
 }
 
 // failEach makes each call of function whose number n divides answer code;

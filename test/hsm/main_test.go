@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "hsm-parent" {
 		os.Exit(parentMain())
 	}
+	if len(os.Args) > 1 && os.Args[1] == "hsm-export" {
+		os.Exit(exportMain())
+	}
 	os.Exit(m.Run())
 }
 

@@ -41,6 +41,7 @@ type machine struct {
 	Nodes  int
 	Token  string // the administrator's
 
+	flags  []string // of strongroom dev, besides its shape
 	port   int
 	keep   net.Listener
 	client *http.Client
@@ -91,7 +92,7 @@ func (m *machine) of(t testing.TB) *Cluster {
 func (c *Cluster) Up() {
 	c.t.Helper()
 	_ = os.Remove(filepath.Join(c.Dir, "ready"))
-	cmd := exec.Command(c.Binary, "dev", "--nodes", strconv.Itoa(c.Nodes), "--dir", c.Dir, "--base-port", strconv.Itoa(c.port))
+	cmd := exec.Command(c.Binary, append([]string{"dev", "--nodes", strconv.Itoa(c.Nodes), "--dir", c.Dir, "--base-port", strconv.Itoa(c.port)}, c.flags...)...)
 	cmd.Stdout, cmd.Stderr = c.output, c.output
 	// A test that is killed takes the supervisor along, which stops the nodes.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}

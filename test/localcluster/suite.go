@@ -65,10 +65,11 @@ func (s *Suite) Shared(t testing.TB) *Cluster {
 }
 
 // Fresh starts a cluster of so many nodes for one test, which stops when the
-// test ends.
-func (s *Suite) Fresh(t testing.TB, nodes int) *Cluster {
+// test ends. flags are more of those of strongroom dev.
+func (s *Suite) Fresh(t testing.TB, nodes int, flags ...string) *Cluster {
 	t.Helper()
 	m := newMachine(t, s.binary, filepath.Join(t.TempDir(), folder), nodes)
+	m.flags = flags
 	c := m.of(t)
 	t.Cleanup(func() {
 		if err := m.stop(); err != nil {

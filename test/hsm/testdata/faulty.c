@@ -6,7 +6,8 @@
  *   FAULTY_REAL     path of the real module
  *   FAULTY_CONTROL  file of CK_FUNCTIONS + 1 rules of six 32-bit words:
  *                   calls so far, calls to let pass, calls to fail (-1: all),
- *                   the CK_RV to fail with, hang while not 0, fail each call
+ *                   the CK_RV to fail with, hang while not 0 (those that
+ *                   are not let pass), fail each call
  *                   whose number this divides (0: none).
  *                   In the last rule the first word is a set of quirks, and the
  *                   next are numbers of sessions (vendors.h).
@@ -26,7 +27,11 @@
 #define QUIRK_PAD_WRAP_IS_KWP 4 /* RFC 5649 is 0x210B, and 0x210A is none */
 #define QUIRK_PAD_WRAP_IS_PKCS7 8 /* 0x210A adds a block of padding, as NSS does */
 #define QUIRK_BAD_SIGNATURE 16 /* signatures of RSA-2048 have a wrong bit */
+#define QUIRK_FORGET_PAIR_TEMPLATE 0x40000 /* pairs have no CKA_UNWRAP_TEMPLATE */
+#define QUIRK_FORGET_TRUSTED 0x80000 /* CKA_WRAP_WITH_TRUSTED is taken and forgotten */
 #define PAD_WRAP 0x210AUL
+#define UNWRAP_TEMPLATE 0x40000212UL
+#define WRAP_WITH_TRUSTED 0x210UL
 #define KWP 0x210BUL
 
 typedef ck_ulong w;
@@ -59,13 +64,13 @@ static w without(w list, w count, ck_ulong type, ck_attribute *room) {
 
 static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 	rule *r = &rules[i];
-	ck_attribute room[32];
+	ck_attribute room[32], nested[8];
 	ck_mechanism other, own;
 	ck_rv rv;
 	play p = {rules[CK_FUNCTIONS].calls, rules[CK_FUNCTIONS].pass, rules[CK_FUNCTIONS].fail, rules[CK_FUNCTIONS].rv};
 	int quirks = rules[CK_FUNCTIONS].calls, every = r->every;
 	int32_t number = __sync_add_and_fetch(&r->calls, 1);
-	while (r->hang)
+	while (r->pass <= 0 && r->hang)
 		usleep(1000);
 	if (r->pass > 0)
 		__sync_fetch_and_sub(&r->pass, 1);
@@ -102,8 +107,25 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 		}
 	}
 	if (i == CK_GENERATE_KEY && quirks & QUIRK_FORGET_UNWRAP_TEMPLATE && d <= 32) {
-		d = without(c, d, 0x40000212UL, room);
+		d = without(c, d, UNWRAP_TEMPLATE, room);
 		c = (w)room;
+	}
+	if (i == CK_GENERATE_KEY_PAIR && quirks & QUIRK_FORGET_PAIR_TEMPLATE && f <= 32) {
+		f = without(e, f, UNWRAP_TEMPLATE, room);
+		e = (w)room;
+	}
+	if (i == CK_GENERATE_KEY_PAIR && quirks & QUIRK_FORGET_TRUSTED && f <= 32) {
+		f = without(e, f, WRAP_WITH_TRUSTED, room);
+		e = (w)room;
+		for (w n = 0; n < f; n++)
+			if (room[n].type == UNWRAP_TEMPLATE && room[n].len <= sizeof nested) {
+				room[n].len = sizeof *nested * without((w)room[n].value, room[n].len / sizeof *nested, WRAP_WITH_TRUSTED, nested);
+				room[n].value = nested;
+			}
+	}
+	if (i == CK_UNWRAP_KEY && quirks & QUIRK_FORGET_TRUSTED && f <= 32) {
+		f = without(e, f, WRAP_WITH_TRUSTED, room);
+		e = (w)room;
 	}
 	rv = played(&p, i, a, b, c, d, e, f, g, h);
 	if (i == CK_WRAP_KEY && quirks & QUIRK_PAD_WRAP_IS_PKCS7 && other.mechanism == PAD_WRAP && rv == 0)
