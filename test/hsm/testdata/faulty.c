@@ -8,7 +8,13 @@
  *                   calls so far, calls to let pass, calls to fail (-1: all),
  *                   the CK_RV to fail with, hang while not 0, fail each call
  *                   whose number this divides (0: none).
- *                   In the last rule the first word is a set of quirks.
+ *                   The words of the last rule are a set of quirks, sessions
+ *                   that are open, calls while the last word was not 0, the
+ *                   CK_RV to fail with, nothing, and one in how many calls, of
+ *                   all functions together, fails by chance (0: none).
+ *
+ * A CK_RV with the highest bit is answered without it after the call was made:
+ * it worked, and says that it did not.
  */
 #define _GNU_SOURCE
 #include "ck.h"
@@ -25,6 +31,9 @@
 #define QUIRK_PAD_WRAP_IS_KWP 4 /* RFC 5649 is 0x210B, and 0x210A is none */
 #define QUIRK_PAD_WRAP_IS_PKCS7 8 /* 0x210A adds a block of padding, as NSS does */
 #define QUIRK_BAD_SIGNATURE 16 /* signatures of RSA-2048 have a wrong bit */
+#define OPEN_SESSION 12
+#define CLOSE_SESSION 13
+#define LATE 0x80000000U
 #define PAD_WRAP 0x210AUL
 #define KWP 0x210BUL
 
@@ -46,12 +55,22 @@ static w without(w list, w count, ck_ulong type, ck_attribute *room) {
 	return n;
 }
 
+/* A number without a pattern for each call: the mix of MurmurHash3. */
+static uint32_t chance(uint32_t x) {
+	x ^= x >> 16;
+	x *= 0x85EBCA6BU;
+	x ^= x >> 13;
+	x *= 0xC2B2AE35U;
+	return x ^ x >> 16;
+}
+
 static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
-	rule *r = &rules[i];
+	rule *r = &rules[i], *all = &rules[CK_FUNCTIONS];
+	uint32_t verdict = 0;
 	ck_attribute room[32];
 	ck_mechanism other;
 	ck_rv rv;
-	int quirks = rules[CK_FUNCTIONS].calls, every = r->every;
+	int quirks = all->calls, every = r->every, odds = all->every;
 	int32_t number = __sync_add_and_fetch(&r->calls, 1);
 	while (r->hang)
 		usleep(1000);
@@ -60,9 +79,13 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 	else if (r->fail != 0) {
 		if (r->fail > 0)
 			__sync_fetch_and_sub(&r->fail, 1);
-		return (ck_rv)(uint32_t)r->rv;
+		verdict = (uint32_t)r->rv;
 	} else if (every > 0 && number % every == 0)
-		return (ck_rv)(uint32_t)r->rv;
+		verdict = (uint32_t)r->rv;
+	else if (odds > 0 && chance((uint32_t)__sync_add_and_fetch(&all->fail, 1)) % (uint32_t)odds == 0)
+		verdict = (uint32_t)all->rv;
+	if (verdict != 0 && !(verdict & LATE))
+		return verdict;
 	if (i == CK_WRAP_KEY || i == CK_UNWRAP_KEY) {
 		other = *(ck_mechanism *)b;
 		if (other.mechanism == PAD_WRAP && quirks & (QUIRK_NO_PAD_WRAP | QUIRK_PAD_WRAP_IS_KWP))
@@ -81,7 +104,11 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 		*(ck_ulong *)f += 8;
 	if (i == CK_SIGN && quirks & QUIRK_BAD_SIGNATURE && rv == 0 && *(ck_ulong *)e == 256)
 		((uint8_t *)d)[200] ^= 1;
-	return rv;
+	if (rv == 0 && i == OPEN_SESSION)
+		__sync_fetch_and_add(&all->pass, 1);
+	if (rv == 0 && i == CLOSE_SESSION)
+		__sync_fetch_and_sub(&all->pass, 1);
+	return verdict ? verdict & ~LATE : rv;
 }
 
 #define T(i) static ck_rv t##i(w a, w b, w c, w d, w e, w f, w g, w h) { return through(i, a, b, c, d, e, f, g, h); }
