@@ -78,6 +78,13 @@ type rootKeys struct {
 
 // checkRoot proves that the token answers, with the root that we mean.
 func (w *worker) checkRoot(session uint, root *rootKeys) error {
+	if err := w.checkRootMAC(session, root); err != nil {
+		return err
+	}
+	return w.checkRootKey(session, root)
+}
+
+func (w *worker) checkRootMAC(session uint, root *rootKeys) error {
 	sum, err := w.mod.hmac(session, root.mac, macCheckText(root.version))
 	if err != nil {
 		return err
@@ -85,6 +92,10 @@ func (w *worker) checkRoot(session uint, root *rootKeys) error {
 	if !hmac.Equal(sum, root.macCheck) {
 		return errors.New("the root MAC key in the HSM is another one")
 	}
+	return nil
+}
+
+func (w *worker) checkRootKey(session uint, root *rootKeys) error {
 	if _, err := w.mod.attribute(session, root.key, ckaSensitive); err != nil {
 		return err // the object is gone
 	}

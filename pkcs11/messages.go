@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
@@ -13,6 +14,7 @@ import (
 type loadRequest struct {
 	module, label, serial, pinFile, syncDir string
 	sessions, handles                       uint32
+	patience                                time.Duration // in which a hot call is begun once more, whole milliseconds
 }
 
 func (m loadRequest) put(e *encoder) {
@@ -23,11 +25,12 @@ func (m loadRequest) put(e *encoder) {
 	e.text(m.syncDir)
 	e.u32(m.sessions)
 	e.u32(m.handles)
+	e.u32(uint32(m.patience.Milliseconds()))
 }
 
 func getLoadRequest(d *decoder) loadRequest {
 	return loadRequest{module: d.text(), label: d.text(), serial: d.text(), pinFile: d.text(), syncDir: d.text(),
-		sessions: d.u32(), handles: d.u32()}
+		sessions: d.u32(), handles: d.u32(), patience: time.Duration(d.u32()) * time.Millisecond}
 }
 
 func (p Profile) put(e *encoder) {

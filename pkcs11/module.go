@@ -14,6 +14,8 @@ type module struct {
 	ctx  *p11.Ctx
 	hot  functions
 	lock sync.Locker // a mutex for modules that cannot lock for themselves
+
+	sessions sync.Mutex // held while one is opened or closed
 }
 
 // noLock is the Locker of modules that lock for themselves, which is all but
@@ -108,18 +110,30 @@ func ofSerial(serial string) string {
 
 // openSession opens a read/write session: some HSMs know no other.
 func (m *module) openSession(slot uint) (uint, error) {
+	m.sessions.Lock()
+	defer m.sessions.Unlock()
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	h, err := m.ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
 	return uint(h), failed("C_OpenSession", code(err), forUse)
 }
 
-// closeSession lets a session go. A failure has nothing to tell: the session
-// is not used again either way.
+// closeSession lets a session go, with some patience: one left open would
+// stay for as long as the worker does. The close that failed may have worked,
+// so nobody opens a session meanwhile, who might be given the same number.
+// After the last try there is nothing to tell: the session is not used again
+// either way, and an HSM that runs out of them gets a new worker.
 func (m *module) closeSession(session uint) {
+	m.sessions.Lock()
+	defer m.sessions.Unlock()
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	_ = m.ctx.CloseSession(p11.SessionHandle(session))
+	for range tries {
+		code := code(m.ctx.CloseSession(p11.SessionHandle(session)))
+		if code == rvOK || classes[code] == classSession {
+			return
+		}
+	}
 }
 
 func (m *module) login(session uint, user uint64, pin []byte) error {

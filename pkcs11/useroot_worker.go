@@ -135,7 +135,7 @@ func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
 		return err
 	})
 	if err == nil {
-		err = w.checkCanary(session, root)
+		err = w.renewable(func(s *hotSession) error { return s.canary(root) })
 	}
 	if err != nil {
 		return fail(statusRefused, err, "the canary of the root key v%d does not open", r.Version)
