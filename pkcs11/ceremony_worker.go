@@ -178,10 +178,14 @@ func (w *worker) findPair(session uint) (pair, error) {
 
 // transport answers the public half, with the best wrap that this HSM was
 // seen to do with the pair, now.
-func (w *worker) transport(session uint, d *decoder, e *encoder) error {
+func (w *worker) transport(d *decoder, e *encoder) error {
 	if err := d.done(); err != nil {
 		return err
 	}
+	return w.repeated(func(session uint) error { return w.tellTransport(session, e) })
+}
+
+func (w *worker) tellTransport(session uint, e *encoder) error {
 	p, err := w.findPair(session)
 	if err != nil {
 		return err
@@ -192,11 +196,18 @@ func (w *worker) transport(session uint, d *decoder, e *encoder) error {
 		return err
 	}
 	for _, try := range oaeps {
-		blob, err := w.mod.wrap(session, try.how, p.public, probe)
+		refusal, err := verdict(func() error {
+			blob, err := w.mod.wrap(session, try.how, p.public, probe)
+			if err != nil {
+				return err
+			}
+			_, err = w.mod.unwrap(session, try.how, p.private, blob, w.macImport(false))
+			return err
+		})
 		if err != nil {
-			continue
+			return err
 		}
-		if _, err := w.mod.unwrap(session, try.how, p.private, blob, w.macImport(false)); err == nil {
+		if refusal == nil {
 			p.key.Wrap = try.name
 			p.key.put(e)
 			return nil
@@ -221,12 +232,17 @@ func (w *worker) imported(t template) template {
 // be extracted, wraps them to every recipient's transport key and to our own,
 // and forgets them: this session is closed when we return. Our own copy is
 // imported afterwards like every node's, so that no root was ever extractable
-// as an object of the token.
-func (w *worker) createRoot(session uint, d *decoder, e *encoder) error {
+// as an object of the token. One that an error of the device spoilt died with
+// its session, and nobody has heard of it: another is made.
+func (w *worker) createRoot(d *decoder, e *encoder) error {
 	version, to := d.u32(), getRecipients(d)
 	if err := d.done(); err != nil {
 		return err
 	}
+	return w.repeated(func(session uint) error { return w.makeRoot(session, version, to, e) })
+}
+
+func (w *worker) makeRoot(session uint, version uint32, to []Recipient, e *encoder) error {
 	own, err := w.findPair(session)
 	if err != nil {
 		return err

@@ -13,18 +13,19 @@ type rv uint64
 // The codes that code of ours makes or asks for by name; the table below has
 // the rest.
 const (
-	rvOK                    rv = 0x000
-	rvHostMemory            rv = 0x002
-	rvGeneralError          rv = 0x005
-	rvCantLock              rv = 0x00A
-	rvAttributeReadOnly     rv = 0x010
-	rvAttributeInvalid      rv = 0x012
-	rvMechanismParamInvalid rv = 0x071
-	rvTemplateIncomplete    rv = 0x0D0
-	rvTemplateInconsistent  rv = 0x0D1
-	rvAlreadyLoggedIn       rv = 0x100
-	rvWrappedKeyLenRange    rv = 0x112
-	rvBufferTooSmall        rv = 0x150
+	rvOK                      rv = 0x000
+	rvHostMemory              rv = 0x002
+	rvGeneralError            rv = 0x005
+	rvCantLock                rv = 0x00A
+	rvAttributeReadOnly       rv = 0x010
+	rvAttributeInvalid        rv = 0x012
+	rvKeyFunctionNotPermitted rv = 0x068
+	rvMechanismParamInvalid   rv = 0x071
+	rvTemplateIncomplete      rv = 0x0D0
+	rvTemplateInconsistent    rv = 0x0D1
+	rvAlreadyLoggedIn         rv = 0x100
+	rvWrappedKeyLenRange      rv = 0x112
+	rvBufferTooSmall          rv = 0x150
 )
 
 // class says what a failed call means for us.

@@ -138,8 +138,15 @@ func (s *hotSession) proveSecret(root *rootKeys, k wrapped.Key, kind keyKind, ma
 	if len(k.Blob) != kind.bytes+8 {
 		return errMaterial
 	}
-	value, err := s.w.mod.attribute(s.handle, material, ckaValueLen)
-	if err == nil && len(value) == 8 {
+	var value []byte
+	unknown, err := verdict(func() (err error) {
+		value, err = s.w.mod.attribute(s.handle, material, ckaValueLen)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if unknown == nil && len(value) == 8 {
 		if n := binary.NativeEndian.Uint64(value); n != 0 && n != uint64(kind.bytes) {
 			return errMaterial
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"sync"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 )
@@ -67,7 +68,11 @@ func (m *module) tokens() ([]token, error) {
 	}
 	var out []token
 	for _, slot := range slots {
-		info, err := m.ctx.GetTokenInfo(slot)
+		var info p11.TokenInfo
+		err := persist(tries, time.Now().Add(loginTimeout/patience), func() (err error) {
+			info, err = m.ctx.GetTokenInfo(slot)
+			return failed("C_GetTokenInfo", code(err), forUse)
+		})
 		if err != nil {
 			continue // another slot's token may be away; ours is looked for by name
 		}
@@ -164,10 +169,15 @@ func (m *module) attribute(session, object uint, kind uint64) ([]byte, error) {
 	return got[0].Value, nil
 }
 
-// hasFlag reports whether a boolean attribute is readable and equals want.
-func (m *module) hasFlag(session, object uint, kind uint64, want bool) bool {
-	value, err := m.attribute(session, object, kind)
-	return err == nil && len(value) == 1 && (value[0] != 0) == want
+// hasFlag reports whether a boolean attribute is readable and equals want. It
+// fails when the device did.
+func (m *module) hasFlag(session, object uint, kind uint64, want bool) (bool, error) {
+	var value []byte
+	refusal, err := verdict(func() (err error) {
+		value, err = m.attribute(session, object, kind)
+		return err
+	})
+	return refusal == nil && len(value) == 1 && (value[0] != 0) == want, err
 }
 
 // find answers the token objects with this class, label and id (nil: any).

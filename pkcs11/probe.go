@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"strings"
 
+	p11 "github.com/miekg/pkcs11"
+
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
 
@@ -15,10 +17,18 @@ const IVCaller = "caller"
 // probe does, with keys that live for the length of the probe, each operation
 // that we need, and refuses the module in words when one does not work. What
 // differs between good modules it finds out and keeps in the profile.
+//
+// A step that met an error of the device is done again, from its beginning: a
+// device that fails now and then could not be started otherwise, and nothing
+// that it said in a bad moment may be remembered.
 func (w *worker) probe() (Profile, error) {
-	info, err := w.mod.ctx.GetInfo()
+	var info p11.Info
+	err := persist(startTries, w.until, func() (err error) {
+		info, err = w.mod.ctx.GetInfo()
+		return failed("C_GetInfo", code(err), forUse)
+	})
 	if err != nil {
-		return Profile{}, failed("C_GetInfo", code(err), forUse)
+		return Profile{}, err
 	}
 	w.profile = Profile{
 		Module: fmt.Sprintf("%s %d.%d", strings.TrimSpace(info.ManufacturerID), info.LibraryVersion.Major, info.LibraryVersion.Minor),
@@ -29,7 +39,7 @@ func (w *worker) probe() (Profile, error) {
 	}
 	p := &prober{w: w, profile: &w.profile}
 	for _, step := range []func(session uint) error{p.wrapping, p.gcm, p.hmac, p.random} {
-		if err := w.ceremony(step); err != nil {
+		if err := p.repeated(step); err != nil {
 			return Profile{}, err
 		}
 	}
@@ -44,9 +54,21 @@ type prober struct {
 	profile *Profile // the worker's: nothing serves before the probe has ended
 }
 
+// repeated is that of the worker; each try starts with the profile as it was.
+func (p *prober) repeated(step func(session uint) error) error {
+	before := *p.profile
+	return p.w.repeated(func(session uint) error {
+		*p.profile = before
+		return step(session)
+	})
+}
+
 // lacks is the refusal of a module: which capability is missing, and what the
-// module said.
+// module said. What is the device's trouble is left to be that.
 func lacks(capability string, cause error) error {
+	if blamesDevice(cause) {
+		return cause
+	}
 	return fail(statusRefused, cause, "the HSM module cannot serve Strongroom: it lacks %s", capability)
 }
 
@@ -65,9 +87,14 @@ func (p *prober) wrapping(session uint) error {
 	if err != nil {
 		return lacks("generation of extractable AES-256 session keys", err)
 	}
-	if _, err := m.attribute(session, key, ckaCheckValue); err == nil {
-		p.profile.CheckValue = true
+	unknown, err := verdict(func() error {
+		_, err := m.attribute(session, key, ckaCheckValue)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	p.profile.CheckValue = unknown == nil
 	blob, err := m.wrap(session, wrapRFC3394, kek, key)
 	if err != nil || len(blob) != kind.bytes+8 {
 		return lacks("AES key wrap (RFC 3394, CKM_AES_KEY_WRAP)", err)
@@ -83,14 +110,21 @@ func (p *prober) wrapping(session uint) error {
 func (p *prober) unwrapping(session, kek uint, blob []byte, kind keyKind) error {
 	var last error
 	for _, valueLen := range []bool{false, true} {
-		key, err := p.w.mod.unwrap(session, wrapRFC3394, kek, blob, kind.useTemplate(valueLen))
+		var key uint
+		refusal, err := verdict(func() (err error) {
+			key, err = p.w.mod.unwrap(session, wrapRFC3394, kek, blob, kind.useTemplate(valueLen))
+			return err
+		})
 		if err != nil {
-			last = err
+			return err
+		}
+		if refusal != nil {
+			last = refusal
 			continue
 		}
 		p.profile.ValueLen = valueLen
-		if !p.w.mod.hasFlag(session, key, ckaSensitive, true) || !p.w.mod.hasFlag(session, key, ckaExtractable, false) {
-			return lacks("unwrapping to sensitive keys that are not extractable", nil)
+		if err := p.w.mod.staysIn(session, key); err != nil {
+			return lacks("unwrapping to sensitive keys that are not extractable", err)
 		}
 		return nil
 	}
@@ -104,11 +138,13 @@ func (w *worker) refusesReadable(session, kek uint, blob []byte) error {
 	if w.profile.ValueLen {
 		readable = readable.number(ckaValueLen, 32)
 	}
-	object, err := w.mod.unwrap(session, wrapRFC3394, kek, blob, readable)
-	if err != nil {
-		return nil
+	refusal, err := verdict(func() error {
+		_, err := w.mod.unwrap(session, wrapRFC3394, kek, blob, readable)
+		return err
+	})
+	if err != nil || refusal != nil {
+		return err
 	}
-	_ = w.mod.destroy(session, object)
 	return lacks("the enforcement of CKA_UNWRAP_TEMPLATE: it unwraps keys to a readable form that the template forbids", nil)
 }
 
@@ -149,8 +185,9 @@ func (p *prober) gcm(session uint) error {
 	}
 	p.profile.IVMode = IVCaller
 	one[0] ^= 1
-	if _, err := m.gcm(false, session, key, iv[:ivBytes], aad, one, make([]byte, len(one))); err == nil {
-		return lacks("AES-GCM that refuses a damaged ciphertext", nil)
+	_, err = m.gcm(false, session, key, iv[:ivBytes], aad, one, make([]byte, len(one)))
+	if err == nil || blamesDevice(err) {
+		return lacks("AES-GCM that refuses a damaged ciphertext", err)
 	}
 	return nil
 }

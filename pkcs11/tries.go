@@ -17,6 +17,11 @@ const (
 	// calls fail four times in a row once in 400,000.
 	tries = 4
 
+	// startTries is for the steps of a start, which have up to 25 calls: of
+	// those 40 in 100 fail at that rate, and all eight tries 6 in 10,000. A
+	// start that fails is repeated by the supervisor.
+	startTries = 8
+
 	// maxUnlucky operations that fail in a row, each after all its tries and
 	// with a canary that answers, cost the worker its life: a fresh instance
 	// of the module is the one recovery that we have. It is as many as the
@@ -70,6 +75,38 @@ func mayPass(err error) bool {
 	}
 }
 
+// blamesDevice reports whether err speaks of the device, its sessions or its
+// room, rather than of what the module can do.
+func blamesDevice(err error) bool {
+	var call *callError
+	if !errors.As(err, &call) {
+		return false
+	}
+	c, known := classes[call.code]
+	return known && c != classInput && c != classCapability
+}
+
+// verdict runs a call whose failure will be remembered, or is hoped for: it
+// takes nothing for a refusal that may have been the device's bad moment. A
+// code that speaks of the device is err; one that says nothing is a refusal
+// when it comes each time. call needs no Init, which would poison a session.
+func verdict(call func() error) (refusal, err error) {
+	for range tries {
+		refusal = call()
+		var c *callError
+		switch {
+		case refusal == nil || !mayPass(refusal) && !blamesDevice(refusal):
+			return refusal, nil
+		case errors.As(refusal, &c) && c.code == rvKeyFunctionNotPermitted:
+			// Transient while an object is destroyed, and some modules' word
+			// for what a template forbids.
+		case blamesDevice(refusal):
+			return nil, refusal
+		}
+	}
+	return refusal, nil
+}
+
 // newSession opens a session of ours.
 func (w *worker) newSession(until time.Time) (handle uint, err error) {
 	err = persist(tries, until, func() error {
@@ -77,6 +114,12 @@ func (w *worker) newSession(until time.Time) (handle uint, err error) {
 		return err
 	})
 	return handle, err
+}
+
+// repeated is a ceremony that leaves nothing behind when it fails, so it may
+// be done again, in a new session.
+func (w *worker) repeated(do func(session uint) error) error {
+	return persist(startTries, w.until, func() error { return w.ceremony(do) })
 }
 
 // renew replaces the session. After any error: one that was left between Init

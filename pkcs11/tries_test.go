@@ -49,6 +49,34 @@ func TestTriesAreBounded(t *testing.T) {
 	require.Equal(t, own, persist(tries, later, func() error { return own }))
 }
 
+// A refusal is what the module says of what it can do, or an answer that
+// nobody understands, each time. A bad moment of the device is neither.
+func TestBadMomentIsNoRefusal(t *testing.T) {
+	every := func(code rv) []rv { return []rv{code, code, code, code, code} }
+	for name, c := range map[string]struct {
+		codes           []rv
+		refused, failed bool
+	}{
+		"works":                   {nil, false, false},
+		"cannot":                  {every(p11.CKR_MECHANISM_INVALID), true, false},
+		"no such attribute":       {every(p11.CKR_ATTRIBUTE_TYPE_INVALID), true, false},
+		"device":                  {[]rv{p11.CKR_DEVICE_ERROR}, false, true},
+		"session":                 {[]rv{p11.CKR_SESSION_HANDLE_INVALID}, false, true},
+		"room":                    {[]rv{p11.CKR_DEVICE_MEMORY}, false, true},
+		"says nothing, once":      {[]rv{p11.CKR_GENERAL_ERROR}, false, false},
+		"says nothing, each time": {every(p11.CKR_GENERAL_ERROR), true, false},
+		"not permitted":           {every(rvKeyFunctionNotPermitted), true, false},
+		"not permitted, once":     {[]rv{rvKeyFunctionNotPermitted}, false, false},
+	} {
+		call, _ := failing(c.codes...)
+		refusal, err := verdict(call)
+		require.Equal(t, c.refused, refusal != nil, name)
+		require.Equal(t, c.failed, err != nil, name)
+	}
+	require.ErrorContains(t, lacks("GCM", failed("C_Encrypt", p11.CKR_MECHANISM_INVALID, forUse)), "lacks GCM")
+	require.NotContains(t, lacks("GCM", failed("C_Encrypt", p11.CKR_DEVICE_ERROR, forUse)).Error(), "lacks")
+}
+
 // Failures in a row are counted, a success in between starts anew, and a
 // stranger's material is no evidence.
 func TestFailuresInARow(t *testing.T) {

@@ -13,7 +13,11 @@ import (
 // caller allows it, an HSM that has the transport key but not yet the root
 // imports it from its copy; the answer then says so, and nothing is served
 // before a fresh worker has found and checked the objects.
-func (w *worker) useRoot(session uint, d *decoder, e *encoder) error {
+//
+// What met an error of the device is done again. An import starts with
+// another look then: the one that failed may have left an object, and there
+// must not be two.
+func (w *worker) useRoot(d *decoder, e *encoder) error {
 	allowImport, r := d.flag(), getRoot(d)
 	if err := d.done(); err != nil {
 		return err
@@ -21,32 +25,38 @@ func (w *worker) useRoot(session uint, d *decoder, e *encoder) error {
 	if w.root.Load() != nil {
 		return fail(statusSick, nil, "this worker has a root in use already")
 	}
-	id := rootID(r.MACCheck)
-	key, err := w.findOne(session, rootLabel(r.Version), id)
-	if err != nil {
-		return err
-	}
-	mac, err := w.findOne(session, macLabel(r.Version), id)
-	if err != nil {
-		return err
-	}
-	if key == 0 || mac == 0 {
+	root := &rootKeys{version: r.Version, checkValue: r.CheckValue, macCheck: r.MACCheck, canaryIV: r.CanaryIV, canaryBox: r.CanaryBox}
+	imported := false
+	err := w.repeated(func(session uint) (err error) {
+		id := rootID(r.MACCheck)
+		if root.key, err = w.findOne(session, rootLabel(r.Version), id); err != nil {
+			return err
+		}
+		if root.mac, err = w.findOne(session, macLabel(r.Version), id); err != nil {
+			return err
+		}
+		switch {
+		case root.key != 0 && root.mac != 0 && imported:
+			return syncTree(w.config.syncDir)
+		case root.key != 0 && root.mac != 0:
+			return nil
+		}
 		if !allowImport {
 			return fail(statusRefused, nil, "the root key v%d is not in the HSM token %q; nothing was created", r.Version, w.token.info.Label)
 		}
-		if err := w.importRoot(session, r, id, key == 0, mac == 0); err != nil {
-			return err
-		}
-		e.flag(true)
-		return nil
+		imported = true
+		return w.importRoot(session, r, id, root.key == 0, root.mac == 0)
+	})
+	if err == nil && !imported {
+		err = w.proveRoot(root, r)
 	}
-	root := &rootKeys{version: r.Version, key: key, mac: mac, checkValue: r.CheckValue, macCheck: r.MACCheck,
-		canaryIV: r.CanaryIV, canaryBox: r.CanaryBox}
-	if err := w.proveRoot(session, root, r); err != nil {
+	if err != nil {
 		return err
 	}
-	w.root.Store(root)
-	e.flag(false)
+	if !imported {
+		w.root.Store(root)
+	}
+	e.flag(imported)
 	return nil
 }
 
@@ -108,7 +118,40 @@ func (w *worker) importRoot(session uint, r Root, id []byte, needKey, needMAC bo
 
 // proveRoot is the known-answer test: right keys, kept in by the HSM itself,
 // and a canary that only they open. It loads the canary on the anchor.
-func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
+func (w *worker) proveRoot(root *rootKeys, r Root) error {
+	err := w.repeated(func(session uint) error { return w.keptIn(session, root) })
+	if err != nil {
+		return err
+	}
+	if err := w.repeated(func(session uint) error { return w.checkRoot(session, root) }); err != nil {
+		return fail(statusRefused, err, "the root key v%d in the HSM does not pass its check", r.Version)
+	}
+	err = w.repeated(func(session uint) error { return w.refusesReadable(session, root.key, r.Canary.Blob) })
+	if err != nil {
+		return err
+	}
+	err = w.repeated(func(session uint) error {
+		kind, _, err := w.checkKey(session, root, r.Canary)
+		if err != nil {
+			return err
+		}
+		return w.anchor.do(func(anchored uint) error {
+			root.canary, err = w.unwrapChecked(anchored, root, kind, r.Canary)
+			return err
+		})
+	})
+	if err == nil {
+		err = w.renewable(func(s *hotSession) error { return s.canary(root) })
+	}
+	if err != nil {
+		return fail(statusRefused, err, "the canary of the root key v%d does not open", r.Version)
+	}
+	return nil
+}
+
+// keptIn fails unless the HSM says that it keeps both keys of root in, and
+// that the root key does nothing but wrap.
+func (w *worker) keptIn(session uint, root *rootKeys) error {
 	must := []struct {
 		object    uint
 		attribute uint64
@@ -119,26 +162,13 @@ func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
 		{root.mac, ckaSensitive, true}, {root.mac, ckaExtractable, false},
 	}
 	for _, m := range must {
-		if !w.mod.hasFlag(session, m.object, m.attribute, m.want) {
-			return fail(statusRefused, nil, "the root key v%d in the HSM does not have attribute 0x%x set to %v", r.Version, m.attribute, m.want)
+		has, err := w.mod.hasFlag(session, m.object, m.attribute, m.want)
+		if err != nil {
+			return err
 		}
-	}
-	if err := w.checkRoot(session, root); err != nil {
-		return fail(statusRefused, err, "the root key v%d in the HSM does not pass its check", r.Version)
-	}
-	if err := w.refusesReadable(session, root.key, r.Canary.Blob); err != nil {
-		return err
-	}
-	err := w.anchor.do(func(anchored uint) error {
-		var err error
-		root.canary, _, err = w.unwrapKey(anchored, root, r.Canary)
-		return err
-	})
-	if err == nil {
-		err = w.renewable(func(s *hotSession) error { return s.canary(root) })
-	}
-	if err != nil {
-		return fail(statusRefused, err, "the canary of the root key v%d does not open", r.Version)
+		if !has {
+			return fail(statusRefused, nil, "the root key v%d in the HSM does not have attribute 0x%x set to %v", root.version, m.attribute, m.want)
+		}
 	}
 	return nil
 }

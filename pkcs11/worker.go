@@ -178,13 +178,13 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 	}
 	switch o {
 	case opUseRoot:
-		return w.ceremony(func(session uint) error { return w.useRoot(session, d, e) })
+		return w.useRoot(d, e)
 	case opCreateTransport:
 		return w.ceremony(func(session uint) error { return w.createTransport(session, d) })
 	case opTransport:
-		return w.ceremony(func(session uint) error { return w.transport(session, d, e) })
+		return w.transport(d, e)
 	case opCreateRoot:
-		return w.ceremony(func(session uint) error { return w.createRoot(session, d, e) })
+		return w.createRoot(d, e)
 	case opImportKey:
 		return w.apart(func(s *hotSession, root *rootKeys) error { return s.importKey(root, d, e) })
 	case opGeneratePair:
@@ -257,11 +257,13 @@ func (w *worker) login(d *decoder) error {
 	if w.loggedIn != 0 {
 		return fail(statusSick, nil, "the worker is logged in already")
 	}
-	found, err := w.mod.findToken(w.config.label, w.config.serial)
+	err := persist(startTries, w.until, func() (err error) {
+		w.token, err = w.mod.findToken(w.config.label, w.config.serial)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	w.token = found
 	session, err := w.newSession(w.until)
 	if err != nil {
 		return err
