@@ -112,6 +112,13 @@ func led(all []*rootKeys, making uint32) *rootKeys {
 
 // checkRoot proves that the token answers, with the root that we mean.
 func (w *worker) checkRoot(session uint, root *rootKeys) error {
+	if err := w.checkRootMAC(session, root); err != nil {
+		return err
+	}
+	return w.checkRootKey(session, root)
+}
+
+func (w *worker) checkRootMAC(session uint, root *rootKeys) error {
 	sum, err := w.mod.hmac(session, root.mac, macCheckText(root.version))
 	if err != nil {
 		return err
@@ -119,6 +126,10 @@ func (w *worker) checkRoot(session uint, root *rootKeys) error {
 	if !hmac.Equal(sum, root.macCheck) {
 		return errors.New("the root MAC key in the HSM is another one")
 	}
+	return nil
+}
+
+func (w *worker) checkRootKey(session uint, root *rootKeys) error {
 	if _, err := w.mod.attribute(session, root.key, ckaSensitive); err != nil {
 		return err // the object is gone
 	}
@@ -214,10 +225,14 @@ func (w *worker) findPair(session uint) (pair, error) {
 
 // transport answers the public half, with the best wrap that this HSM was
 // seen to do with the pair, and the profile that it was seen to keep, now.
-func (w *worker) transport(session uint, d *decoder, e *encoder) error {
+func (w *worker) transport(d *decoder, e *encoder) error {
 	if err := d.done(); err != nil {
 		return err
 	}
+	return w.repeated(func(session uint) error { return w.tellTransport(session, e) })
+}
+
+func (w *worker) tellTransport(session uint, e *encoder) error {
 	p, err := w.findPair(session)
 	if err != nil {
 		return err
@@ -233,12 +248,17 @@ func (w *worker) transport(session uint, d *decoder, e *encoder) error {
 // be extracted, wraps them to every recipient's transport key and to our own,
 // and forgets them: this session is closed when we return. Our own copy is
 // imported afterwards like every node's, so that no root was ever extractable
-// as an object of the token.
-func (w *worker) createRoot(session uint, d *decoder, e *encoder) error {
+// as an object of the token. One that an error of the device spoilt died with
+// its session, and nobody has heard of it: another is made.
+func (w *worker) createRoot(d *decoder, e *encoder) error {
 	version, to := d.u32(), getRecipients(d)
 	if err := d.done(); err != nil {
 		return err
 	}
+	return w.repeated(func(session uint) error { return w.makeRoot(session, version, to, e) })
+}
+
+func (w *worker) makeRoot(session uint, version uint32, to []Recipient, e *encoder) error {
 	own, err := w.findPair(session)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"time"
 )
 
 // The protocol between the two halves. Both are the same binary, so there is
@@ -76,9 +77,10 @@ func (o op) String() string {
 // frame is one message. Its payload may hold plaintext: whoever is done with
 // it calls wipe.
 type frame struct {
-	kind    uint8
-	id      uint64
-	payload []byte
+	kind     uint8
+	id       uint64
+	payload  []byte
+	received time.Time // by the worker; not on the wire
 }
 
 func (f frame) wipe() { clear(f.payload[:cap(f.payload)]) }

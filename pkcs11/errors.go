@@ -13,34 +13,36 @@ type rv uint64
 // The codes that code of ours makes or asks for by name; the table below has
 // the rest.
 const (
-	rvOK                    rv = 0x000
-	rvHostMemory            rv = 0x002
-	rvGeneralError          rv = 0x005
-	rvCantLock              rv = 0x00A
-	rvAttributeReadOnly     rv = 0x010
-	rvAttributeInvalid      rv = 0x012
-	rvMechanismParamInvalid rv = 0x071
-	rvTemplateIncomplete    rv = 0x0D0
-	rvTemplateInconsistent  rv = 0x0D1
-	rvAlreadyLoggedIn       rv = 0x100
-	rvWrappedKeyLenRange    rv = 0x112
-	rvBufferTooSmall        rv = 0x150
-	rvMechanismInvalid      rv = 0x070
-	rvSessionCount          rv = 0x0B1
-	rvNotLoggedIn           rv = 0x101
+	rvOK                      rv = 0x000
+	rvHostMemory              rv = 0x002
+	rvGeneralError            rv = 0x005
+	rvCantLock                rv = 0x00A
+	rvAttributeReadOnly       rv = 0x010
+	rvAttributeInvalid        rv = 0x012
+	rvKeyFunctionNotPermitted rv = 0x068
+	rvMechanismInvalid        rv = 0x070
+	rvMechanismParamInvalid   rv = 0x071
+	rvSessionCount            rv = 0x0B1
+	rvTemplateIncomplete      rv = 0x0D0
+	rvTemplateInconsistent    rv = 0x0D1
+	rvAlreadyLoggedIn         rv = 0x100
+	rvNotLoggedIn             rv = 0x101
+	rvWrappedKeyLenRange      rv = 0x112
+	rvBufferTooSmall          rv = 0x150
 )
 
 // class says what a failed call means for us.
 type class uint8
 
 const (
-	// classDevice: the token or the way to it is broken. The worker ends and
-	// a new one starts with a fresh instance of the module.
+	// classDevice: the token or the way to it is broken, or had a bad moment.
+	// The canary tells which: the same again, or the worker ends and a new one
+	// starts with a fresh instance of the module.
 	classDevice class = iota
 	// classSession: this session is gone; the same again on a new one.
 	classSession
-	// classGeneration: handles are stale; load the key again, once. If that
-	// does not help it is classDevice.
+	// classGeneration: handles are stale; load the key again. If that does not
+	// help it is classDevice.
 	classGeneration
 	// classInput: the caller's bytes do not open.
 	classInput
@@ -58,12 +60,13 @@ type purpose uint8
 const (
 	forUse    purpose = iota // sealing, signing, making keys
 	forOpen                  // opening a ciphertext, unwrapping a blob
+	forLoad                  // unwrapping a blob that its MAC says is ours
 	forImport                // anything with key material that a stranger made
 )
 
 // classes is the one table of error classes. A code that is not here is
-// classDevice: what we do not understand is not the caller's fault, and a
-// fresh worker is the safe answer.
+// classDevice: what we do not understand is not the caller's fault, and the
+// canary decides what becomes of the worker.
 var classes = map[rv]class{
 	0x0B3: classSession, // SESSION_HANDLE_INVALID
 	0x0B0: classSession, // SESSION_CLOSED
@@ -102,6 +105,7 @@ var classes = map[rv]class{
 	0x0A4: classCredential, // PIN_LOCKED
 	0x102: classCredential, // USER_PIN_NOT_INITIALIZED
 
+	0x007: classCapability, // ARGUMENTS_BAD: what SoftHSM 2.6 says to OAEP with SHA-256
 	0x070: classCapability, // MECHANISM_INVALID
 	0x071: classCapability, // MECHANISM_PARAM_INVALID
 	0x012: classCapability, // ATTRIBUTE_TYPE_INVALID
@@ -113,10 +117,14 @@ var classes = map[rv]class{
 
 // classify reads the table. ambiguous is set for CKR_GENERAL_ERROR and
 // CKR_FUNCTION_FAILED while opening: SoftHSM 2.6 says the first for a bad
-// tag, so only the canary can tell a bad ciphertext from a broken device.
+// tag, so only the canary, and the same answer a second time, can tell a bad
+// ciphertext from a device that failed.
 // With a stranger's key material it is set for every code but those that
 // speak of device, session or room: there are as many ways to refuse a bad
 // key as there are modules, and none may cost a worker.
+//
+// A blob that is ours must load: what the module says against it is the
+// device's fault.
 func classify(code rv, why purpose) (c class, ambiguous bool) {
 	if why == forOpen && (code == rvGeneralError || code == 0x006) {
 		return classInput, true
@@ -125,7 +133,7 @@ func classify(code rv, why purpose) (c class, ambiguous bool) {
 	if why == forImport && (!known || c == classInput || c == classCapability) {
 		return classInput, true
 	}
-	if !known {
+	if !known || why == forLoad && (c == classInput || c == classCapability) {
 		return classDevice, false
 	}
 	return c, false
@@ -182,6 +190,7 @@ const (
 	statusAbsent            // no such object
 	statusExists            // such an object is there already
 	statusBusy              // out of sessions or memory, for now
+	statusFailed            // it failed time and again on a device that is well; the worker stays
 )
 
 // opError is how the worker half fails a request.

@@ -97,7 +97,7 @@ func (w *worker) copyToGive(session uint, r Root, own pair) (*rootKeys, error) {
 	if serving.key == 0 || serving.mac == 0 {
 		return nil, fail(statusRefused, nil, "the root key v%d of this description is not in the HSM token %q; it can only pass on what it has", r.Version, w.token.info.Label)
 	}
-	if err := w.proveRoot(session, serving, r); err != nil {
+	if err := w.proveRoot(serving, r); err != nil {
 		return nil, err
 	}
 	return w.openCopy(session, r, own, onlyTrusted().flag(ckaExtractable, true))
@@ -122,12 +122,15 @@ func (w *worker) rehearse(session uint, how wrapping, root *rootKeys, to Recipie
 		return lacks("the wrap "+to.Wrap+" that the receiver's transport key asks for", err)
 	}
 	for _, key := range []uint{root.key, root.mac} {
-		_, err := w.mod.wrap(session, how, public, key)
-		if err == nil {
-			return lacks("the enforcement of CKA_WRAP_WITH_TRUSTED: it wraps the root key under a key that nobody trusts", nil)
-		}
-		if err := unlessRefused(err); err != nil {
+		refusal, err := verdict(func() error {
+			_, err := w.mod.wrap(session, how, public, key)
 			return err
+		})
+		if err != nil {
+			return err
+		}
+		if refusal == nil {
+			return lacks("the enforcement of CKA_WRAP_WITH_TRUSTED: it wraps the root key under a key that nobody trusts", nil)
 		}
 	}
 	return nil

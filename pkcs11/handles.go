@@ -158,21 +158,34 @@ func (a *anchor) do(job func(session uint) error) error {
 
 // loaded answers the handle of k, acquired: from the cache, or by checking
 // and unwrapping it.
-func (w *worker) loaded(sum [sha256.Size]byte, k wrapped.Key) (*keyHandle, error) {
+//
+// It is checked on this session. A MAC that fails may leave its session
+// between Init and operation, poisoned, and the anchor cannot be replaced:
+// all that is ever done there is done in one call.
+func (s *hotSession) loaded(sum [sha256.Size]byte, k wrapped.Key) (*keyHandle, error) {
+	w := s.w
 	if h := w.keys.acquire(sum); h != nil {
 		return h, nil
 	}
+	root := w.root.Load()
+	kind, public, err := w.checkKey(s.handle, root, k)
+	if err != nil {
+		return nil, err
+	}
 	var out *keyHandle
-	err := w.anchor.do(func(session uint) error {
+	err = w.anchor.do(func(session uint) error {
 		if out = w.keys.acquire(sum); out != nil {
 			return nil // another session asked for the same key just now
 		}
-		object, public, err := w.unwrapKey(session, w.root.Load(), k)
+		if w.stuck >= maxStuck {
+			return fail(statusSick, nil, "the HSM did not destroy %d objects", w.stuck)
+		}
+		object, err := w.unwrapChecked(session, root, kind, k)
 		var call *callError
 		if errors.As(err, &call) && classes[call.code] == classCapacity {
 			w.keys.halve()
 			w.bury(session)
-			object, public, err = w.unwrapKey(session, w.root.Load(), k)
+			object, err = w.unwrapChecked(session, root, kind, k)
 		}
 		if err != nil {
 			return err
@@ -181,24 +194,20 @@ func (w *worker) loaded(sum [sha256.Size]byte, k wrapped.Key) (*keyHandle, error
 		w.bury(session)
 		return nil
 	})
-	return out, cannotLoad(err)
-}
-
-// cannotLoad tells a failure of unwrapKey. Where the MAC was right the blob is
-// ours: if the HSM cannot take it in, the HSM is ill.
-func cannotLoad(err error) error {
-	var call *callError
-	if errors.As(err, &call) && classes[call.code] != classCapacity {
-		return fail(statusSick, err, "the HSM cannot load a key")
-	}
-	return err
+	return out, err
 }
 
 // bury destroys what the cache let go of. A failure is not one of the
-// request's: the object dies with the anchor session at the latest.
+// request's: the object dies with the anchor session at the latest. It is not
+// tried again, because it may have worked and the number may be another
+// object's by now; what may have stayed is counted instead, and bounded.
 func (w *worker) bury(session uint) {
 	for _, object := range w.keys.takeDead() {
-		_ = w.mod.destroy(session, object)
+		err := w.mod.destroy(session, object)
+		var call *callError
+		if errors.As(err, &call) && classes[call.code] != classGeneration {
+			w.stuck++
+		}
 	}
 }
 
@@ -208,8 +217,14 @@ func (w *worker) unwrapKey(session uint, root *rootKeys, k wrapped.Key) (uint, c
 	if err != nil {
 		return 0, nil, err
 	}
-	object, err := w.mod.unwrap(session, w.profile.wrapping(kind), root.of(k.Root).key, k.Blob, kind.useTemplate(w.profile.ValueLen))
+	object, err := w.unwrapChecked(session, root, kind, k)
 	return object, public, err
+}
+
+// unwrapChecked unwraps what checkKey has found to be ours.
+func (w *worker) unwrapChecked(session uint, root *rootKeys, kind keyKind, k wrapped.Key) (uint, error) {
+	object, err := w.mod.unwrap(session, w.profile.wrapping(kind), root.of(k.Root).key, k.Blob, kind.useTemplate(w.profile.ValueLen))
+	return object, retold(err, forLoad)
 }
 
 // checkKey refuses what is not ours, whole, under one of the roots in use.

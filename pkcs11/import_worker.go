@@ -20,7 +20,7 @@ import (
 //
 // The blob is a stranger's. Whatever is wrong with it is one text, and no
 // answer that a module may find for it costs the worker, unless the canary
-// says so.
+// says so. What is repeated after an answer is no danger: it did not kill.
 func (s *hotSession) importKey(root *rootKeys, d *decoder, e *encoder) error {
 	m := getImportRequest(d)
 	if err := d.done(); err != nil {
@@ -49,7 +49,7 @@ func (s *hotSession) importKey(root *rootKeys, d *decoder, e *encoder) error {
 	return onlyCannotImport(s.again(func() error {
 		importer, _, err := s.w.unwrapKey(s.handle, root, m.with)
 		if err != nil {
-			return cannotLoad(err) // nothing of the blob was looked at yet
+			return err // nothing of the blob was looked at yet
 		}
 		material, err := s.unwrapMaterial(importer, how, m.blob[:cut], m.blob[cut:], kind)
 		if err != nil {
@@ -138,8 +138,15 @@ func (s *hotSession) proveSecret(root *rootKeys, k wrapped.Key, kind keyKind, ma
 	if len(k.Blob) != kind.bytes+8 {
 		return errMaterial
 	}
-	value, err := s.w.mod.attribute(s.handle, material, ckaValueLen)
-	if err == nil && len(value) == 8 {
+	var value []byte
+	unknown, err := verdict(func() (err error) {
+		value, err = s.w.mod.attribute(s.handle, material, ckaValueLen)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if unknown == nil && len(value) == 8 {
 		if n := binary.NativeEndian.Uint64(value); n != 0 && n != uint64(kind.bytes) {
 			return errMaterial
 		}

@@ -99,7 +99,15 @@ func (s *hotSession) prove(root *rootKeys, k wrapped.Key, kind keyKind) error {
 // staysIn fails unless the HSM says that an object is sensitive and not
 // extractable.
 func (m *module) staysIn(session, object uint) error {
-	if !m.hasFlag(session, object, ckaSensitive, true) || !m.hasFlag(session, object, ckaExtractable, false) {
+	sensitive, err := m.hasFlag(session, object, ckaSensitive, true)
+	if err != nil {
+		return err
+	}
+	kept, err := m.hasFlag(session, object, ckaExtractable, false)
+	if err != nil {
+		return err
+	}
+	if !sensitive || !kept {
 		return errors.New("the HSM holds an unwrapped key that is readable or extractable")
 	}
 	return nil

@@ -2,6 +2,7 @@ package pkcs11
 
 import (
 	"bytes"
+	"time"
 
 	"github.com/strongroom/strongroom/internal/dialect"
 	"github.com/strongroom/strongroom/internal/wrapped"
@@ -15,6 +16,7 @@ type loadRequest struct {
 	module, label, serial, pinFile, syncDir string
 	sessions, handles                       uint32
 	dialect                                 dialect.Dialect
+	patience                                time.Duration // in which a hot call is begun once more, whole milliseconds
 }
 
 func (m loadRequest) put(e *encoder) {
@@ -26,11 +28,12 @@ func (m loadRequest) put(e *encoder) {
 	e.u32(m.sessions)
 	e.u32(m.handles)
 	putDialect(e, m.dialect)
+	e.u32(uint32(m.patience.Milliseconds()))
 }
 
 func getLoadRequest(d *decoder) loadRequest {
 	return loadRequest{module: d.text(), label: d.text(), serial: d.text(), pinFile: d.text(), syncDir: d.text(),
-		sessions: d.u32(), handles: d.u32(), dialect: getDialect(d)}
+		sessions: d.u32(), handles: d.u32(), dialect: getDialect(d), patience: time.Duration(d.u32()) * time.Millisecond}
 }
 
 func (p Profile) put(e *encoder) {

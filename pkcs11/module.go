@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"path/filepath"
 	"sync"
+	"time"
 
 	p11 "github.com/miekg/pkcs11"
 )
@@ -14,6 +15,8 @@ type module struct {
 	ctx  *p11.Ctx
 	hot  functions
 	lock sync.Locker // a mutex for modules that cannot lock for themselves
+
+	sessions sync.Mutex // held while one is opened or closed
 
 	// state is what a session is in that has its log-in: the user's, or in a
 	// process of his own the security officer's. Set before any find.
@@ -83,7 +86,11 @@ func (m *module) tokens() ([]token, error) {
 	}
 	var out []token
 	for _, slot := range slots {
-		info, err := m.ctx.GetTokenInfo(slot)
+		var info p11.TokenInfo
+		err := persist(tries, time.Now().Add(loginTimeout/patience), func() (err error) {
+			info, err = m.ctx.GetTokenInfo(slot)
+			return failed("C_GetTokenInfo", code(err), forUse)
+		})
 		if err != nil {
 			continue // another slot's token may be away; ours is looked for by name
 		}
@@ -126,18 +133,30 @@ func ofSerial(serial string) string {
 
 // openSession opens a read/write session: some HSMs know no other.
 func (m *module) openSession(slot uint) (uint, error) {
+	m.sessions.Lock()
+	defer m.sessions.Unlock()
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	h, err := m.ctx.OpenSession(slot, p11.CKF_SERIAL_SESSION|p11.CKF_RW_SESSION)
 	return uint(h), failed("C_OpenSession", code(err), forUse)
 }
 
-// closeSession lets a session go. A failure has nothing to tell: the session
-// is not used again either way.
+// closeSession lets a session go, with some patience: one left open would
+// stay for as long as the worker does. The close that failed may have worked,
+// so nobody opens a session meanwhile, who might be given the same number.
+// After the last try there is nothing to tell: the session is not used again
+// either way, and an HSM that runs out of them gets a new worker.
 func (m *module) closeSession(session uint) {
+	m.sessions.Lock()
+	defer m.sessions.Unlock()
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	_ = m.ctx.CloseSession(p11.SessionHandle(session))
+	for range tries {
+		code := code(m.ctx.CloseSession(p11.SessionHandle(session)))
+		if code == rvOK || classes[code] == classSession {
+			return
+		}
+	}
 }
 
 func (m *module) login(session uint, user uint64, pin []byte) error {
@@ -168,10 +187,15 @@ func (m *module) attribute(session, object uint, kind uint64) ([]byte, error) {
 	return got[0].Value, nil
 }
 
-// hasFlag reports whether a boolean attribute is readable and equals want.
-func (m *module) hasFlag(session, object uint, kind uint64, want bool) bool {
-	value, err := m.attribute(session, object, kind)
-	return err == nil && len(value) == 1 && (value[0] != 0) == want
+// hasFlag reports whether a boolean attribute is readable and equals want. It
+// fails when the device did.
+func (m *module) hasFlag(session, object uint, kind uint64, want bool) (bool, error) {
+	var value []byte
+	refusal, err := verdict(func() (err error) {
+		value, err = m.attribute(session, object, kind)
+		return err
+	})
+	return refusal == nil && len(value) == 1 && (value[0] != 0) == want, err
 }
 
 // find answers the token objects with this class, label and id (nil: any).

@@ -5,16 +5,26 @@ import (
 	"fmt"
 	"strings"
 
+	p11 "github.com/miekg/pkcs11"
+
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
 
 // probe does, with keys that live for the length of the probe, each operation
 // that we need, and refuses the module in words when one does not work. What
 // differs between good modules it finds out and keeps in the profile.
+//
+// A step that met an error of the device is done again, from its beginning: a
+// device that fails now and then could not be started otherwise, and nothing
+// that it said in a bad moment may be remembered.
 func (w *worker) probe() (Profile, error) {
-	info, err := w.mod.ctx.GetInfo()
+	var info p11.Info
+	err := persist(startTries, w.until, func() (err error) {
+		info, err = w.mod.ctx.GetInfo()
+		return failed("C_GetInfo", code(err), forUse)
+	})
 	if err != nil {
-		return Profile{}, failed("C_GetInfo", code(err), forUse)
+		return Profile{}, err
 	}
 	w.profile = Profile{
 		Module: fmt.Sprintf("%s %d.%d", strings.TrimSpace(info.ManufacturerID), info.LibraryVersion.Major, info.LibraryVersion.Minor),
@@ -38,14 +48,14 @@ func (w *worker) probe() (Profile, error) {
 
 // secrets does all that secret keys need, and the module has to have.
 func (p *prober) secrets() error {
-	if err := p.w.ceremony(p.wrapping); err != nil {
+	if err := p.repeated(p.wrapping); err != nil {
 		return err
 	}
 	if err := p.gcm(); err != nil {
 		return err
 	}
 	for _, step := range []func(session uint) error{p.hmac, p.knownWrapping, p.knownMAC, p.random} {
-		if err := p.w.ceremony(step); err != nil {
+		if err := p.repeated(step); err != nil {
 			return err
 		}
 	}
@@ -57,9 +67,21 @@ type prober struct {
 	profile *Profile // the worker's: nothing serves before the probe has ended
 }
 
+// repeated is that of the worker; each try starts with the profile as it was.
+func (p *prober) repeated(step func(session uint) error) error {
+	before := *p.profile
+	return p.w.repeated(func(session uint) error {
+		*p.profile = before
+		return step(session)
+	})
+}
+
 // lacks is the refusal of a module: which capability is missing, and what the
-// module said.
+// module said. What is the device's trouble is left to be that.
 func lacks(capability string, cause error) error {
+	if blamesDevice(cause) {
+		return cause
+	}
 	return fail(statusRefused, cause, "the HSM module cannot serve Strongroom: it lacks %s", capability)
 }
 
@@ -78,9 +100,14 @@ func (p *prober) wrapping(session uint) error {
 	if err != nil {
 		return lacks("generation of extractable AES-256 session keys", err)
 	}
-	if _, err := m.attribute(session, key, ckaCheckValue); err == nil {
-		p.profile.CheckValue = true
+	unknown, err := verdict(func() error {
+		_, err := m.attribute(session, key, ckaCheckValue)
+		return err
+	})
+	if err != nil {
+		return err
 	}
+	p.profile.CheckValue = unknown == nil
 	blob, err := m.wrap(session, wrapRFC3394, kek, key)
 	if err != nil || len(blob) != kind.bytes+8 {
 		return lacks("AES key wrap (RFC 3394, CKM_AES_KEY_WRAP)", err)
@@ -96,14 +123,21 @@ func (p *prober) wrapping(session uint) error {
 func (p *prober) unwrapping(session, kek uint, blob []byte, kind keyKind) error {
 	var last error
 	for _, valueLen := range []bool{false, true} {
-		key, err := p.w.mod.unwrap(session, wrapRFC3394, kek, blob, kind.useTemplate(valueLen))
+		var key uint
+		refusal, err := verdict(func() (err error) {
+			key, err = p.w.mod.unwrap(session, wrapRFC3394, kek, blob, kind.useTemplate(valueLen))
+			return err
+		})
 		if err != nil {
-			last = err
+			return err
+		}
+		if refusal != nil {
+			last = refusal
 			continue
 		}
 		p.profile.ValueLen = valueLen
-		if !p.w.mod.hasFlag(session, key, ckaSensitive, true) || !p.w.mod.hasFlag(session, key, ckaExtractable, false) {
-			return lacks("unwrapping to sensitive keys that are not extractable", nil)
+		if err := p.w.mod.staysIn(session, key); err != nil {
+			return lacks("unwrapping to sensitive keys that are not extractable", err)
 		}
 		return nil
 	}
@@ -117,11 +151,13 @@ func (w *worker) refusesReadable(session, kek uint, blob []byte) error {
 	if w.profile.ValueLen {
 		readable = readable.number(ckaValueLen, 32)
 	}
-	object, err := w.mod.unwrap(session, wrapRFC3394, kek, blob, readable)
-	if err != nil {
-		return nil
+	refusal, err := verdict(func() error {
+		_, err := w.mod.unwrap(session, wrapRFC3394, kek, blob, readable)
+		return err
+	})
+	if err != nil || refusal != nil {
+		return err
 	}
-	_ = w.mod.destroy(session, object)
 	return lacks("the enforcement of CKA_UNWRAP_TEMPLATE: it unwraps keys to a readable form that the template forbids", nil)
 }
 

@@ -70,7 +70,7 @@ func (p *prober) other(want string) (string, error) {
 // try does with one way all that we need of it. err is the device's, why the
 // way's.
 func (p *prober) tryWay(way gcmWay) (found gcmWay, why, err error) {
-	why = p.w.ceremony(func(session uint) error {
+	why = p.w.repeated(func(session uint) error {
 		kind := specs[specUsage{wrapped.AES256, UsageEncrypt}]
 		key, err := p.w.mod.generate(session, kind.generate, secretKey(kind.keyType).number(ckaValueLen, 32).with(stay()).with(kind.uses(true)))
 		if err != nil {
@@ -84,7 +84,7 @@ func (p *prober) tryWay(way gcmWay) (found gcmWay, why, err error) {
 		}
 		return p.knownGCM(session, found)
 	})
-	if ofDevice(why) {
+	if blamesDevice(why) {
 		return gcmWay{}, nil, why
 	}
 	return found, why, nil
@@ -170,7 +170,7 @@ func (p *prober) proveGCMOpening(session uint, way gcmWay, key uint) error {
 		if errors.Is(err, errOpens) {
 			return fmt.Errorf("it opens with %s", bad.what)
 		}
-		if ofDevice(err) {
+		if blamesDevice(err) {
 			return err
 		}
 	}

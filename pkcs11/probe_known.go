@@ -31,7 +31,7 @@ func (p *prober) known(keyType uint64, value []byte, more template, session uint
 		return err
 	})
 	if err != nil {
-		if ofDevice(err) {
+		if blamesDevice(err) {
 			return 0, err
 		}
 		return 0, nil
@@ -81,20 +81,8 @@ func (p *prober) knownMAC(session uint) error {
 
 // onlyOfDevice lets go of what a module merely does not do.
 func onlyOfDevice(err error) error {
-	if ofDevice(err) {
+	if blamesDevice(err) {
 		return err
 	}
 	return nil
-}
-
-// ofDevice reports whether a step of the probe failed by a code that speaks
-// of the device, a session, room or the PIN, rather than of what the module
-// can do. It is no verdict on the module, and must not be kept as one.
-func ofDevice(err error) bool {
-	var call *callError
-	if !errors.As(err, &call) {
-		return false
-	}
-	c, known := classes[call.code]
-	return known && c != classInput && c != classCapability
 }

@@ -15,14 +15,14 @@ import (
 // lacks is kept in the profile, in words, and refused key by key.
 
 // optional runs a step on a session of its own. A failure that speaks of the
-// device, rather than of what it can do, ends the start as any other would:
-// it must not be remembered as a lack for as long as the worker lives.
+// device, rather than of what it can do, ends the start when it comes each
+// time: it must not be remembered as a lack for as long as the worker lives.
 func (p *prober) optional(capability string, step func(session uint) error) (bool, error) {
-	err := p.w.ceremony(step)
+	err := p.repeated(step)
 	if err == nil {
 		return true, nil
 	}
-	if ofDevice(err) {
+	if blamesDevice(err) {
 		return false, err
 	}
 	p.profile.Lacks = append(p.profile.Lacks, fmt.Sprintf("%s (%v)", capability, err))
@@ -79,16 +79,30 @@ func (p *prober) padWrap(session uint) error {
 	last := errors.New("what it calls so is another padding")
 	for _, mechanism := range p.padWraps() {
 		how := wrapping{mechanism: mechanism}
-		blob, err := m.wrap(session, how, kek, key)
+		var blob []byte
+		refusal, err := verdict(func() (err error) {
+			blob, err = m.wrap(session, how, kek, key)
+			return err
+		})
 		if err != nil {
-			last = err
+			return err
+		}
+		if refusal != nil {
+			last = refusal
 			continue
 		}
 		if len(blob) != kind.bytes+8 || bytes.Equal(blob, unpadded) {
 			continue
 		}
-		if _, err := m.unwrap(session, how, kek, blob, kind.useTemplate(p.profile.ValueLen)); err != nil {
-			last = err
+		refusal, err = verdict(func() error {
+			_, err := m.unwrap(session, how, kek, blob, kind.useTemplate(p.profile.ValueLen))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		if refusal != nil {
+			last = refusal
 			continue
 		}
 		p.profile.PadWrap = mechanism
@@ -137,7 +151,14 @@ func (p *prober) takeOutAndIn(session, private uint, kind keyKind) (func(keyKind
 		return nil, err
 	}
 	readable := privateKey(kind.keyType).flag(ckaSensitive, false).flag(ckaExtractable, true)
-	if _, err := m.unwrap(session, how, kek, blob, readable); err == nil {
+	refusal, err := verdict(func() error {
+		_, err := m.unwrap(session, how, kek, blob, readable)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	if refusal == nil {
 		return nil, errors.New("it unwraps private keys to a readable form that CKA_UNWRAP_TEMPLATE forbids")
 	}
 	return func(use keyKind) (uint, error) {
@@ -229,7 +250,14 @@ func (p *prober) probePair(session uint) (private uint, public crypto.PublicKey,
 	if err != nil {
 		return 0, nil, err
 	}
-	if private, err = m.create(session, privateRSA(known)); err == nil {
+	refusal, err := verdict(func() (err error) {
+		private, err = m.create(session, privateRSA(known))
+		return err
+	})
+	if err != nil {
+		return 0, nil, err
+	}
+	if refusal == nil {
 		return private, &known.PublicKey, nil
 	}
 	object, private, err := m.generatePair(session, kind.generate, kind.publicTemplate(), kind.makeTemplate())

@@ -1,9 +1,5 @@
 package pkcs11
 
-import (
-	"errors"
-)
-
 // The profiles of the root key in one HSM. They are a matter of the transport
 // key that it comes in by, for as long as that key lives.
 const (
@@ -63,8 +59,15 @@ func (w *worker) examine(session uint, p *pair) error {
 		return err
 	}
 	for _, try := range oaeps {
-		blob, err := w.mod.wrap(session, try.how, p.public, probe)
+		var blob []byte
+		refusal, err := verdict(func() (err error) {
+			blob, err = w.mod.wrap(session, try.how, p.public, probe)
+			return err
+		})
 		if err != nil {
+			return err
+		}
+		if refusal != nil {
 			continue
 		}
 		profile, err := w.profileOf(session, p, try.how, blob)
@@ -82,9 +85,17 @@ func (w *worker) examine(session uint, p *pair) error {
 // profileOf answers the profile of the pair, "" when it does not receive blob
 // at all.
 func (w *worker) profileOf(session uint, p *pair, how wrapping, blob []byte) (string, error) {
-	take := func(keep template) (uint, error) {
-		object, err := w.mod.unwrap(session, how, p.private, blob, w.received(macTemplate(false), keep))
-		return object, unlessRefused(err)
+	// There are as many ways to refuse a template as there are modules; but a
+	// sick device refuses nothing.
+	take := func(keep template) (object uint, err error) {
+		refusal, err := verdict(func() (err error) {
+			object, err = w.mod.unwrap(session, how, p.private, blob, w.received(macTemplate(false), keep))
+			return err
+		})
+		if refusal != nil || err != nil {
+			return 0, err
+		}
+		return object, nil
 	}
 	for _, open := range []template{
 		leave().flag(ckaWrapWithTrusted, false),
@@ -113,12 +124,15 @@ func (w *worker) profileOf(session uint, p *pair, how wrapping, blob []byte) (st
 	if err != nil {
 		return "", err
 	}
-	_, err = w.mod.wrap(session, how, untrusted, object)
-	if err == nil {
-		return "", lacks("the enforcement of CKA_WRAP_WITH_TRUSTED: it wraps such a key under any other", nil)
-	}
-	if err := unlessRefused(err); err != nil {
+	refusal, err := verdict(func() error {
+		_, err := w.mod.wrap(session, how, untrusted, object)
+		return err
+	})
+	if err != nil {
 		return "", err
+	}
+	if refusal == nil {
+		return "", lacks("the enforcement of CKA_WRAP_WITH_TRUSTED: it wraps such a key under any other", nil)
 	}
 	if object, err = take(kept(Flexible)); err != nil || object == 0 {
 		return "", err
@@ -132,20 +146,4 @@ func (w *worker) strictOrNone(take func(template) (uint, error)) (string, error)
 		return "", err
 	}
 	return Strict, nil
-}
-
-// unlessRefused answers nil for a call that the module refused, and err for
-// one that did not get so far: a sick device refuses nothing. There are as
-// many ways to refuse a template as there are modules.
-func unlessRefused(err error) error {
-	var call *callError
-	if !errors.As(err, &call) {
-		return err
-	}
-	switch c, known := classes[call.code]; {
-	case known && (c == classDevice || c == classSession || c == classCapacity || c == classCredential):
-		return err
-	default:
-		return nil
-	}
 }

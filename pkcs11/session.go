@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"runtime"
+	"time"
 
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
@@ -15,6 +16,7 @@ import (
 type hotSession struct {
 	w      *worker
 	handle uint
+	until  time.Time // nothing of the request in hand is begun once more after this
 }
 
 // run serves until the process ends.
@@ -22,22 +24,9 @@ func (s *hotSession) run() {
 	runtime.LockOSThread()
 	for f := range s.w.hot {
 		e := newEncoder(len(f.payload) + 512)
+		s.until = f.received.Add(s.w.config.patience)
 		s.w.answer(f, e, s.do(op(f.kind), &decoder{b: f.payload}, e))
 	}
-}
-
-// renew replaces the session. After any error: one that was left between Init
-// and operation is poisoned for ever, and closing it also destroys what it
-// had made.
-func (s *hotSession) renew() error {
-	s.w.mod.closeSession(s.handle)
-	s.handle = 0 // never a session: the number may be another's by now
-	handle, err := s.w.openSession()
-	if err != nil {
-		return fail(statusSick, err, "the HSM gives no new session")
-	}
-	s.handle = handle
-	return nil
 }
 
 func (s *hotSession) do(o op, d *decoder, e *encoder) error {
@@ -76,51 +65,13 @@ func (s *hotSession) do(o op, d *decoder, e *encoder) error {
 	}
 }
 
-// again runs use and decides what its failure means; it runs it a second time
-// where the table of error classes says that this can help. reload is called
-// before that when handles are stale.
-func (s *hotSession) again(use func() error, reload func()) error {
-	for attempt := 0; ; attempt++ {
-		err := use()
-		var call *callError
-		if err == nil || !errors.As(err, &call) {
-			return err
-		}
-		if err := s.renew(); err != nil {
-			return err
-		}
-		c, ambiguous := classify(call.code, call.why)
-		switch {
-		case ambiguous:
-			// Bad bytes or a broken device? The canary knows.
-			if err := s.canary(s.w.root.Load()); err != nil {
-				return err
-			}
-			return errCannotOpen()
-		case c == classInput && call.why == forOpen:
-			return errCannotOpen()
-		case c == classInput:
-			// Too long for this HSM, say. It is no reason to end the worker:
-			// a caller could end one with each request.
-			return fail(statusInvalid, err, "the HSM does not take this input")
-		case attempt == 0 && c == classSession:
-		case attempt == 0 && c == classGeneration:
-			reload()
-		case c == classCapability || c == classCapacity:
-			return err
-		default:
-			return fail(statusSick, err, "the HSM failed")
-		}
-	}
-}
-
 // withKey runs use with a loaded handle of k. A handle is a hint, the blob is
 // the truth: when the module does not know the handle any more, the key is
-// unwrapped again, once.
+// unwrapped again.
 func (s *hotSession) withKey(k wrapped.Key, use func(h *keyHandle) error) error {
 	sum := k.Sum()
 	return s.again(func() error {
-		h, err := s.w.loaded(sum, k)
+		h, err := s.loaded(sum, k)
 		if err != nil {
 			return err
 		}
@@ -226,49 +177,73 @@ func (s *hotSession) random(d *decoder, e *encoder) error {
 // C_GenerateRandom succeed on a token that is gone, so they prove nothing.
 //
 // It does not unwrap: SoftHSM keeps some 250 bytes of each object destroyed.
+//
+// Its own calls may meet what it is asked about, so each step has its tries,
+// on a new session each. A wrong answer has none: a device that makes one is
+// ill. It leaves a fresh session behind in any case.
 func (s *hotSession) canary(root *rootKeys) error {
-	err := s.w.checkCanary(s.handle, root)
-	if err == nil {
-		return nil
+	if root == nil {
+		return fail(statusSick, nil, "the HSM failed, and there is no root to ask it with")
 	}
-	if again := s.renew(); again != nil {
-		err = errors.Join(err, again)
-	}
-	return fail(statusSick, err, "the HSM's canary failed")
-}
-
-// checkCanary looks at each root in use.
-func (w *worker) checkCanary(session uint, root *rootKeys) error {
-	for _, other := range root.others {
-		if err := w.checkOneCanary(session, other); err != nil {
-			return err
+	for _, step := range s.w.canarySteps(root) {
+		err := persist(tries, s.until, func() error {
+			err := step(s.handle)
+			if err == nil {
+				return nil
+			}
+			return errors.Join(err, s.renew())
+		})
+		if err != nil {
+			return fail(statusSick, err, "the HSM's canary failed")
 		}
 	}
-	return w.checkOneCanary(session, root)
+	return nil
 }
 
-func (w *worker) checkOneCanary(session uint, root *rootKeys) error {
-	if err := w.checkRoot(session, root); err != nil {
-		return err
+// canarySteps are those of each root in use.
+func (w *worker) canarySteps(root *rootKeys) []func(session uint) error {
+	out := w.canaryStepsOf(root)
+	for _, other := range root.others {
+		out = append(out, w.canaryStepsOf(other)...)
 	}
+	return out
+}
+
+func (w *worker) canaryStepsOf(root *rootKeys) []func(session uint) error {
 	text := canaryText(root.version)
-	opened, err := w.mod.open(session, root.canary, root.canaryIV, nil, root.canaryBox, make([]byte, len(root.canaryBox)+1))
-	if err != nil {
-		return err
+	var iv, box []byte
+	opens := func(session uint, iv, box []byte, otherwise string) error {
+		got, err := w.mod.open(session, root.canary, iv, nil, box, make([]byte, len(box)+1))
+		if err != nil {
+			return err
+		}
+		if subtle.ConstantTimeCompare(got, text) != 1 {
+			return errors.New(otherwise)
+		}
+		return nil
 	}
-	if subtle.ConstantTimeCompare(opened, text) != 1 {
-		return errors.New("the canary opened to something else")
+	return []func(session uint) error{
+		func(session uint) error { return w.checkRootMAC(session, root) },
+		func(session uint) error { return w.checkRootKey(session, root) },
+		func(session uint) error {
+			return opens(session, root.canaryIV, root.canaryBox, "the canary opened to something else")
+		},
+		func(session uint) (err error) {
+			iv, box, err = w.mod.seal(session, root.canary, nil, text)
+			return err
+		},
+		func(session uint) error {
+			return opens(session, iv, box, "the HSM opened its own seal to something else")
+		},
 	}
-	iv, box, err := w.mod.seal(session, root.canary, nil, text)
-	if err != nil {
-		return err
-	}
-	back, err := w.mod.open(session, root.canary, iv, nil, box, make([]byte, len(box)))
-	if err != nil {
-		return err
-	}
-	if subtle.ConstantTimeCompare(back, text) != 1 {
-		return errors.New("the HSM opened its own seal to something else")
+}
+
+// checkCanary is the canary without its tries, on a session of a ceremony.
+func (w *worker) checkCanary(session uint, root *rootKeys) error {
+	for _, step := range w.canarySteps(root) {
+		if err := step(session); err != nil {
+			return err
+		}
 	}
 	return nil
 }

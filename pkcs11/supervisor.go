@@ -136,7 +136,8 @@ func (d *Device) spawnLoaded(ctx context.Context) (*workerConn, error) {
 	}
 	e := newEncoder(1024)
 	loadRequest{module: d.cfg.Module, label: d.cfg.TokenLabel, serial: d.cfg.TokenSerial, pinFile: d.cfg.PINFile,
-		syncDir: d.cfg.SyncDir, sessions: uint32(d.cfg.Sessions), handles: uint32(d.cfg.Handles), dialect: d.cfg.Dialect}.put(e)
+		syncDir: d.cfg.SyncDir, sessions: uint32(d.cfg.Sessions), handles: uint32(d.cfg.Handles),
+		dialect: d.cfg.Dialect, patience: d.cfg.OperationTimeout / patience}.put(e)
 	err = d.ask(ctx, c, opLoad, e.b, loadTimeout, func(*decoder) {})
 	// From here on the process answers pings whatever the module does.
 	go func() {

@@ -92,7 +92,9 @@ func TestThiefGetsNoReadablePair(t *testing.T) {
 		require.NoError(t, m.staysIn(session, object))
 		for _, flag := range []uint64{ckaEncrypt, ckaDecrypt, ckaSign, ckaUnwrap} {
 			if kind.pair() && flag != ckaEncrypt {
-				require.True(t, m.hasFlag(session, object, flag, flag == kind.may[0]), "%s: 0x%x", k.Spec, flag)
+				right, err := m.hasFlag(session, object, flag, flag == kind.may[0])
+				require.NoError(t, err)
+				require.True(t, right, "%s: 0x%x", k.Spec, flag)
 			}
 		}
 		for _, part := range parts {

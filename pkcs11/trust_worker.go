@@ -158,7 +158,13 @@ func (w *worker) findReceiver(session uint, r Recipient) (uint, error) {
 	if err != nil {
 		return 0, err
 	}
-	if len(found) != 1 || !w.mod.hasFlag(session, found[0], ckaTrusted, true) {
+	trusted := false
+	if len(found) == 1 {
+		if trusted, err = w.mod.hasFlag(session, found[0], ckaTrusted, true); err != nil {
+			return 0, err
+		}
+	}
+	if !trusted {
 		return 0, fail(statusRefused, nil, "the HSM does not hold the receiver's public key as a trusted one; somebody removed it")
 	}
 	modulus, err := w.mod.attribute(session, found[0], ckaModulus)

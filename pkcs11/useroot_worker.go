@@ -12,7 +12,7 @@ import (
 // Where the caller allows it, an HSM that has the transport key but not yet a
 // root imports it from its copy; the answer then says so, and nothing is
 // served before a fresh worker has found and checked the objects.
-func (w *worker) useRoot(session uint, d *decoder, e *encoder) error {
+func (w *worker) useRoot(d *decoder, e *encoder) error {
 	allowImport, making, roots := d.flag(), d.u32(), getRoots(d)
 	if err := d.done(); err != nil {
 		return err
@@ -23,7 +23,7 @@ func (w *worker) useRoot(session uint, d *decoder, e *encoder) error {
 	var all []*rootKeys
 	imported := false
 	for _, r := range roots {
-		root, err := w.findRoot(session, r, allowImport)
+		root, err := w.findRoot(r, allowImport)
 		if err != nil {
 			return err
 		}
@@ -44,48 +44,63 @@ func (w *worker) useRoot(session uint, d *decoder, e *encoder) error {
 
 // findRoot answers the root that r means, proven; nil when it was imported
 // just now.
-func (w *worker) findRoot(session uint, r Root, allowImport bool) (*rootKeys, error) {
-	id := rootID(r.MACCheck)
-	key, err := w.findOne(session, rootLabel(r.Version), id)
-	if err != nil {
+func (w *worker) findRoot(r Root, allowImport bool) (*rootKeys, error) {
+	root, imported, err := w.bringRoot(r, allowImport)
+	if err != nil || imported {
 		return nil, err
 	}
-	mac, err := w.findOne(session, macLabel(r.Version), id)
-	if err != nil {
-		return nil, err
-	}
-	if key == 0 || mac == 0 {
-		if !allowImport {
-			return nil, fail(statusRefused, nil, "the root key v%d is not in the HSM token %q; nothing was created", r.Version, w.token.info.Label)
-		}
-		return nil, w.importRoot(session, r, id, key == 0, mac == 0)
-	}
-	root := &rootKeys{version: r.Version, key: key, mac: mac, checkValue: r.CheckValue, macCheck: r.MACCheck,
-		canaryIV: r.CanaryIV, canaryBox: r.CanaryBox}
 	// Without a copy everything works but a rotation of the root.
-	if own, err := w.findPair(session); err == nil {
+	err = w.repeated(func(session uint) error {
+		own, err := w.findPair(session)
 		root.copied = r.copyFor(own.key.Fingerprint)
+		return err
+	})
+	if mayPass(err) {
+		return nil, err
 	}
-	return root, w.proveRoot(session, root, r)
+	return root, w.proveRoot(root, r)
+}
+
+// bringRoot finds both objects of the root in the token, or imports what is
+// not there where that is allowed.
+//
+// What met an error of the device is done again. An import starts with
+// another look then: the one that failed may have left an object, and there
+// must not be two.
+func (w *worker) bringRoot(r Root, allowImport bool) (root *rootKeys, imported bool, err error) {
+	root = &rootKeys{version: r.Version, checkValue: r.CheckValue, macCheck: r.MACCheck, canaryIV: r.CanaryIV, canaryBox: r.CanaryBox}
+	err = w.repeated(func(session uint) (err error) {
+		id := rootID(r.MACCheck)
+		if root.key, err = w.findOne(session, rootLabel(r.Version), id); err != nil {
+			return err
+		}
+		if root.mac, err = w.findOne(session, macLabel(r.Version), id); err != nil {
+			return err
+		}
+		switch {
+		case root.key != 0 && root.mac != 0 && imported:
+			return syncTree(w.config.syncDir)
+		case root.key != 0 && root.mac != 0:
+			return nil
+		}
+		if !allowImport {
+			return fail(statusRefused, nil, "the root key v%d is not in the HSM token %q; nothing was created", r.Version, w.token.info.Label)
+		}
+		imported = true
+		return w.importRoot(session, r, id, root.key == 0, root.mac == 0)
+	})
+	return root, imported, err
 }
 
 // importOneRoot takes in a root beside those in use. Whoever asked starts a
 // fresh worker, which finds and checks it.
-func (w *worker) importOneRoot(session uint, d *decoder) error {
+func (w *worker) importOneRoot(d *decoder) error {
 	r := getRoot(d)
 	if err := d.done(); err != nil {
 		return err
 	}
-	id := rootID(r.MACCheck)
-	key, err := w.findOne(session, rootLabel(r.Version), id)
-	if err != nil {
-		return err
-	}
-	mac, err := w.findOne(session, macLabel(r.Version), id)
-	if err != nil || key != 0 && mac != 0 {
-		return err
-	}
-	return w.importRoot(session, r, id, key == 0, mac == 0)
+	_, _, err := w.bringRoot(r, true)
+	return err
 }
 
 // makeUnder chooses the root that new keys are wrapped under, among those in
@@ -109,7 +124,7 @@ func (w *worker) makeUnder(d *decoder) error {
 
 // removeRoot destroys both objects of a root that this worker does not use.
 // Where one of them is gone already, another node of a shared HSM was first.
-func (w *worker) removeRoot(session uint, d *decoder) error {
+func (w *worker) removeRoot(d *decoder) error {
 	r := getRoot(d)
 	if err := d.done(); err != nil {
 		return err
@@ -119,14 +134,15 @@ func (w *worker) removeRoot(session uint, d *decoder) error {
 	}
 	id := rootID(r.MACCheck)
 	for _, label := range []string{rootLabel(r.Version), macLabel(r.Version)} {
-		object, err := w.findOne(session, label, id)
+		// What was destroyed by a call that failed is not found the next time.
+		err := w.repeated(func(session uint) error {
+			object, err := w.findOne(session, label, id)
+			if err != nil || object == 0 {
+				return err
+			}
+			return w.mod.destroy(session, object)
+		})
 		if err != nil {
-			return err
-		}
-		if object == 0 {
-			continue
-		}
-		if err := w.mod.destroy(session, object); err != nil {
 			return err
 		}
 	}
@@ -231,7 +247,40 @@ func cannotTake(r Root, cause error) error {
 
 // proveRoot is the known-answer test: right keys, kept in by the HSM itself,
 // and a canary that only they open. It loads the canary on the anchor.
-func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
+func (w *worker) proveRoot(root *rootKeys, r Root) error {
+	err := w.repeated(func(session uint) error { return w.keptIn(session, root) })
+	if err != nil {
+		return err
+	}
+	if err := w.repeated(func(session uint) error { return w.checkRoot(session, root) }); err != nil {
+		return fail(statusRefused, err, "the root key v%d in the HSM does not pass its check", r.Version)
+	}
+	err = w.repeated(func(session uint) error { return w.refusesReadable(session, root.key, r.Canary.Blob) })
+	if err != nil {
+		return err
+	}
+	err = w.repeated(func(session uint) error {
+		kind, _, err := w.checkKey(session, root, r.Canary)
+		if err != nil {
+			return err
+		}
+		return w.anchor.do(func(anchored uint) error {
+			root.canary, err = w.unwrapChecked(anchored, root, kind, r.Canary)
+			return err
+		})
+	})
+	if err == nil {
+		err = w.renewable(func(s *hotSession) error { return s.canary(root) })
+	}
+	if err != nil {
+		return fail(statusRefused, err, "the canary of the root key v%d does not open", r.Version)
+	}
+	return nil
+}
+
+// keptIn fails unless the HSM says that it keeps both keys of root in, and
+// that the root key does nothing but wrap.
+func (w *worker) keptIn(session uint, root *rootKeys) error {
 	must := []struct {
 		object    uint
 		attribute uint64
@@ -242,26 +291,13 @@ func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
 		{root.mac, ckaSensitive, true}, {root.mac, ckaExtractable, false},
 	}
 	for _, m := range must {
-		if !w.mod.hasFlag(session, m.object, m.attribute, m.want) {
-			return fail(statusRefused, nil, "the root key v%d in the HSM does not have attribute 0x%x set to %v", r.Version, m.attribute, m.want)
+		has, err := w.mod.hasFlag(session, m.object, m.attribute, m.want)
+		if err != nil {
+			return err
 		}
-	}
-	if err := w.checkRoot(session, root); err != nil {
-		return fail(statusRefused, err, "the root key v%d in the HSM does not pass its check", r.Version)
-	}
-	if err := w.refusesReadable(session, root.key, r.Canary.Blob); err != nil {
-		return err
-	}
-	err := w.anchor.do(func(anchored uint) error {
-		var err error
-		root.canary, _, err = w.unwrapKey(anchored, root, r.Canary)
-		return err
-	})
-	if err == nil {
-		err = w.checkCanary(session, root)
-	}
-	if err != nil {
-		return fail(statusRefused, err, "the canary of the root key v%d does not open", r.Version)
+		if !has {
+			return fail(statusRefused, nil, "the root key v%d in the HSM does not have attribute 0x%x set to %v", root.version, m.attribute, m.want)
+		}
 	}
 	return nil
 }

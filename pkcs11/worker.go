@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -85,7 +86,10 @@ type worker struct {
 	anchor   *anchor
 	keys     *handles
 
-	root atomic.Pointer[rootKeys] // the one that new keys are made under, with the others; nil until opUseRoot succeeded
+	root    atomic.Pointer[rootKeys] // the one that new keys are made under, with the others; nil until opUseRoot succeeded
+	unlucky atomic.Int32             // operations that failed in a row on a device that is well
+	stuck   int                      // the anchor's: objects that the HSM would not destroy
+	until   time.Time                // the slow goroutine's: nothing of the request in hand is begun once more after this
 
 	// Of modules that want a log-in in each session; see sessionLogin.
 	logins     sync.Mutex
@@ -103,6 +107,7 @@ func (w *worker) read() error {
 			}
 			return err
 		}
+		f.received = time.Now()
 		switch op(f.kind) {
 		case opPing:
 			e := newEncoder(8)
@@ -155,6 +160,7 @@ func (w *worker) serveSlow() {
 	runtime.LockOSThread()
 	for f := range w.slow {
 		e := newEncoder(4096)
+		w.until = time.Now().Add(patienceFor(op(f.kind)))
 		w.answer(f, e, w.doSlow(op(f.kind), &decoder{b: f.payload}, e))
 	}
 }
@@ -180,19 +186,19 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 	}
 	switch o {
 	case opUseRoot:
-		return w.ceremony(func(session uint) error { return w.useRoot(session, d, e) })
+		return w.useRoot(d, e)
 	case opImportRoot:
-		return w.ceremony(func(session uint) error { return w.importOneRoot(session, d) })
+		return w.importOneRoot(d)
 	case opMakeUnder:
 		return w.makeUnder(d)
 	case opRemoveRoot:
-		return w.ceremony(func(session uint) error { return w.removeRoot(session, d) })
+		return w.removeRoot(d)
 	case opCreateTransport:
 		return w.ceremony(func(session uint) error { return w.createTransport(session, d) })
 	case opTransport:
-		return w.ceremony(func(session uint) error { return w.transport(session, d, e) })
+		return w.transport(d, e)
 	case opCreateRoot:
-		return w.ceremony(func(session uint) error { return w.createRoot(session, d, e) })
+		return w.createRoot(d, e)
 	case opExportRoot:
 		return w.ceremony(func(session uint) error { return w.exportRoot(session, d, e) })
 	case opImportKey:
@@ -226,7 +232,7 @@ func (w *worker) load(d *decoder) error {
 // ceremony runs do on a session of its own. Closing that session destroys
 // every session object that do left behind, also when it failed half-way.
 func (w *worker) ceremony(do func(session uint) error) error {
-	session, err := w.openSession()
+	session, err := w.newSession(w.until)
 	if err != nil {
 		return err
 	}
@@ -242,20 +248,26 @@ func (w *worker) apart(do func(s *hotSession, root *rootKeys) error) error {
 	if root == nil {
 		return fail(statusBusy, nil, "no root key is in use yet")
 	}
-	handle, err := w.openSession()
+	return w.renewable(func(s *hotSession) error { return do(s, root) })
+}
+
+// renewable is a ceremony that may renew its session.
+func (w *worker) renewable(do func(s *hotSession) error) error {
+	handle, err := w.newSession(w.until)
 	if err != nil {
 		return err
 	}
-	s := &hotSession{w: w, handle: handle}
+	s := &hotSession{w: w, handle: handle, until: w.until}
 	defer func() {
 		if s.handle != 0 {
 			w.mod.closeSession(s.handle)
 		}
 	}()
-	return do(s, root)
+	return do(s)
 }
 
-// login finds the token and logs in, once.
+// login finds the token and logs in. The log-in is done once, whatever comes
+// of it: even an error of the device may have cost a try of the PIN.
 func (w *worker) login(d *decoder) error {
 	lastTry := d.flag()
 	if err := d.done(); err != nil {
@@ -264,12 +276,14 @@ func (w *worker) login(d *decoder) error {
 	if w.loggedIn != 0 {
 		return fail(statusSick, nil, "the worker is logged in already")
 	}
-	found, err := w.mod.findToken(w.config.label, w.config.serial)
+	err := persist(startTries, w.until, func() (err error) {
+		w.token, err = w.mod.findToken(w.config.label, w.config.serial)
+		return err
+	})
 	if err != nil {
 		return err
 	}
-	w.token = found
-	session, err := w.mod.openSession(found.slot)
+	session, err := w.newSession(w.until)
 	if err != nil {
 		return err
 	}
@@ -299,7 +313,7 @@ func (w *worker) begin(d *decoder, e *encoder) error {
 	w.anchor = newAnchor(w.loggedIn)
 	go w.anchor.run()
 	for range w.config.sessions {
-		handle, err := w.openSession()
+		handle, err := w.newSession(w.until)
 		if err != nil {
 			return err
 		}

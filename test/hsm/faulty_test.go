@@ -14,21 +14,27 @@ import (
 
 // Places in CK_FUNCTION_LIST.
 const (
-	ckOpenSession     = 12
-	ckCloseSession    = 13
-	ckLogin           = 18
-	ckCreateObject    = 20
-	ckDestroyObject   = 22
-	ckEncryptInit     = 29
-	ckEncrypt         = 30
-	ckDecryptInit     = 33
-	ckDecrypt         = 34
-	ckSign            = 43
-	ckGenerateKey     = 58
-	ckGenerateKeyPair = 59
-	ckWrapKey         = 60
-	ckUnwrapKey       = 61
-	ckFunctions       = 68
+	ckInitialize        = 0
+	ckGetSlotList       = 4
+	ckGetTokenInfo      = 6
+	ckOpenSession       = 12
+	ckCloseSession      = 13
+	ckLogin             = 18
+	ckCreateObject      = 20
+	ckDestroyObject     = 22
+	ckGetAttributeValue = 24
+	ckFindObjects       = 27
+	ckEncryptInit       = 29
+	ckEncrypt           = 30
+	ckDecryptInit       = 33
+	ckDecrypt           = 34
+	ckSign              = 43
+	ckGenerateKey       = 58
+	ckGenerateKeyPair   = 59
+	ckWrapKey           = 60
+	ckUnwrapKey         = 61
+	ckGenerateRandom    = 64
+	ckFunctions         = 68
 )
 
 // Quirks of the module.
@@ -118,6 +124,20 @@ func (f faults) failEach(function int, code uint32, n int32) {
 	f.set(function, wordEvery, n)
 }
 
+// late makes a code one of a call that worked and says that it did not.
+const late = 0x80000000
+
+// byChance makes one call in n, of all functions together, answer code; 0
+// ends that.
+func (f faults) byChance(code uint32, n int32) { f.failEach(ckFunctions+1, code, n) }
+
+// openSessions answers how many are open, those included with which a worker
+// ended.
+func (f faults) openSessions() int { return int(atomic.LoadInt32(f.at(ckFunctions+1, wordPass))) }
+
+// left answers how many calls of function are still to fail.
+func (f faults) left(function int) int { return int(atomic.LoadInt32(f.at(function, wordFail))) }
+
 // faulty puts the faulty module before b's real one. It must come before the
 // device is opened.
 func faulty(t *testing.T, b *box) faults {
@@ -125,7 +145,7 @@ func faulty(t *testing.T, b *box) faults {
 	library, control := filepath.Join(b.dir, "faulty.so"), filepath.Join(b.dir, "control")
 	out, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-I", "../../pkcs11", "-o", library, "testdata/faulty.c", "-ldl", "-lpthread").CombinedOutput()
 	require.NoError(t, err, string(out))
-	const size = (ckFunctions + 1) * int(words) * 4
+	const size = (ckFunctions + 2) * int(words) * 4
 	require.NoError(t, os.WriteFile(control, make([]byte, size), 0o600))
 	file, err := os.OpenFile(control, os.O_RDWR, 0)
 	require.NoError(t, err)

@@ -4,13 +4,20 @@
  * fails or forwards, as the table in the control file says.
  *
  *   FAULTY_REAL     path of the real module
- *   FAULTY_CONTROL  file of CK_FUNCTIONS + 1 rules of six 32-bit words:
+ *   FAULTY_CONTROL  file of CK_FUNCTIONS + 2 rules of six 32-bit words:
  *                   calls so far, calls to let pass, calls to fail (-1: all),
  *                   the CK_RV to fail with, hang while not 0 (those that
  *                   are not let pass), fail each call
  *                   whose number this divides (0: none).
- *                   In the last rule the first word is a set of quirks, and the
- *                   next are numbers of sessions (vendors.h).
+ *                   In the last rule but one the first word is a set of quirks,
+ *                   and the next are numbers of sessions (vendors.h). The words
+ *                   of the last rule are: nothing, sessions that are open, calls
+ *                   while the last word was not 0, the CK_RV to fail with,
+ *                   nothing, and one in how many calls, of all functions
+ *                   together, fails by chance (0: none).
+ *
+ * A CK_RV with the highest bit is answered without it after the call was made:
+ * it worked, and says that it did not.
  */
 #define _GNU_SOURCE
 #include "ck.h"
@@ -29,6 +36,9 @@
 #define QUIRK_BAD_SIGNATURE 16 /* signatures of RSA-2048 have a wrong bit */
 #define QUIRK_FORGET_PAIR_TEMPLATE 0x40000 /* pairs have no CKA_UNWRAP_TEMPLATE */
 #define QUIRK_FORGET_TRUSTED 0x80000 /* CKA_WRAP_WITH_TRUSTED is taken and forgotten */
+#define OPEN_SESSION 12
+#define CLOSE_SESSION 13
+#define LATE 0x80000000U
 #define PAD_WRAP 0x210AUL
 #define UNWRAP_TEMPLATE 0x40000212UL
 #define WRAP_WITH_TRUSTED 0x210UL
@@ -62,13 +72,23 @@ static w without(w list, w count, ck_ulong type, ck_attribute *room) {
 	return n;
 }
 
+/* A number without a pattern for each call: the mix of MurmurHash3. */
+static uint32_t chance(uint32_t x) {
+	x ^= x >> 16;
+	x *= 0x85EBCA6BU;
+	x ^= x >> 13;
+	x *= 0xC2B2AE35U;
+	return x ^ x >> 16;
+}
+
 static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
-	rule *r = &rules[i];
+	rule *r = &rules[i], *all = &rules[CK_FUNCTIONS + 1];
+	uint32_t verdict = 0;
 	ck_attribute room[32], nested[8];
 	ck_mechanism other, own;
 	ck_rv rv;
 	play p = {rules[CK_FUNCTIONS].calls, rules[CK_FUNCTIONS].pass, rules[CK_FUNCTIONS].fail, rules[CK_FUNCTIONS].rv};
-	int quirks = rules[CK_FUNCTIONS].calls, every = r->every;
+	int quirks = rules[CK_FUNCTIONS].calls, every = r->every, odds = all->every;
 	int32_t number = __sync_add_and_fetch(&r->calls, 1);
 	while (r->pass <= 0 && r->hang)
 		usleep(1000);
@@ -77,9 +97,13 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 	else if (r->fail != 0) {
 		if (r->fail > 0)
 			__sync_fetch_and_sub(&r->fail, 1);
-		return (ck_rv)(uint32_t)r->rv;
+		verdict = (uint32_t)r->rv;
 	} else if (every > 0 && number % every == 0)
-		return (ck_rv)(uint32_t)r->rv;
+		verdict = (uint32_t)r->rv;
+	else if (odds > 0 && chance((uint32_t)__sync_add_and_fetch(&all->fail, 1)) % (uint32_t)odds == 0)
+		verdict = (uint32_t)all->rv;
+	if (verdict != 0 && !(verdict & LATE))
+		return verdict;
 	if (quirks & QUIRK_OWN_NUMBERS && (i == CK_ENCRYPT_INIT || i == CK_DECRYPT_INIT || i == CK_SIGN_INIT ||
 		(i >= CK_GENERATE_KEY && i <= CK_UNWRAP_KEY))) {
 		own = *(ck_mechanism *)b;
@@ -132,7 +156,11 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 		*(ck_ulong *)f += 8;
 	if (i == CK_SIGN && quirks & QUIRK_BAD_SIGNATURE && rv == 0 && *(ck_ulong *)e == 256)
 		((uint8_t *)d)[200] ^= 1;
-	return rv;
+	if (rv == 0 && i == OPEN_SESSION)
+		__sync_fetch_and_add(&all->pass, 1);
+	if (rv == 0 && i == CLOSE_SESSION)
+		__sync_fetch_and_sub(&all->pass, 1);
+	return verdict ? verdict & ~LATE : rv;
 }
 
 #define T(i) static ck_rv t##i(w a, w b, w c, w d, w e, w f, w g, w h) { return through(i, a, b, c, d, e, f, g, h); }
@@ -150,7 +178,7 @@ ck_rv C_GetFunctionList(ck_function_list **out) {
 		int fd = open(getenv("FAULTY_CONTROL"), O_RDWR);
 		if (library == NULL || fd < 0)
 			return 5;
-		rules = mmap(NULL, sizeof(rule) * (CK_FUNCTIONS + 1), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		rules = mmap(NULL, sizeof(rule) * (CK_FUNCTIONS + 2), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		*(void **)&get = dlsym(library, "C_GetFunctionList");
 		if (rules == MAP_FAILED || get(&real) != 0)
 			return 5;
