@@ -36,8 +36,6 @@
 #define QUIRK_BAD_SIGNATURE 16 /* signatures of RSA-2048 have a wrong bit */
 #define QUIRK_FORGET_PAIR_TEMPLATE 0x40000 /* pairs have no CKA_UNWRAP_TEMPLATE */
 #define QUIRK_FORGET_TRUSTED 0x80000 /* CKA_WRAP_WITH_TRUSTED is taken and forgotten */
-#define OPEN_SESSION 12
-#define CLOSE_SESSION 13
 #define LATE 0x80000000U
 #define PAD_WRAP 0x210AUL
 #define UNWRAP_TEMPLATE 0x40000212UL
