@@ -28,6 +28,7 @@ const (
 	linkForward   = "/link/v1/forward/"
 	linkTrail     = "/link/v1/trail"
 	linkKeys      = "/link/v1/keys"
+	linkRoots     = "/link/v1/roots"
 	headerSource  = "Strongroom-Source-Address"
 	headerTimeout = "Strongroom-Timeout-Ms"
 	headerNotDone = "Strongroom-Not-Leader"
@@ -196,6 +197,11 @@ func (l *Link) Keys(ctx context.Context, node string, keyIDs []string) ([]engine
 	return askPeer[[]engine.KeyUsable](ctx, l, node, linkKeys, keyIDs)
 }
 
+// Roots asks another member about its HSM's root keys.
+func (l *Link) Roots(ctx context.Context, node string, q engine.RootQuery) (engine.RootStatus, error) {
+	return askPeer[engine.RootStatus](ctx, l, node, linkRoots, q)
+}
+
 // maxPeerAnswer bounds what a member may answer to such a question.
 const maxPeerAnswer = 16 << 20
 
@@ -246,6 +252,9 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	case linkKeys:
 		answerPeer(s, w, r, s.Engine.LocalKeys)
+		return
+	case linkRoots:
+		answerPeer(s, w, r, s.Engine.LocalRoots)
 		return
 	}
 	o := lookup(r.RequestURI, linkForward)

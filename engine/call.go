@@ -195,7 +195,7 @@ func (c *call) requestHash(ctx context.Context, request any) ([]byte, error) {
 	if err := wire.Encode(&buf, request); err != nil {
 		return nil, err
 	}
-	return c.engine.KMS.RequestHash(ctx, buf.b)
+	return c.engine.KMS.RequestHash(ctx, c.state.FingerprintKey(), buf.b)
 }
 
 // wipingBuffer overwrites what it held, also the pieces it outgrew.

@@ -41,6 +41,10 @@ type Cluster struct {
 	PeerEvents func(ctx context.Context, node string, q TrailQuery) (TrailPage, error)
 	// PeerKeys asks another member whether its HSM can use keys.
 	PeerKeys func(ctx context.Context, node string, keyIDs []string) ([]KeyUsable, error)
+	// Roots is this node's HSM as far as root keys go.
+	Roots RootKeys
+	// PeerRoots asks another member about its HSM's root keys.
+	PeerRoots func(ctx context.Context, node string, q RootQuery) (RootStatus, error)
 	// StepDown is called when this node should not lead, with the reason.
 	StepDown func(reason string)
 }

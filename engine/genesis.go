@@ -43,6 +43,10 @@ func Genesis(ctx context.Context, in GenesisInput) (command []byte, adminToken s
 	if err != nil {
 		return nil, secret.Bytes{}, fmt.Errorf("genesis: default key: %w", err)
 	}
+	fingerprint, err := kms.GenerateFingerprintKey(ctx, in.Token)
+	if err != nil {
+		return nil, secret.Bytes{}, fmt.Errorf("genesis: fingerprint key: %w", err)
+	}
 	text, hash, err := iam.NewToken(rand.Reader)
 	if err != nil {
 		return nil, secret.Bytes{}, fmt.Errorf("genesis: administrator's token: %w", err)
@@ -50,7 +54,7 @@ func Genesis(ctx context.Context, in GenesisInput) (command []byte, adminToken s
 	const by = "init"
 	command, err = fsm.Encode(fsm.GenesisCommand{
 		Meta:    fsm.Meta{Time: now, Principal: by, RequestID: uuid.NewString()},
-		Genesis: fsm.Genesis{ClusterID: in.ClusterID, CreatedAt: now, Root: in.Root},
+		Genesis: fsm.Genesis{ClusterID: in.ClusterID, CreatedAt: now, Root: in.Root, FingerprintKey: &fingerprint},
 		DefaultKey: fsm.Key{
 			ID: keyID, Spec: wrapped.AES256, Usage: "encrypt", Origin: "hsm", State: fsm.KeyActive,
 			Description: "default key of secrets that name no other", Current: 1,

@@ -93,7 +93,7 @@ func newWorld(t *testing.T) *world {
 	}
 	clusterID := uuid.NewString()
 	command, admin, err := engine.Genesis(ctx, engine.GenesisInput{
-		ClusterID: clusterID, Now: w.now, Token: w.token, Root: worldRoot(), AdminName: "admin", AdminTTL: 24 * time.Hour,
+		ClusterID: clusterID, Now: w.now, Token: w.token, Root: firstRoot(), AdminName: "admin", AdminTTL: 24 * time.Hour,
 	})
 	require.NoError(t, err)
 	w.admin = string(admin.Expose())

@@ -79,7 +79,7 @@ func jobResponse(j *fsm.Job) wire.JobResponse {
 	return wire.JobResponse{
 		JobID: j.ID, Kind: j.Kind, State: string(j.State), FromKeyID: j.From, ToKeyID: j.To, Retire: j.Retire, RatePerSecond: j.Rate,
 		Total: j.Total, Done: j.Done, Error: j.Error, CreatedAt: wire.Millis(j.CreatedAt), CreatedBy: j.CreatedBy,
-		UpdatedAt: wire.Millis(j.UpdatedAt), FinishedAt: wire.Millis(j.FinishedAt), EmptyIndex: j.EmptyIndex,
+		UpdatedAt: wire.Millis(j.UpdatedAt), FinishedAt: wire.Millis(j.FinishedAt), EmptyIndex: j.EmptyIndex, RootVersion: j.RootVersion,
 	}
 }
 

@@ -45,6 +45,8 @@ type keyCollector struct {
 	oldest  *prometheus.Desc
 	dueDays *prometheus.Desc
 	jobs    *prometheus.Desc
+	root    *prometheus.Desc
+	oldRoot *prometheus.Desc
 }
 
 func newKeyCollector(e *Engine) *keyCollector {
@@ -58,6 +60,8 @@ func newKeyCollector(e *Engine) *keyCollector {
 		overdue: desc("strongroom_kms_rotations_overdue", "Keys whose rotation is due and not done."),
 		oldest:  desc("strongroom_kms_oldest_version_age_seconds", "Age of the newest version of the active key that has not been rotated for longest."),
 		dueDays: desc("strongroom_kms_next_deletion_seconds", "Time to the next destruction of a key that waits for its deletion; absent if none does."),
+		root:    desc("strongroom_kms_root_version", "Version of the root key that new keys are wrapped under."),
+		oldRoot: desc("strongroom_kms_material_on_old_root", "Pieces of key material that a rotation of the root key has still to wrap anew."),
 		jobs:    desc("strongroom_jobs", "Jobs, by state; ended ones are forgotten after 90 days.", "state"),
 	}
 }
@@ -100,6 +104,14 @@ func (k *keyCollector) Collect(out chan<- prometheus.Metric) {
 	gauge(k.oldest, float64(oldest)/float64(time.Second/time.Millisecond))
 	if nextDeletion != 0 {
 		gauge(k.dueDays, float64(nextDeletion-now)/float64(time.Second/time.Millisecond))
+	}
+	if roots := state.Roots(); roots != nil {
+		old := uint64(0)
+		if roots.Previous != nil {
+			old = state.MaterialUnder(roots.Previous.Version)
+		}
+		gauge(k.root, float64(roots.Current.Version))
+		gauge(k.oldRoot, float64(old))
 	}
 	jobs := map[fsm.JobState]int{}
 	for job := range state.Jobs("") {

@@ -33,7 +33,7 @@ func (e *Engine) runJobs(ctx context.Context) {
 		// no majority ten times a second; runJob reads what it works on anew.
 		running := map[string]*rate.Limiter{}
 		for job := range e.Log.Local().Jobs("") {
-			if job.State != fsm.JobRunning {
+			if job.State != fsm.JobRunning || job.Kind != fsm.JobMigrate {
 				continue
 			}
 			limiter := pace[job.ID]

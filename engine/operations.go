@@ -111,7 +111,7 @@ func buildTable() []*Operation {
 	out = append(out, auditOperations()...)
 	out = append(out, clusterOperations()...)
 	out = append(out, jobOperations()...)
-	out = append(out, rootKeyOperations()...)
+	out = append(out, rootOperations()...)
 	seen := map[string]bool{}
 	for _, o := range out {
 		if seen[o.Path()] {

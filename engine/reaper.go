@@ -28,6 +28,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { every(ctx, rotateEvery, e.rotateDue) })
 	work.Go(func() { every(ctx, usePrecision, e.writeUses) })
 	work.Go(func() { e.runJobs(ctx) })
+	work.Go(func() { e.runRootRotation(ctx) })
 	<-ctx.Done()
 }
 

@@ -64,6 +64,8 @@ func newStock(t *testing.T) *stock {
 		w.ok("kms/createKey", `{"alias":%q,"origin":"imported"}`, alias)
 	}
 	s.material = wrapFor(t, into[wire.ImportParametersResponse](t, w.ok("kms/getImportParameters", `{"keyId":"alias/waiting"}`)).PublicKey, make([]byte, 32))
+	w.withRoots()
+	w.ok("cluster/cancelJob", `{"jobId":%q}`, w.rotateRoot().JobID) // leaves root key v2 replaced
 	w.ok("iam/createPrincipal", `{"name":"svc","kind":"service"}`)
 	s.tokenID = into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc"}`)).TokenID
 	for _, name := range []string{"attached", "loose"} {
@@ -147,6 +149,8 @@ func (s *stock) samples() []sample {
 		{"cluster/pauseJob", `{"jobId":"` + s.jobID + `"}`, `{"jobId":"` + absentID + `"}`, "NotFound", "job " + s.jobID, nil},
 		{"cluster/resumeJob", `{"jobId":"` + s.jobID + `"}`, `{"jobId":"` + absentID + `"}`, "NotFound", "job " + s.jobID, nil},
 		{"cluster/cancelJob", `{"jobId":"` + s.jobID + `"}`, `{"jobId":"` + absentID + `"}`, "NotFound", "job " + s.jobID, nil},
+		{"cluster/rotateRootKey", `{"ratePerSecond":10}`, `{"ratePerSecond":0}`, "InvalidRequest", "", nil},
+		{"cluster/removeRootKey", `{"version":2}`, `{"version":1}`, "Conflict", "", nil},
 
 		{"iam/createPrincipal", `{"name":"new","kind":"user"}`, `{"name":"svc","kind":"user"}`, "AlreadyExists", "new", nil},
 		{"iam/listPrincipals", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},

@@ -229,7 +229,7 @@ func (c *call) seal(ctx context.Context, key *fsm.Key, path names.Path, secretID
 	if err != nil {
 		return nil, keyField(err, "kmsKeyId")
 	}
-	fingerprint, err := c.engine.KMS.Fingerprint(ctx, id, value.Bytes)
+	fingerprint, err := c.engine.KMS.Fingerprint(ctx, c.state.FingerprintKey(), id, value.Bytes)
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,7 @@ func (c *call) sameAsCurrent(ctx context.Context, s *fsm.Secret, a addition) (*f
 		return nil, nil // let the write itself say that the key is not active
 	}
 	id := kms.Identity{Path: a.path, SecretID: s.ID, Version: v.Number}
-	same, err := c.engine.KMS.SameValue(ctx, id, v.Fingerprint, a.value.Bytes)
+	same, err := c.engine.KMS.SameValue(ctx, c.state.FingerprintKey(), id, v.Fingerprint, a.value.Bytes)
 	if err != nil || !same {
 		return nil, err
 	}

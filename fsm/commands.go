@@ -44,6 +44,10 @@ const (
 	KindSetJobState         Kind = 35
 	KindRewrapVersions      Kind = 36
 	KindKeepCurrent         Kind = 37
+	KindStartRootRotation   Kind = 38
+	KindSwitchRoot          Kind = 39
+	KindRewrapKeys          Kind = 40
+	KindRemoveRoot          Kind = 41
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -274,4 +278,6 @@ type Result struct {
 	JobID      string `cbor:"16,keyasint,omitempty"`
 	KeyVersion uint32 `cbor:"17,keyasint,omitempty"`
 	Unchanged  bool   `cbor:"18,keyasint,omitempty"` // the write asked for what is there
+
+	RootVersion uint32 `cbor:"19,keyasint,omitempty"`
 }

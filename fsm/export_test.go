@@ -40,7 +40,7 @@ const RememberMax = rememberMax
 // Dump answers every tree, records and indexes, as plain maps: two states
 // are equal if their dumps are.
 func Dump(s *State) map[string]any {
-	out := map[string]any{"index": s.index, "time": s.time, "hash": s.hash, "genesis": s.genesis}
+	out := map[string]any{"index": s.index, "time": s.time, "hash": s.hash, "genesis": s.genesis, "roots": s.roots}
 	dump(out, "secrets", s.secrets.Root())
 	dump(out, "versions", s.versions.Root())
 	dump(out, "keys", s.keys.Root())
@@ -54,6 +54,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "chosen", s.chosen.Root())
 	dump(out, "rotations", s.rotations.Root())
 	dump(out, "jobs", s.jobs.Root())
+	dump(out, "under", s.under.Root())
 	dump(out, "bound", s.bound.Root())
 	dump(out, "tokenHashes", s.tokenHashes.Root())
 	dump(out, "tokenOwners", s.tokenOwners.Root())

@@ -26,7 +26,7 @@ func applyGenesis(t *txn, c GenesisCommand) (Result, *Refusal) {
 	}
 	genesis := c.Genesis
 	genesis.CreatedAt = t.now
-	t.genesis = &genesis
+	t.genesis, t.roots = &genesis, &Roots{Current: genesis.Root}
 	return Result{KeyID: c.DefaultKey.ID, Name: c.Admin.Name, TokenID: c.AdminToken.ID}, nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,6 +31,9 @@ const (
 
 	keySnapshotGolden = "testdata/snapshots/v1/keys.snapshot"
 	keyHashGolden     = "testdata/snapshots/v1/keys.hash"
+
+	rootSnapshotGolden = "testdata/snapshots/v1/roots.snapshot"
+	rootHashGolden     = "testdata/snapshots/v1/roots.hash"
 )
 
 // golden answers the content of a golden file, made from current if it is
@@ -135,7 +139,7 @@ func kindName(c fsm.Command) string { return reflect.TypeOf(c).Name() }
 // samples answers the fullest command of each kind in the story.
 func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 	out := map[fsm.Kind]fsm.Command{}
-	for _, c := range append(append(story(), keyStory()...), keepStory()...) {
+	for _, c := range slices.Concat(story(), keyStory(), keepStory(), rootStory()) {
 		if old := out[c.Kind()]; old == nil || len(encoded(t, c)) > len(encoded(t, old)) {
 			out[c.Kind()] = c
 		}
@@ -155,7 +159,7 @@ func TestGoldenCommands(t *testing.T) {
 	for _, kind := range fsm.RegisteredKinds() {
 		require.Contains(t, samples, kind, "kind %d has no sample, so no golden file", kind)
 	}
-	require.Len(t, fsm.RegisteredKinds(), int(fsm.KindKeepCurrent), "a new kind belongs into the table of kinds")
+	require.Len(t, fsm.RegisteredKinds(), int(fsm.KindRemoveRoot), "a new kind belongs into the table of kinds")
 	for kind, sample := range samples {
 		path := filepath.Join(commandFolder, fmt.Sprintf("%03d-%s-v1.hex", kind, kindName(sample)))
 		current := encoded(t, sample)

@@ -114,6 +114,7 @@ func (t *txn) checkJobs(id, from, to string) *Refusal {
 		case other.ID == id:
 			return alreadyExists("jobId: %s is taken", id)
 		case other.FinishedAt != 0:
+		case other.Kind == JobRotateRoot || from == "": // of no key
 		case other.From == from || other.From == to || other.To == from:
 			return conflict("jobId: job %s, which is %s, works on one of the keys; wait for its end, or cancelJob", other.ID, other.State).
 				with("jobId", other.ID)
@@ -162,6 +163,11 @@ func setJobState(t *txn, c SetJobState) (Result, *Refusal) {
 	next := *job
 	next.State, next.Error, next.UpdatedAt = c.State, c.Error, t.now
 	if c.State == JobCancelled {
+		if job.Kind == JobRotateRoot {
+			if r := t.cancelRotation(job); r != nil {
+				return Result{}, r
+			}
+		}
 		next.FinishedAt = t.now
 	}
 	t.putJob(&next)

@@ -67,6 +67,9 @@ func rotateKey(t *txn, c RotateKey) (Result, *Refusal) {
 	if r := checkKeyVersion(*key, key.Current+1, c.Version); r != nil {
 		return Result{}, r
 	}
+	if r := t.checkRoot(c.Version.Wrapped); r != nil {
+		return Result{}, r
+	}
 	v := c.Version
 	v.CreatedAt, v.CreatedBy, v.Reserved = t.now, t.by, 0
 	next := *key
@@ -163,6 +166,9 @@ func importMaterial(t *txn, c ImportMaterial) (Result, *Refusal) {
 	if r := checkKeyVersion(*key, 1, c.Version); r != nil {
 		return Result{}, r
 	}
+	if r := t.checkRoot(c.Version.Wrapped); r != nil {
+		return Result{}, r
+	}
 	v := c.Version
 	v.CreatedAt, v.CreatedBy, v.Reserved = t.now, t.by, 0
 	next := *key
@@ -181,6 +187,9 @@ func setImportKey(t *txn, c SetImportKey) (Result, *Refusal) {
 	}
 	if c.ImportKey.ID == "" || len(c.ImportKey.Blob) == 0 || len(c.ImportKey.Public) == 0 {
 		return Result{}, invalid("importKey", "has no material")
+	}
+	if r := t.checkRoot(c.ImportKey); r != nil {
+		return Result{}, r
 	}
 	next := *key
 	next.ImportKey = &c.ImportKey

@@ -213,7 +213,7 @@ func TestImport(t *testing.T) {
 		return fsm.ImportMaterial{Meta: w.meta(), KeyID: keyID(2), Version: keyVersion(keyID(2), 1)}
 	}
 	w.refused(fault.InvalidRequest, fsm.SetImportKey{Meta: w.meta(), KeyID: keyID(2)}, "importKey: ")
-	one := wrapped.Key{ID: keyID(2), Version: 1, Spec: "rsa-3072", Usage: "import", Blob: []byte("b"), MAC: []byte("m"), Public: []byte("p")}
+	one := wrapped.Key{ID: keyID(2), Version: 1, Spec: "rsa-3072", Usage: "import", Root: 1, Blob: []byte("b"), MAC: []byte("m"), Public: []byte("p")}
 	w.ok(fsm.SetImportKey{Meta: w.meta(), KeyID: keyID(2), ImportKey: one})
 	require.Equal(t, one, *w.m.State().Key(keyID(2)).ImportKey)
 	// Disabled before it had material, it goes back to waiting for it.

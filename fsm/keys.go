@@ -49,6 +49,11 @@ func (t *txn) checkKey(k Key) *Refusal {
 	if r := checkMaterial(k); r != nil {
 		return r
 	}
+	for _, piece := range k.Pieces() {
+		if r := t.checkRoot(piece); r != nil {
+			return r
+		}
+	}
 	if len(k.Aliases) > maxAliases {
 		return invalid("alias", "a key has at most %d aliases", maxAliases)
 	}

@@ -40,6 +40,10 @@ func (CreateJob) Kind() Kind           { return KindCreateJob }
 func (SetJobState) Kind() Kind         { return KindSetJobState }
 func (RewrapVersions) Kind() Kind      { return KindRewrapVersions }
 func (KeepCurrent) Kind() Kind         { return KindKeepCurrent }
+func (StartRootRotation) Kind() Kind   { return KindStartRootRotation }
+func (SwitchRoot) Kind() Kind          { return KindSwitchRoot }
+func (RewrapKeys) Kind() Kind          { return KindRewrapKeys }
+func (RemoveRoot) Kind() Kind          { return KindRemoveRoot }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -78,6 +82,10 @@ func (c CreateJob) meta() Meta           { return c.Meta }
 func (c SetJobState) meta() Meta         { return c.Meta }
 func (c RewrapVersions) meta() Meta      { return c.Meta }
 func (c KeepCurrent) meta() Meta         { return c.Meta }
+func (c StartRootRotation) meta() Meta   { return c.Meta }
+func (c SwitchRoot) meta() Meta          { return c.Meta }
+func (c RewrapKeys) meta() Meta          { return c.Meta }
+func (c RemoveRoot) meta() Meta          { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -132,6 +140,10 @@ var kinds = register(
 	kind(setJobState),
 	kind(rewrapVersions),
 	kind(keepCurrent),
+	kind(startRootRotation),
+	kind(switchRoot),
+	kind(rewrapKeys),
+	kind(removeRoot),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -85,7 +85,9 @@ func (p player) keyLife() fsm.Command {
 		func() fsm.Command { return fsm.UpdateAlias{Meta: m, Alias: alias, KeyID: id} },
 		func() fsm.Command { return fsm.DeleteAlias{Meta: m, Alias: alias} },
 		func() fsm.Command {
-			return fsm.RotateKey{Meta: m, KeyID: id, Version: keyVersion(id, current+pick(p, uint32(1), 1, 2))}
+			v := keyVersion(id, current+pick(p, uint32(1), 1, 2))
+			v.Wrapped.Root = pick(p, p.w.roots().Current.Version, p.w.roots().Current.Version, 1, 2)
+			return fsm.RotateKey{Meta: m, KeyID: id, Version: v}
 		},
 		func() fsm.Command { return fsm.SetKeyRotation{Meta: m, KeyID: id, Period: p.delay()} },
 		func() fsm.Command { return fsm.ScheduleKeyDeletion{Meta: m, KeyID: id, DueAt: p.due()} },
@@ -104,8 +106,35 @@ func (p player) keyLife() fsm.Command {
 			return fsm.SetJobState{Meta: m, JobID: pick(p, someJobs...), State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
 		},
 		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
+		p.rootLife, p.rootLife, p.rootLife, p.rootLife,
 	}
 	return pick(p, makers...)()
+}
+
+// rootLife draws a command of the life of the root key.
+func (p player) rootLife() fsm.Command {
+	m, roots := p.w.meta(), p.w.roots()
+	version, job := roots.Current.Version+pick(p, uint32(1), 1, 1, 2), roots.JobID
+	switch {
+	case pick(p, true, false, false, false):
+		return fsm.RemoveRoot{Meta: m, Version: pick(p, uint32(1), 2, 3)}
+	case job == "":
+		c := p.w.startRotation(version)
+		c.Job.ID = fmt.Sprintf("rotation-%d-%d", version, p.w.index)
+		return c
+	case pick(p, true, false, false, false, false):
+		return fsm.SetJobState{Meta: m, JobID: job, State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
+	case roots.Next != nil:
+		return fsm.SwitchRoot{Meta: m, JobID: job, Version: roots.Next.Version}
+	}
+	c := fsm.RewrapKeys{Meta: m, JobID: job}
+	for _, item := range p.w.items(roots.Previous.Version) {
+		item.Wrapped.Root = roots.Current.Version
+		if pick(p, true, true, false) {
+			c.Items = append(c.Items, item)
+		}
+	}
+	return c
 }
 
 // rewrap draws a step of a job, or of none.
@@ -296,6 +325,30 @@ func checkRetry(t tester, answered map[string]answer, before, after *fsm.State, 
 	require.Equal(t, first.Result, result)
 }
 
+// checkRoots: all material is under a root that the HSMs serve with, and the
+// index of it is exact.
+func checkRoots(t tester, s *fsm.State) {
+	roots, under := s.Roots(), map[uint32]uint64{}
+	for k := range s.Keys("") {
+		for _, piece := range k.Pieces() {
+			under[piece.Root]++
+		}
+	}
+	if k := s.FingerprintKey(); k != nil {
+		under[k.Root]++
+	}
+	for version, n := range under {
+		require.True(t, version == roots.Current.Version || roots.Previous != nil && version == roots.Previous.Version, "%d pieces are under root v%d, which is gone", n, version)
+	}
+	for version := range roots.Current.Version + 2 {
+		require.Equal(t, under[version], s.MaterialUnder(version))
+	}
+	if roots.Next != nil {
+		require.Zero(t, under[roots.Next.Version], "nothing may be under a root that not every HSM has")
+	}
+	require.Equal(t, roots.Next != nil || roots.Previous != nil, roots.JobID != "")
+}
+
 func checkInvariants(t tester, s *fsm.State) {
 	bound := map[string]map[names.Path]int{}
 	chosen := map[string][]names.Path{}
@@ -338,6 +391,7 @@ func checkInvariants(t tester, s *fsm.State) {
 			require.True(t, k.State != fsm.KeyDestroyed || len(v.Wrapped.Blob) == 0, "material of a destroyed key")
 		}
 	}
+	checkRoots(t, s)
 	full := 0
 	for p := range s.Principals("") {
 		if slices.Contains(p.Policies, fsm.FullAccess) {

@@ -17,7 +17,28 @@ import (
 type Genesis struct {
 	ClusterID string `cbor:"1,keyasint,omitempty"` // UUID
 	CreatedAt int64  `cbor:"2,keyasint,omitempty"`
-	Root      Root   `cbor:"3,keyasint,omitempty"`
+	Root      Root   `cbor:"3,keyasint,omitempty"` // the first one; Roots has what became of it
+	// FingerprintKey keys the fingerprints of values and the hashes of
+	// requests. It outlives the root keys that wrap it.
+	FingerprintKey *wrapped.Key `cbor:"4,keyasint,omitempty"`
+}
+
+// Roots are the versions of the root key.
+type Roots struct {
+	Current  Root          `cbor:"1,keyasint,omitempty"` // new key material is wrapped under it
+	Next     *Root         `cbor:"2,keyasint,omitempty"` // on its way into every HSM; nothing is under it
+	Previous *Root         `cbor:"3,keyasint,omitempty"` // what is under it is being wrapped under Current
+	Retired  []RetiredRoot `cbor:"4,keyasint,omitempty"`
+	JobID    string        `cbor:"5,keyasint,omitempty"` // of the rotation that is on its way
+}
+
+// RetiredRoot is a root that nothing is under any more.
+type RetiredRoot struct {
+	Root      Root  `cbor:"1,keyasint,omitempty"` // without its copies
+	RetiredAt int64 `cbor:"2,keyasint,omitempty"`
+	// RemovedAt is set once its objects are to go from every HSM. Until then
+	// a snapshot of the time before can still be read.
+	RemovedAt int64 `cbor:"3,keyasint,omitempty"`
 }
 
 // Root describes one version of the root key: never the key itself, only
@@ -192,6 +213,10 @@ const (
 // another.
 const JobMigrate = "migrateBoundSecrets"
 
+// JobRotateRoot is the kind of job that brings all key material under a new
+// root key.
+const JobRotateRoot = "rotateRootKey"
+
 // Job is long work that the leader does in small steps, each one command.
 // All that a step needs is here: any leader can do the next.
 type Job struct {
@@ -215,6 +240,10 @@ type Job struct {
 	FinishedAt int64  `cbor:"15,keyasint,omitempty"` // done or cancelled
 	// EmptyIndex is the index at which nothing was bound to From.
 	EmptyIndex uint64 `cbor:"16,keyasint,omitempty"`
+	// RootVersion is the root key that a JobRotateRoot brings; its Total and
+	// Done count pieces of key material, its EmptyIndex is the one at which
+	// nothing was under the root before.
+	RootVersion uint32 `cbor:"17,keyasint,omitempty"`
 }
 
 // Principal is a user or a service.

@@ -175,6 +175,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreWrite)
 	case recordJob:
 		return read(kind, payload, t.restoreJob)
+	case recordRoots:
+		return read(kind, payload, t.restoreRoots)
 	default:
 		return "", fmt.Errorf("records of type %d are not known to this build", kind)
 	}
@@ -197,7 +199,7 @@ func (t *txn) restoreGenesis(g *Genesis) (string, error) {
 	if t.genesis != nil {
 		return "", errors.New("there is more than one genesis")
 	}
-	t.genesis = g
+	t.genesis, t.roots = g, &Roots{Current: g.Root}
 	return g.ClusterID, nil
 }
 
@@ -221,11 +223,29 @@ func (t *txn) restoreJob(j *Job) (string, error) {
 	switch {
 	case j.FinishedAt < 0 || j.FinishedAt > maxTime:
 		return "", errors.New("a job ended at a time out of range")
+	case j.Kind == JobRotateRoot:
+		if j.RootVersion == 0 {
+			return "", errors.New("a rotation of the root key is to no version")
+		}
 	case t.keys.value([]byte(j.From)) == nil || t.keys.value([]byte(j.To)) == nil:
 		return "", errors.New("a job is about a key that is not there")
 	}
 	t.putJob(j)
 	return j.ID, nil
+}
+
+func (t *txn) restoreRoots(r *Roots) (string, error) {
+	job := t.jobs.value([]byte(r.JobID))
+	switch {
+	case t.genesis == nil || r.Current.Version == 0 || r.first():
+		return "", errors.New("the root keys are of no cluster, or tell nothing")
+	case (r.Next != nil || r.Previous != nil) && (job == nil || job.FinishedAt != 0):
+		return "", errors.New("a rotation of the root key has no job")
+	case r.Next != nil && r.Previous != nil:
+		return "", errors.New("two rotations of the root key are on their way")
+	}
+	t.roots = r
+	return "roots", nil
 }
 
 func (t *txn) restorePrincipal(p *Principal) (string, error) {

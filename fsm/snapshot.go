@@ -53,6 +53,7 @@ const (
 	recordVersion   recordType = 8
 	recordWrite     recordType = 9
 	recordJob       recordType = 10
+	recordRoots     recordType = 11
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -96,6 +97,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	}
 	records(out, recordWrite, values(scan(s.state.writes.Root(), nil, nil)))
 	records(out, recordJob, s.state.Jobs(""))
+	if s.state.genesis != nil && !s.state.roots.first() {
+		out.record(recordRoots, s.state.roots)
+	}
 	out.trailer()
 	return out.written, out.err
 }

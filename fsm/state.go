@@ -26,6 +26,7 @@ type State struct {
 // allows, so no two pairs share a key and every prefix scan is exact.
 type trees struct {
 	genesis *Genesis
+	roots   *Roots // nil before genesis
 
 	// Records.
 	secrets    *iradix.Tree[*Secret]       // path
@@ -43,6 +44,7 @@ type trees struct {
 	bindings     *iradix.Tree[int]      // key id 0 path → live versions
 	chosen       *iradix.Tree[struct{}] // key id 0 path of a secret, not purged, whose new versions go under the key
 	rotations    *iradix.Tree[string]   // time key id → key id
+	under        *iradix.Tree[int]      // root version key id → pieces of its material under that root
 	bound        *iradix.Tree[uint64]   // key id → secrets with live versions
 	tokenHashes  *iradix.Tree[*Token]   // hash
 	tokenOwners  *iradix.Tree[*Token]   // principal 0 id
@@ -67,6 +69,7 @@ func emptyState() *State {
 		bindings:     iradix.New[int](),
 		chosen:       iradix.New[struct{}](),
 		rotations:    iradix.New[string](),
+		under:        iradix.New[int](),
 		bound:        iradix.New[uint64](),
 		tokenHashes:  iradix.New[*Token](),
 		tokenOwners:  iradix.New[*Token](),

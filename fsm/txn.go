@@ -20,6 +20,7 @@ type txn struct {
 	by    string
 
 	genesis    *Genesis
+	roots      *Roots
 	secrets    table[*Secret]
 	versions   table[*Version]
 	keys       table[*Key]
@@ -34,6 +35,7 @@ type txn struct {
 	bindings     table[int]
 	chosen       table[struct{}]
 	rotations    table[string]
+	under        table[int]
 	bound        table[uint64]
 	tokenHashes  table[*Token]
 	tokenOwners  table[*Token]
@@ -110,7 +112,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		now = max(now, meta.Time)
 	}
 	return &txn{
-		prev: s, index: index, now: now, by: meta.Principal, genesis: s.trees.genesis,
+		prev: s, index: index, now: now, by: meta.Principal, genesis: s.trees.genesis, roots: s.trees.roots,
 		secrets:    table[*Secret]{tree: s.secrets},
 		versions:   table[*Version]{tree: s.versions},
 		keys:       table[*Key]{tree: s.keys},
@@ -125,6 +127,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		bindings:     table[int]{tree: s.bindings},
 		chosen:       table[struct{}]{tree: s.chosen},
 		rotations:    table[string]{tree: s.rotations},
+		under:        table[int]{tree: s.under},
 		bound:        table[uint64]{tree: s.bound},
 		tokenHashes:  table[*Token]{tree: s.tokenHashes},
 		tokenOwners:  table[*Token]{tree: s.tokenOwners},
@@ -139,6 +142,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 func (t *txn) commit() *State {
 	return &State{trees: trees{
 		genesis:    t.genesis,
+		roots:      t.roots,
 		secrets:    t.secrets.commit(),
 		versions:   t.versions.commit(),
 		keys:       t.keys.commit(),
@@ -153,6 +157,7 @@ func (t *txn) commit() *State {
 		bindings:     t.bindings.commit(),
 		chosen:       t.chosen.commit(),
 		rotations:    t.rotations.commit(),
+		under:        t.under.commit(),
 		bound:        t.bound.commit(),
 		tokenHashes:  t.tokenHashes.commit(),
 		tokenOwners:  t.tokenOwners.commit(),
@@ -226,7 +231,9 @@ func (t *txn) bind(keyID string, path names.Path, delta int) {
 
 // putKey stores k in place of the record of the same key, if there is one.
 func (t *txn) putKey(k *Key) {
-	if old := t.keys.value([]byte(k.ID)); old != nil {
+	old := t.keys.value([]byte(k.ID))
+	t.indexRoots(old, k)
+	if old != nil {
 		for _, alias := range old.Aliases {
 			t.aliases.remove([]byte(alias))
 		}

@@ -65,7 +65,7 @@ func Roles() map[string][]Action {
 		"audit-read-access":   actions("audit", "queryEvents", "getCheckpoint", "getProof", "exportEvents"),
 		"cluster-read-access": clusterRead,
 		"cluster-admin-access": slices.Concat(clusterRead, actions("cluster", "addMember", "removeMember", "transferLeadership",
-			"saveSnapshot", "restoreSnapshot", "verifySnapshot", "setAutopilot", "manageJobs", "getRootKey")),
+			"saveSnapshot", "restoreSnapshot", "verifySnapshot", "setAutopilot", "manageJobs", "rotateRootKey", "removeRootKey", "getRootKey")),
 		"full-access": {Everything},
 	}
 }

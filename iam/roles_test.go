@@ -33,7 +33,7 @@ var golden = map[string]string{
 		" revokeToken simulatePolicy whatCan whoCan",
 	"audit-read-access":    "audit: exportEvents getCheckpoint getProof queryEvents",
 	"cluster-read-access":  "cluster: describeJob getAutopilot listJobs members status",
-	"cluster-admin-access": "cluster: addMember describeJob getAutopilot getRootKey listJobs manageJobs members removeMember restoreSnapshot saveSnapshot setAutopilot status transferLeadership verifySnapshot",
+	"cluster-admin-access": "cluster: addMember describeJob getAutopilot getRootKey listJobs manageJobs members removeMember removeRootKey restoreSnapshot rotateRootKey saveSnapshot setAutopilot status transferLeadership verifySnapshot",
 }
 
 func TestRolesHoldExactlyTheseActions(t *testing.T) {

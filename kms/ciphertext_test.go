@@ -1,6 +1,7 @@
 package kms_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"strings"
@@ -246,6 +247,49 @@ func TestSealWithoutAnIVIsNotKept(t *testing.T) {
 		_, err = service.SealValue(t.Context(), key, someID, secret.Copy([]byte("x")))
 		require.Equal(t, fault.Internal, fault.KindOf(err))
 	}
+}
+
+// longIV is a token whose HSM makes IVs of 16 bytes.
+type longIV struct{ *softtoken.Token }
+
+var longPart = []byte("\x01\x02\x03\x04")
+
+func (l longIV) Seal(ctx context.Context, k wrapped.Key, plaintext secret.Bytes, aad []byte) (iv, box []byte, err error) {
+	iv, box, err = l.Token.Seal(ctx, k, plaintext, aad)
+	return append(iv, longPart...), box, err
+}
+
+func (l longIV) Open(ctx context.Context, k wrapped.Key, iv, box, aad []byte) (secret.Bytes, error) {
+	rest, ok := bytes.CutSuffix(iv, longPart)
+	if !ok {
+		return secret.Bytes{}, fault.Invalid("ciphertext", "does not open")
+	}
+	return l.Token.Open(ctx, k, rest, box, aad)
+}
+
+// The blob says how long its IV is, so one that an HSM made in its own length
+// is stored and opened like any other, and no byte of it may change.
+func TestIVsOfSixteenBytesAreStored(t *testing.T) {
+	w := newWorld(t)
+	key := w.aes(1)
+	service, err := kms.New(longIV{w.token}, w.clusterID)
+	require.NoError(t, err)
+	blob, _, err := service.Encrypt(t.Context(), key, secret.Copy([]byte("hunter2")), nil)
+	require.NoError(t, err)
+	out, _, err := service.Decrypt(t.Context(), key, blob, nil)
+	require.NoError(t, err)
+	require.Equal(t, "hunter2", string(out.Expose()))
+	for i := range blob {
+		bad := bytes.Clone(blob)
+		bad[i] ^= 1
+		_, _, err := service.Decrypt(t.Context(), key, bad, nil)
+		require.Equal(t, fault.InvalidRequest, fault.KindOf(err), "byte %d", i)
+	}
+	sealed, err := service.SealValue(t.Context(), key, someID, secret.Copy([]byte("value")))
+	require.NoError(t, err)
+	value, err := service.OpenValue(t.Context(), key, someID, sealed)
+	require.NoError(t, err)
+	require.Equal(t, "value", string(value.Expose()))
 }
 
 // RSA keys have their own way into the HSM, and the same one answer.

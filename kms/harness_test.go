@@ -22,6 +22,8 @@ type world struct {
 	t         testing.TB
 	token     *softtoken.Token
 	clusterID string
+
+	fingerprints *wrapped.Key
 }
 
 func newWorld(t testing.TB) *world {
@@ -33,7 +35,9 @@ func (w *world) elsewhere() *world {
 	clusterID := uuid.NewString()
 	s, err := kms.New(w.token, clusterID)
 	require.NoError(w.t, err)
-	return &world{Service: s, t: w.t, token: w.token, clusterID: clusterID}
+	fingerprints, err := s.GenerateFingerprintKey(w.t.Context())
+	require.NoError(w.t, err)
+	return &world{Service: s, t: w.t, token: w.token, clusterID: clusterID, fingerprints: &fingerprints}
 }
 
 // aes makes an active key with the given number of versions.

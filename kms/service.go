@@ -50,6 +50,17 @@ func (s *Service) GenerateKey(ctx context.Context, id string, version uint32, sp
 	return s.token.GenerateKey(ctx, id, version, spec, usage)
 }
 
+// GenerateFingerprintKey makes the key of fingerprints and request hashes. It
+// is not a KMS key: nobody can name it in a request.
+func (s *Service) GenerateFingerprintKey(ctx context.Context) (wrapped.Key, error) {
+	return GenerateFingerprintKey(ctx, s.token)
+}
+
+// GenerateFingerprintKey is the method, for init, which has no Service yet.
+func GenerateFingerprintKey(ctx context.Context, token Token) (wrapped.Key, error) {
+	return token.GenerateKey(ctx, "fingerprint", 1, wrapped.HMAC256, wrapped.MAC)
+}
+
 // Random answers n bytes of the HSM's generator.
 func (s *Service) Random(ctx context.Context, n int) ([]byte, error) { return s.token.Random(ctx, n) }
 

@@ -19,8 +19,8 @@ type Token interface {
 	// GenerateKey makes a key inside the HSM and answers it wrapped under
 	// the current root key; nothing stays behind in the HSM.
 	GenerateKey(ctx context.Context, id string, version uint32, spec, usage string) (wrapped.Key, error)
-	// Seal is AES-256-GCM inside the HSM with a fresh 96-bit random IV and a
-	// 128-bit tag, which ends box.
+	// Seal is AES-256-GCM inside the HSM with a fresh random IV, of 96 bits or,
+	// where the HSM makes it so, of 128, and a 128-bit tag, which ends box.
 	Seal(ctx context.Context, k wrapped.Key, plaintext secret.Bytes, aad []byte) (iv, box []byte, err error)
 	// Open is the inverse of Seal.
 	Open(ctx context.Context, k wrapped.Key, iv, box, aad []byte) (secret.Bytes, error)
@@ -44,7 +44,7 @@ type Token interface {
 	// HSM, and answers it as version into.Version of key into.ID.
 	ImportKey(ctx context.Context, importKey wrapped.Key, algorithm string, blob []byte, into wrapped.Key) (wrapped.Key, error)
 	// MAC is HMAC-SHA-256 under the cluster's root MAC key, in a domain of
-	// its own.
+	// its own. A rotation of the root ends it.
 	MAC(ctx context.Context, message []byte) ([]byte, error)
 	// Random answers n bytes from the HSM's generator.
 	Random(ctx context.Context, n int) ([]byte, error)

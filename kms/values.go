@@ -15,6 +15,7 @@ import (
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 	"github.com/strongroom/strongroom/internal/secret"
+	"github.com/strongroom/strongroom/internal/wrapped"
 )
 
 // A sealed value: format 1 | nonce (12) | AES-256-GCM box. Each version has
@@ -115,20 +116,30 @@ func errStored(id Identity, what string, cause error) error {
 
 // Fingerprint is a keyed digest of a value, salted by secret and version
 // number: whoever holds the state learns nothing from it, also not that two
-// versions are equal, and only an HSM of the cluster can compute it.
-func (s *Service) Fingerprint(ctx context.Context, id Identity, value secret.Bytes) ([]byte, error) {
+// versions are equal, and only an HSM of the cluster can compute it. key is
+// the cluster's fingerprint key, nil in a cluster that has none yet.
+func (s *Service) Fingerprint(ctx context.Context, key *wrapped.Key, id Identity, value secret.Bytes) ([]byte, error) {
 	sum := sha256.Sum256(value.Expose())
 	defer clear(sum[:])
-	return s.token.MAC(ctx, append(id.fields("fingerprint/v1"), sum[:]...))
+	return s.digest(ctx, key, append(id.fields("fingerprint/v1"), sum[:]...))
+}
+
+// digest is the MAC under key. The root MAC key stands in for it in clusters
+// that early builds made; the first rotation of their root gives them one.
+func (s *Service) digest(ctx context.Context, key *wrapped.Key, message []byte) ([]byte, error) {
+	if key == nil {
+		return s.token.MAC(ctx, message)
+	}
+	return s.token.KeyMAC(ctx, *key, message)
 }
 
 // SameValue reports whether value has the fingerprint that version id was
 // stored with.
-func (s *Service) SameValue(ctx context.Context, id Identity, stored []byte, value secret.Bytes) (bool, error) {
+func (s *Service) SameValue(ctx context.Context, key *wrapped.Key, id Identity, stored []byte, value secret.Bytes) (bool, error) {
 	if len(stored) == 0 {
 		return false, nil
 	}
-	mac, err := s.Fingerprint(ctx, id, value)
+	mac, err := s.Fingerprint(ctx, key, id, value)
 	if err != nil {
 		return false, err
 	}
@@ -137,10 +148,10 @@ func (s *Service) SameValue(ctx context.Context, id Identity, stored []byte, val
 
 // RequestHash is a keyed digest of a request, for recognising a retry. It is
 // keyed because a request may hold a value that could be guessed.
-func (s *Service) RequestHash(ctx context.Context, request []byte) ([]byte, error) {
+func (s *Service) RequestHash(ctx context.Context, key *wrapped.Key, request []byte) ([]byte, error) {
 	sum := sha256.Sum256(request)
 	defer clear(sum[:])
-	return s.token.MAC(ctx, append(appendField(nil, []byte("request/v1")), sum[:]...))
+	return s.digest(ctx, key, append(appendField(nil, []byte("request/v1")), sum[:]...))
 }
 
 func newAEAD(key secret.Bytes) (cipher.AEAD, error) {

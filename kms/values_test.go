@@ -160,9 +160,9 @@ func TestDownHSMIsNotMistakenForAnAlteredStore(t *testing.T) {
 	require.Equal(t, fault.HsmUnavailable, fault.KindOf(err))
 	_, err = w.SealValue(t.Context(), key, someID, secret.Copy([]byte("x")))
 	require.Equal(t, fault.HsmUnavailable, fault.KindOf(err))
-	_, err = w.Fingerprint(t.Context(), someID, secret.Copy([]byte("x")))
+	_, err = w.Fingerprint(t.Context(), w.fingerprints, someID, secret.Copy([]byte("x")))
 	require.Equal(t, fault.HsmUnavailable, fault.KindOf(err))
-	_, err = w.SameValue(t.Context(), someID, []byte("f"), secret.Copy([]byte("x")))
+	_, err = w.SameValue(t.Context(), w.fingerprints, someID, []byte("f"), secret.Copy([]byte("x")))
 	require.Equal(t, fault.HsmUnavailable, fault.KindOf(err), "not known is not different")
 	w.token.Down.Store(false)
 	_, err = w.OpenValue(t.Context(), key, someID, sealed)
@@ -174,12 +174,12 @@ func TestDownHSMIsNotMistakenForAnAlteredStore(t *testing.T) {
 func TestFingerprints(t *testing.T) {
 	w := newWorld(t)
 	value := secret.Copy([]byte("hunter2"))
-	stored, err := w.Fingerprint(t.Context(), someID, value)
+	stored, err := w.Fingerprint(t.Context(), w.fingerprints, someID, value)
 	require.NoError(t, err)
 	require.Len(t, stored, 32)
 	same := func(s *world, id kms.Identity, value string) bool {
 		t.Helper()
-		ok, err := s.SameValue(t.Context(), id, stored, secret.Copy([]byte(value)))
+		ok, err := s.SameValue(t.Context(), s.fingerprints, id, stored, secret.Copy([]byte(value)))
 		require.NoError(t, err)
 		return ok
 	}
@@ -192,16 +192,24 @@ func TestFingerprints(t *testing.T) {
 	} {
 		require.False(t, same(w, other, "hunter2"))
 	}
-	require.False(t, same(newWorld(t), someID, "hunter2"), "another root MAC key")
+	require.False(t, same(newWorld(t), someID, "hunter2"), "another key")
 
-	ok, err := w.SameValue(t.Context(), someID, nil, value)
+	// A cluster that an early build made has no key of its own for it yet.
+	early, err := w.Fingerprint(t.Context(), nil, someID, value)
+	require.NoError(t, err)
+	require.NotEqual(t, stored, early)
+	ok, err := w.SameValue(t.Context(), nil, someID, early, value)
+	require.NoError(t, err)
+	require.True(t, ok)
+
+	ok, err = w.SameValue(t.Context(), w.fingerprints, someID, nil, value)
 	require.NoError(t, err)
 	require.False(t, ok, "a version without a fingerprint equals nothing")
 
-	hash, err := w.RequestHash(t.Context(), []byte("hunter2"))
+	hash, err := w.RequestHash(t.Context(), w.fingerprints, []byte("hunter2"))
 	require.NoError(t, err)
 	require.NotEqual(t, stored, hash)
-	again, err := w.RequestHash(t.Context(), []byte("hunter2"))
+	again, err := w.RequestHash(t.Context(), w.fingerprints, []byte("hunter2"))
 	require.NoError(t, err)
 	require.Equal(t, hash, again)
 }

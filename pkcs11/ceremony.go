@@ -1,12 +1,6 @@
 package pkcs11
 
-import (
-	"bytes"
-	"context"
-	"errors"
-
-	"github.com/strongroom/strongroom/internal/fault"
-)
+import "context"
 
 // InitToken makes a token with cfg's label and user PIN in a free slot of the
 // module, with the security officer's PIN from soPINFile. It is for software
@@ -52,7 +46,7 @@ func (d *Device) restart(ctx context.Context) error {
 	var up bool
 	err := d.await(ctx, func(s *deviceState) bool {
 		down, up = s.down, s.conn != nil
-		return s.finished >= target && (up || down != nil)
+		return s.held || s.finished >= target && (up || down != nil)
 	})
 	if err != nil {
 		return err
@@ -98,63 +92,4 @@ func (d *Device) TransportKey(ctx context.Context) (TransportKey, error) {
 	var out TransportKey
 	err := d.request(ctx, opTransport, nil, func(in *decoder) { out = getTransportKey(in) })
 	return out, err
-}
-
-// CreateRoot makes version of the root key, and its MAC key, inside this HSM.
-// They leave it only wrapped to the transport keys of to and to our own, and
-// nothing else can ever take them out: what is not in to is fed by nobody
-// (the strict profile). This HSM imports its own copy like any other and is
-// then checked by a fresh worker; after that the device uses the new root.
-//
-// When it fails after the root was made, the root is lost and nothing depends
-// on it; call it again.
-func (d *Device) CreateRoot(ctx context.Context, version uint32, to []Recipient) (Root, error) {
-	if version == 0 {
-		return Root{}, fault.Invalid("version", "must be 1 or more")
-	}
-	e := newEncoder(1024 * (len(to) + 1))
-	e.u32(version)
-	putRecipients(e, to)
-	var out Root
-	err := func() error {
-		d.ceremonies.Lock()
-		defer d.ceremonies.Unlock()
-		return d.request(ctx, opCreateRoot, e.b, func(in *decoder) { out = getRoot(in) })
-	}()
-	if err != nil {
-		return Root{}, err
-	}
-	if err := d.UseRoot(ctx, out); err != nil {
-		return Root{}, err
-	}
-	return out, nil
-}
-
-// UseRoot makes the device serve with r. The HSM must hold exactly that root:
-// found by name and id, its check value, MAC check and canary right, and kept
-// in by the HSM. An HSM that has the transport key and not yet the root
-// imports it from r's copies. Nothing is ever created. From then on the canary
-// runs every ProbeInterval.
-//
-// After a failure the device goes on with the root that it had.
-func (d *Device) UseRoot(ctx context.Context, r Root) error {
-	if err := r.check(); err != nil {
-		return err
-	}
-	d.ceremonies.Lock()
-	defer d.ceremonies.Unlock()
-	before := d.snapshot()
-	if before.root != nil && before.conn != nil && bytes.Equal(before.root.MACCheck, r.MACCheck) && before.root.Version == r.Version {
-		return nil
-	}
-	d.change(func(s *deviceState) { s.root, s.allowImport = &r, true })
-	err := d.restart(ctx)
-	if err != nil {
-		d.change(func(s *deviceState) { s.root = before.root })
-	}
-	d.change(func(s *deviceState) { s.allowImport = false })
-	if err != nil && before.root != nil {
-		return errors.Join(err, d.restart(context.WithoutCancel(ctx)))
-	}
-	return err
 }

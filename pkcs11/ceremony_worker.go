@@ -3,7 +3,6 @@ package pkcs11
 import (
 	"bytes"
 	"crypto/hmac"
-	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/binary"
@@ -74,6 +73,41 @@ type rootKeys struct {
 	key, mac, canary     uint
 	checkValue, macCheck []byte
 	canaryIV, canaryBox  []byte
+	copied               *RootCopy   // the root on its way into this HSM, nil: there is none
+	others               []*rootKeys // that are in use with this one
+}
+
+// of answers the root in use of this version, nil if there is none.
+func (r *rootKeys) of(version uint32) *rootKeys {
+	if r.version == version {
+		return r
+	}
+	for _, other := range r.others {
+		if other.version == version {
+			return other
+		}
+	}
+	return nil
+}
+
+// led answers all as one ring that making leads, nil if it is not among them.
+// Rings are never changed: others may be reading the one before.
+func led(all []*rootKeys, making uint32) *rootKeys {
+	var first *rootKeys
+	var others []*rootKeys
+	for _, r := range all {
+		single := *r
+		single.others = nil
+		if r.version == making {
+			first = &single
+		} else {
+			others = append(others, &single)
+		}
+	}
+	if first != nil {
+		first.others = others
+	}
+	return first
 }
 
 // checkRoot proves that the token answers, with the root that we mean.
@@ -262,12 +296,7 @@ func (w *worker) createCanary(session uint, root *rootKeys, out *Root) error {
 	if object, _, err = w.unwrapKey(session, root, k); err != nil {
 		return err
 	}
-	iv := make([]byte, ivBytes)
-	if _, err := rand.Read(iv); err != nil {
-		return err
-	}
-	text := canaryText(root.version)
-	box, err := w.mod.gcm(true, session, object, iv, nil, text, make([]byte, len(text)+tagBytes))
+	iv, box, err := w.mod.seal(session, object, nil, canaryText(root.version))
 	if err != nil {
 		return err
 	}

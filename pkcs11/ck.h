@@ -80,8 +80,11 @@ ck_rv sr_functions(const char *path, ck_function_list **out);
 
 ck_rv sr_login(ck_function_list *f, ck_ulong session, ck_ulong user, uint8_t *pin, ck_ulong pin_len);
 
-/* AES-GCM with a 128-bit tag: Init and operation, one pass, the caller's buffers. */
-ck_rv sr_gcm(ck_function_list *f, int encrypt, ck_ulong session, ck_ulong key,
+/*
+ * AES-GCM with a 128-bit tag: Init and operation, one pass, the caller's buffers.
+ * A module that makes the IV itself may write it into iv; iv_len 0 means pIv NULL.
+ */
+ck_rv sr_gcm(ck_function_list *f, int encrypt, ck_ulong mechanism, ck_ulong session, ck_ulong key,
 	uint8_t *iv, ck_ulong iv_len, uint8_t *aad, ck_ulong aad_len,
 	uint8_t *in, ck_ulong in_len, uint8_t *out, ck_ulong *out_len);
 

@@ -50,6 +50,10 @@ const (
 	opDecryptRSA      op = 19
 	opImportKey       op = 20
 	opCheckKey        op = 21
+	opImportRoot      op = 22 // take in a root beside those in use; a fresh worker checks it
+	opMakeUnder       op = 23 // which root in use new keys are wrapped under
+	opRewrap          op = 24
+	opRemoveRoot      op = 25
 	opTrust           op = 30 // the security officer's part of an export; only without opLogin
 	opExportRoot      op = 31
 )
@@ -61,6 +65,7 @@ func (o op) String() string {
 		opCreateTransport: "createTransportKey", opTransport: "transportKey", opCreateRoot: "createRoot",
 		opInitToken: "initToken", opProbe: "probe", opGeneratePair: "generateKeyPair", opSign: "sign",
 		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey",
+		opImportRoot: "importRoot", opMakeUnder: "makeUnder", opRewrap: "rewrap", opRemoveRoot: "removeRoot",
 		opTrust: "trust", opExportRoot: "exportRoot"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]

@@ -37,6 +37,7 @@ type workerConn struct {
 	loaded atomic.Uint32 // keys in the worker's cache, as it last said
 	ill    atomic.Pointer[string]
 	stderr tail
+	roots  []Root // that it was started with; set before it serves
 }
 
 type pendingRequest struct {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/strongroom/strongroom/internal/dialect"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/internal/wrapped"
@@ -52,6 +53,8 @@ type Config struct {
 	Env         []string // the worker's whole environment (SOFTHSM2_CONF=…); nothing is inherited
 	SyncDir     string   // synced after token objects were made (SoftHSM's token directory); empty: none
 
+	Dialect dialect.Dialect // what the module does differently; the zero value follows the standard
+
 	Sessions         int           // worker sessions, default 2, at most 64; more do not make software tokens faster
 	Handles          int           // keys kept loaded, default 1024
 	OperationTimeout time.Duration // from handing a request to the worker, default 1500 ms
@@ -77,6 +80,9 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Sessions == 0 {
 		c.Sessions = 2
+	}
+	if faults := c.Dialect.Faults(c.Sessions); len(faults) > 0 {
+		return c, fault.Invalid(faults[0].Setting, "%s", faults[0].Text)
 	}
 	if c.Handles == 0 {
 		c.Handles = 1024
@@ -118,7 +124,8 @@ type deviceState struct {
 	down        error // why there is no worker; nil while one is just being replaced
 	held        bool  // down until a person acts
 	closed      bool
-	root        *Root
+	roots       []Root // what the next worker starts with; the one in service has these, and may have more
+	making      uint32 // version of the one that new keys are wrapped under
 	allowImport bool
 	started     uint64 // attempts to start a worker, begun and ended
 	finished    uint64
@@ -221,7 +228,7 @@ func (d *Device) Health() Health {
 		h.State, h.Reason = HealthDown, "closed"
 	case s.conn != nil:
 		h.WorkerPID = s.conn.pid()
-		if s.root == nil {
+		if len(s.roots) == 0 {
 			h.State, h.Reason = HealthDegraded, "no root key is in use yet"
 		} else if trouble := s.conn.trouble(); trouble != "" {
 			h.State, h.Reason = HealthDegraded, trouble
@@ -235,7 +242,8 @@ func (d *Device) Health() Health {
 }
 
 // Seal encrypts plaintext, at most MaxPlaintext bytes, under k by AES-256-GCM
-// inside the HSM, with a random IV of 96 bits and a tag of 128, bound to aad.
+// inside the HSM, with a random IV and a tag of 128 bits, bound to aad. The IV
+// has 12 bytes, or 16 where the HSM makes it so (Health().Profile.IVBytes).
 // It leaves plaintext to the caller. A k that is not one of ours, whole, is
 // InvalidRequest.
 //
@@ -280,7 +288,8 @@ func (d *Device) Open(ctx context.Context, k wrapped.Key, iv, box, aad []byte) (
 
 // MAC answers the HMAC-SHA-256 of message, at most MaxMessage bytes, under
 // the root MAC key, after a fixed domain string: it can never be taken for
-// the MAC of a wrapped key.
+// the MAC of a wrapped key. It changes with the root that new keys are made
+// under: nothing that is kept may rest on it.
 func (d *Device) MAC(ctx context.Context, message []byte) ([]byte, error) {
 	if len(message) > MaxMessage {
 		return nil, fault.New(fault.TooLarge, "a message may have %d bytes", MaxMessage)

@@ -41,7 +41,7 @@ func (d *Device) generate(ctx context.Context, m makeRequest) (wrapped.Key, erro
 	e := newEncoder(len(m.id) + len(m.spec) + len(m.usage))
 	m.put(e)
 	if wrapped.IsPair(m.spec) {
-		return d.apart(ctx, opGeneratePair, e.b)
+		return apart(ctx, d, opGeneratePair, e.b, getKey)
 	}
 	var k wrapped.Key
 	err := d.request(ctx, opGenerateKey, e.b, func(in *decoder) { k = getKey(in) })
@@ -51,28 +51,29 @@ func (d *Device) generate(ctx context.Context, m makeRequest) (wrapped.Key, erro
 // apart is a request that the worker serves beside its sessions, one at a
 // time: many that wait in the worker would pass their deadlines there, and
 // cost it its life. One whose caller has left keeps its place to the end.
-func (d *Device) apart(ctx context.Context, o op, payload []byte) (wrapped.Key, error) {
+func apart[T any](ctx context.Context, d *Device, o op, payload []byte, get func(*decoder) T) (T, error) {
+	var none T
 	select {
 	case d.making <- struct{}{}:
 	case <-ctx.Done():
-		return wrapped.Key{}, unavailable(ctx.Err())
+		return none, unavailable(ctx.Err())
 	}
 	type outcome struct {
-		k   wrapped.Key
-		err error
+		answer T
+		err    error
 	}
 	done := make(chan outcome, 1)
 	go func() { // Close waits for it: it holds d.making
 		defer func() { <-d.making }()
 		var out outcome
-		out.err = d.request(context.WithoutCancel(ctx), o, payload, func(in *decoder) { out.k = getKey(in) })
+		out.err = d.request(context.WithoutCancel(ctx), o, payload, func(in *decoder) { out.answer = get(in) })
 		done <- out
 	}()
 	select {
 	case out := <-done:
-		return out.k, out.err
+		return out.answer, out.err
 	case <-ctx.Done():
-		return wrapped.Key{}, unavailable(ctx.Err())
+		return none, unavailable(ctx.Err())
 	}
 }
 
@@ -175,7 +176,7 @@ func (d *Device) ImportKey(ctx context.Context, importKey wrapped.Key, algorithm
 		Spec: into.Spec, Usage: into.Usage, Public: into.Public}}
 	e := newEncoder(keyRoom(m.with) + keyRoom(m.into) + len(blob) + len(algorithm))
 	m.put(e)
-	return d.apart(ctx, opImportKey, e.b)
+	return apart(ctx, d, opImportKey, e.b, getKey)
 }
 
 // OAEP answers the RSA-OAEP algorithms that this HSM was seen to do, best

@@ -25,6 +25,9 @@ const (
 	rvAlreadyLoggedIn       rv = 0x100
 	rvWrappedKeyLenRange    rv = 0x112
 	rvBufferTooSmall        rv = 0x150
+	rvMechanismInvalid      rv = 0x070
+	rvSessionCount          rv = 0x0B1
+	rvNotLoggedIn           rv = 0x101
 )
 
 // class says what a failed call means for us.

@@ -208,11 +208,11 @@ func (w *worker) unwrapKey(session uint, root *rootKeys, k wrapped.Key) (uint, c
 	if err != nil {
 		return 0, nil, err
 	}
-	object, err := w.mod.unwrap(session, w.profile.wrapping(kind), root.key, k.Blob, kind.useTemplate(w.profile.ValueLen))
+	object, err := w.mod.unwrap(session, w.profile.wrapping(kind), root.of(k.Root).key, k.Blob, kind.useTemplate(w.profile.ValueLen))
 	return object, public, err
 }
 
-// checkKey refuses what is not ours, whole.
+// checkKey refuses what is not ours, whole, under one of the roots in use.
 //
 // The MAC comes first and covers every field: AES key wrap has no associated
 // data, so without it one key's blob could be put under another's name, and a
@@ -220,12 +220,16 @@ func (w *worker) unwrapKey(session uint, root *rootKeys, k wrapped.Key) (uint, c
 // public half and no other key may: what is answered as public is what was
 // authenticated. All faults of k get the same answer.
 func (w *worker) checkKey(session uint, root *rootKeys, k wrapped.Key) (keyKind, crypto.PublicKey, error) {
-	sum, err := w.mod.hmac(session, root.mac, k.Authenticated())
+	under := root.of(k.Root)
+	if under == nil {
+		return keyKind{}, nil, errCannotUse()
+	}
+	sum, err := w.mod.hmac(session, under.mac, k.Authenticated())
 	if err != nil {
 		return keyKind{}, nil, err
 	}
 	kind, known := specs[specUsage{k.Spec, k.Usage}]
-	if !hmac.Equal(sum, k.MAC) || !known || k.Root != root.version || k.Wrap != kind.wrapName() || kind.pair() != (len(k.Public) != 0) {
+	if !hmac.Equal(sum, k.MAC) || !known || k.Wrap != kind.wrapName() || kind.pair() != (len(k.Public) != 0) {
 		return keyKind{}, nil, errCannotUse()
 	}
 	if !kind.pair() {

@@ -121,8 +121,10 @@ func TestErrorClasses(t *testing.T) {
 // An empty IV never reaches a module: SoftHSM would take it for zeros.
 func TestEmptyIVIsRefused(t *testing.T) {
 	for _, encrypt := range []bool{true, false} {
-		_, rc := functions{}.gcm(encrypt, 1, 1, nil, nil, []byte("x"), make([]byte, 17))
+		_, rc := functions{}.gcm(ckmAESGCM, encrypt, false, 1, 1, nil, nil, []byte("x"), make([]byte, 17))
 		require.Equal(t, rvMechanismParamInvalid, rc)
+		_, rc = functions{}.gcm(ckmAESGCM, encrypt, true, 1, 1, make([]byte, 12), nil, []byte("x"), make([]byte, 17))
+		require.Equal(t, rvMechanismParamInvalid, rc, "and none goes where the HSM makes its own")
 	}
 	_, rc := functions{}.unwrap(1, wrapRFC3394, 1, nil, nil)
 	require.Equal(t, rvWrappedKeyLenRange, rc)

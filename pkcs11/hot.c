@@ -12,7 +12,6 @@
 #define CKR_OK 0UL
 #define CKR_GENERAL_ERROR 5UL
 #define CKR_TEMPLATE_INCONSISTENT 0xD1UL
-#define CKM_AES_GCM 0x1087UL
 #define ARRAY_ATTRIBUTE 0x40000000UL
 #define MAX_ATTRIBUTES 24
 #define MAX_NESTED 8
@@ -33,14 +32,14 @@ ck_rv sr_login(ck_function_list *f, ck_ulong session, ck_ulong user, uint8_t *pi
 	return login(session, user, pin, pin_len);
 }
 
-ck_rv sr_gcm(ck_function_list *f, int encrypt, ck_ulong session, ck_ulong key,
+ck_rv sr_gcm(ck_function_list *f, int encrypt, ck_ulong mechanism, ck_ulong session, ck_ulong key,
 	uint8_t *iv, ck_ulong iv_len, uint8_t *aad, ck_ulong aad_len,
 	uint8_t *in, ck_ulong in_len, uint8_t *out, ck_ulong *out_len) {
-	ck_gcm_params params = {iv, iv_len, iv_len * 8, aad, aad_len, 128};
-	ck_mechanism mechanism = {CKM_AES_GCM, &params, sizeof params};
+	ck_gcm_params params = {iv_len ? iv : NULL, iv_len, iv_len * 8, aad, aad_len, 128};
+	ck_mechanism m = {mechanism, &params, sizeof params};
 	ck_rv (*init)(ck_ulong, ck_mechanism *, ck_ulong) = f->call[encrypt ? CK_ENCRYPT_INIT : CK_DECRYPT_INIT];
 	ck_rv (*run)(ck_ulong, uint8_t *, ck_ulong, uint8_t *, ck_ulong *) = f->call[encrypt ? CK_ENCRYPT : CK_DECRYPT];
-	ck_rv rv = init(session, &mechanism, key);
+	ck_rv rv = init(session, &m, key);
 	if (rv != CKR_OK)
 		return rv;
 	return run(session, in, in_len, out, out_len);

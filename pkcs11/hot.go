@@ -30,11 +30,14 @@ func (f functions) login(session uint, user uint64, pin []byte) rv {
 	return rv(C.sr_login(f.list, C.ck_ulong(session), C.ck_ulong(user), bytePointer(pin), C.ck_ulong(len(pin))))
 }
 
-// gcm seals or opens in one call. out must have room for the result.
-func (f functions) gcm(encrypt bool, session, key uint, iv, aad, in, out []byte) (int, rv) {
-	if len(iv) == 0 {
-		// SoftHSM takes an empty IV for sixteen zero bytes: the same
-		// keystream for every message.
+// gcm seals or opens in one call, by mechanism. out must have room for the
+// result. A module that makes the IV itself may write it into iv.
+//
+// An empty IV passes only where withoutIV says that the module wants none:
+// SoftHSM takes an empty IV for sixteen zero bytes, the same keystream for
+// every message.
+func (f functions) gcm(mechanism uint64, encrypt, withoutIV bool, session, key uint, iv, aad, in, out []byte) (int, rv) {
+	if (len(iv) == 0) != withoutIV {
 		return 0, rvMechanismParamInvalid
 	}
 	var direction C.int
@@ -42,7 +45,7 @@ func (f functions) gcm(encrypt bool, session, key uint, iv, aad, in, out []byte)
 		direction = 1
 	}
 	n := C.ck_ulong(len(out))
-	code := rv(C.sr_gcm(f.list, direction, C.ck_ulong(session), C.ck_ulong(key),
+	code := rv(C.sr_gcm(f.list, direction, C.ck_ulong(mechanism), C.ck_ulong(session), C.ck_ulong(key),
 		bytePointer(iv), C.ck_ulong(len(iv)), optionalPointer(aad), C.ck_ulong(len(aad)),
 		bytePointer(in), C.ck_ulong(len(in)), bytePointer(out), &n))
 	return length(n, out, code)

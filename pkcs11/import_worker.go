@@ -174,15 +174,11 @@ func (m *module) sameSecret(session, one, other uint, usage string) error {
 		}
 		return nil
 	}
-	iv, err := m.random(session, ivBytes)
+	iv, box, err := m.seal(session, one, nil, text)
 	if err != nil {
 		return err
 	}
-	box, err := m.gcm(true, session, one, iv, nil, text, make([]byte, len(text)+tagBytes))
-	if err != nil {
-		return err
-	}
-	back, err := m.gcm(false, session, other, iv, nil, box, make([]byte, len(box)))
+	back, err := m.open(session, other, iv, nil, box, make([]byte, len(box)))
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"bytes"
 
+	"github.com/strongroom/strongroom/internal/dialect"
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
 
@@ -13,6 +14,7 @@ import (
 type loadRequest struct {
 	module, label, serial, pinFile, syncDir string
 	sessions, handles                       uint32
+	dialect                                 dialect.Dialect
 }
 
 func (m loadRequest) put(e *encoder) {
@@ -23,11 +25,12 @@ func (m loadRequest) put(e *encoder) {
 	e.text(m.syncDir)
 	e.u32(m.sessions)
 	e.u32(m.handles)
+	putDialect(e, m.dialect)
 }
 
 func getLoadRequest(d *decoder) loadRequest {
 	return loadRequest{module: d.text(), label: d.text(), serial: d.text(), pinFile: d.text(), syncDir: d.text(),
-		sessions: d.u32(), handles: d.u32()}
+		sessions: d.u32(), handles: d.u32(), dialect: getDialect(d)}
 }
 
 func (p Profile) put(e *encoder) {
@@ -35,6 +38,8 @@ func (p Profile) put(e *encoder) {
 	e.text(p.Token)
 	e.text(p.Serial)
 	e.text(p.IVMode)
+	e.u32(p.IVBytes)
+	e.u32(p.TokenSessions)
 	e.text(p.Wrap)
 	e.u32(uint32(p.PadWrap))
 	e.flag(p.ValueLen)
@@ -48,7 +53,7 @@ func (p Profile) put(e *encoder) {
 }
 
 func getProfile(d *decoder) Profile {
-	return Profile{Module: d.text(), Token: d.text(), Serial: d.text(), IVMode: d.text(), Wrap: d.text(),
+	return Profile{Module: d.text(), Token: d.text(), Serial: d.text(), IVMode: d.text(), IVBytes: d.u32(), TokenSessions: d.u32(), Wrap: d.text(),
 		PadWrap: uint64(d.u32()), ValueLen: d.flag(), CheckValue: d.flag(),
 		Specs: getTexts(d), Sign: getTexts(d), OAEP: getTexts(d), Lacks: getTexts(d)}
 }
@@ -172,6 +177,38 @@ func getRoot(d *decoder) Root {
 			RootKey: bytes.Clone(d.bytes()), MACKey: bytes.Clone(d.bytes())})
 	}
 	return r
+}
+
+func putRoots(e *encoder, roots []Root) {
+	e.u32(uint32(len(roots)))
+	for _, r := range roots {
+		r.put(e)
+	}
+}
+
+func getRoots(d *decoder) []Root {
+	n := d.count(20)
+	var out []Root
+	for range n {
+		out = append(out, getRoot(d))
+	}
+	return out
+}
+
+func putKeys(e *encoder, keys []wrapped.Key) {
+	e.u32(uint32(len(keys)))
+	for _, k := range keys {
+		putKey(e, k)
+	}
+}
+
+func getKeys(d *decoder) []wrapped.Key {
+	n := d.count(32)
+	var out []wrapped.Key
+	for range n {
+		out = append(out, getKey(d))
+	}
+	return out
 }
 
 func putRecipients(e *encoder, to []Recipient) {

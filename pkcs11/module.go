@@ -18,6 +18,20 @@ type module struct {
 	// state is what a session is in that has its log-in: the user's, or in a
 	// process of his own the security officer's. Set before any find.
 	state uint
+
+	// Set before the sessions start, never changed.
+	own map[uint64]uint64 // the module's numbers where they are not the standard's
+	gcm gcmWay            // how it does AES-GCM; set by the probe
+	ivs lastIV
+}
+
+// number answers the module's own number of a mechanism that we call by the
+// standard's.
+func (m *module) number(standard uint64) uint64 {
+	if own, ok := m.own[standard]; ok {
+		return own
+	}
+	return standard
 }
 
 // noLock is the Locker of modules that lock for themselves, which is all but
@@ -229,25 +243,12 @@ func (m *module) random(session uint, n int) ([]byte, error) {
 	return out, nil
 }
 
-// gcm seals or opens, with a tag of 128 bits. out holds the result and must
-// have room for it.
-func (m *module) gcm(encrypt bool, session, key uint, iv, aad, in, out []byte) ([]byte, error) {
-	m.lock.Lock()
-	defer m.lock.Unlock()
-	function, why := "C_Decrypt", forOpen
-	if encrypt {
-		function, why = "C_Encrypt", forUse
-	}
-	n, rc := m.hot.gcm(encrypt, session, key, iv, aad, in, out)
-	return out[:n], failed(function, rc, why)
-}
-
 // hmac answers the HMAC-SHA-256 of message.
 func (m *module) hmac(session, key uint, message []byte) ([]byte, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	out := make([]byte, 32)
-	n, rc := m.hot.sign(session, signature{mechanism: ckmSHA256HMAC}, key, message, out)
+	n, rc := m.hot.sign(session, signature{mechanism: m.number(ckmSHA256HMAC)}, key, message, out)
 	if rc == rvOK && n != len(out) {
 		rc = rvGeneralError
 	}
@@ -259,6 +260,7 @@ func (m *module) sign(session uint, how signature, key uint, in []byte) ([]byte,
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	out := make([]byte, maxSignature)
+	how.mechanism = m.number(how.mechanism)
 	n, rc := m.hot.sign(session, how, key, in, out)
 	return out[:n:n], failed("C_Sign", rc, forUse)
 }
@@ -268,6 +270,7 @@ func (m *module) sign(session uint, how signature, key uint, in []byte) ([]byte,
 func (m *module) decrypt(session uint, how wrapping, key uint, in, out []byte) ([]byte, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
+	how.mechanism = m.number(how.mechanism)
 	n, rc := m.hot.decrypt(session, how, key, in, out)
 	return out[:n], failed("C_Decrypt", rc, forOpen)
 }
@@ -283,6 +286,7 @@ func (m *module) wrap(session uint, how wrapping, with, key uint) ([]byte, error
 	m.lock.Lock()
 	defer m.lock.Unlock()
 	out := make([]byte, maxWrapped)
+	how.mechanism = m.number(how.mechanism)
 	n, rc := m.hot.wrap(session, how, with, key, out)
 	return out[:n:n], failed("C_WrapKey", rc, forUse)
 }
@@ -290,6 +294,7 @@ func (m *module) wrap(session uint, how wrapping, with, key uint) ([]byte, error
 func (m *module) unwrap(session uint, how wrapping, with uint, blob []byte, t template) (uint, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
+	how.mechanism = m.number(how.mechanism)
 	object, rc := m.hot.unwrap(session, how, with, blob, t)
 	return object, failed("C_UnwrapKey", rc, forOpen)
 }
@@ -297,14 +302,14 @@ func (m *module) unwrap(session uint, how wrapping, with uint, blob []byte, t te
 func (m *module) generate(session uint, mechanism uint64, t template) (uint, error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	object, rc := m.hot.generate(session, mechanism, t)
+	object, rc := m.hot.generate(session, m.number(mechanism), t)
 	return object, failed("C_GenerateKey", rc, forUse)
 }
 
 func (m *module) generatePair(session uint, mechanism uint64, public, private template) (pub, priv uint, err error) {
 	m.lock.Lock()
 	defer m.lock.Unlock()
-	pub, priv, rc := m.hot.generatePair(session, mechanism, public, private)
+	pub, priv, rc := m.hot.generatePair(session, m.number(mechanism), public, private)
 	return pub, priv, failed("C_GenerateKeyPair", rc, forUse)
 }
 

@@ -16,11 +16,35 @@ const maxPIN = 256
 // could change, is refused rather than used; the error names the file and
 // the way out. The caller wipes what it gets.
 func readPIN(path string) ([]byte, error) {
+	pin, _, err := readPINFile(path)
+	return pin, err
+}
+
+// readPINFile is readPIN, and tells which file it was. One that changes while
+// it is read is nobody's yet.
+func readPINFile(path string) ([]byte, fileState, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, fail(statusRefused, err, "the PIN file %s cannot be read", path)
+		return nil, fileState{}, fail(statusRefused, err, "the PIN file %s cannot be read", path)
 	}
 	defer f.Close()
+	before, err := f.Stat()
+	if err != nil {
+		return nil, fileState{}, fail(statusRefused, err, "the PIN file %s cannot be read", path)
+	}
+	pin, err := readPINFrom(f, path)
+	if err != nil {
+		return nil, fileState{}, err
+	}
+	after, err := f.Stat()
+	if err != nil || stateIn(before) != stateIn(after) {
+		clear(pin[:cap(pin)])
+		return nil, fileState{}, fail(statusRefused, err, "the PIN file %s changed while it was read", path)
+	}
+	return pin, stateIn(after), nil
+}
+
+func readPINFrom(f *os.File, path string) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fail(statusRefused, err, "the PIN file %s cannot be read", path)

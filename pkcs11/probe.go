@@ -2,15 +2,11 @@ package pkcs11
 
 import (
 	"bytes"
-	"crypto/rand"
 	"fmt"
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
-
-// IVCaller: the caller chooses the IV of AES-GCM and the module uses it.
-const IVCaller = "caller"
 
 // probe does, with keys that live for the length of the probe, each operation
 // that we need, and refuses the module in words when one does not work. What
@@ -25,18 +21,35 @@ func (w *worker) probe() (Profile, error) {
 		Token:  w.token.info.Label,
 		Serial: w.token.info.SerialNumber,
 		Wrap:   wrapped.RFC3394,
-		Specs:  []string{wrapped.AES256, wrapped.HMAC256},
+
+		TokenSessions: uint32(tokenSessions(w.token.info)),
+
+		Specs: []string{wrapped.AES256, wrapped.HMAC256},
 	}
 	p := &prober{w: w, profile: &w.profile}
-	for _, step := range []func(session uint) error{p.wrapping, p.gcm, p.hmac, p.random} {
-		if err := w.ceremony(step); err != nil {
-			return Profile{}, err
-		}
+	if err := p.secrets(); err != nil {
+		return Profile{}, p.namesSetting(err)
 	}
 	if err := p.pairs(); err != nil {
-		return Profile{}, err
+		return Profile{}, p.namesSetting(err)
 	}
 	return w.profile, nil
+}
+
+// secrets does all that secret keys need, and the module has to have.
+func (p *prober) secrets() error {
+	if err := p.w.ceremony(p.wrapping); err != nil {
+		return err
+	}
+	if err := p.gcm(); err != nil {
+		return err
+	}
+	for _, step := range []func(session uint) error{p.hmac, p.knownWrapping, p.knownMAC, p.random} {
+		if err := p.w.ceremony(step); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 type prober struct {
@@ -110,49 +123,6 @@ func (w *worker) refusesReadable(session, kek uint, blob []byte) error {
 	}
 	_ = w.mod.destroy(session, object)
 	return lacks("the enforcement of CKA_UNWRAP_TEMPLATE: it unwraps keys to a readable form that the template forbids", nil)
-}
-
-// gcm: the IV is the caller's and is really used, the AAD is bound, a wrong
-// tag is refused.
-func (p *prober) gcm(session uint) error {
-	m := p.w.mod
-	kind := specs[specUsage{wrapped.AES256, UsageEncrypt}]
-	key, err := m.generate(session, kind.generate, secretKey(kind.keyType).number(ckaValueLen, 32).with(stay()).with(kind.uses(true)))
-	if err != nil {
-		return lacks("generation of AES-256 session keys", err)
-	}
-	text, aad, iv := make([]byte, 32), []byte("strongroom/probe"), make([]byte, 2*ivBytes)
-	if _, err := rand.Read(iv); err != nil {
-		return err
-	}
-	seal := func(iv []byte) ([]byte, error) {
-		return m.gcm(true, session, key, iv, aad, text, make([]byte, len(text)+64))
-	}
-	one, err := seal(iv[:ivBytes])
-	if err != nil {
-		return lacks("AES-GCM with a 96-bit IV of the caller", err)
-	}
-	same, err := seal(iv[:ivBytes])
-	if err != nil {
-		return lacks("AES-GCM with a 96-bit IV of the caller", err)
-	}
-	other, err := seal(iv[ivBytes:])
-	if err != nil {
-		return lacks("AES-GCM with a 96-bit IV of the caller", err)
-	}
-	if len(one) != len(text)+tagBytes || !bytes.Equal(one, same) || bytes.Equal(one, other) {
-		return lacks("AES-GCM that uses the caller's IV (it makes its own, appends it or ignores ours)", nil)
-	}
-	back, err := m.gcm(false, session, key, iv[:ivBytes], aad, one, make([]byte, len(one)))
-	if err != nil || !bytes.Equal(back, text) {
-		return lacks("AES-GCM that opens what it sealed", err)
-	}
-	p.profile.IVMode = IVCaller
-	one[0] ^= 1
-	if _, err := m.gcm(false, session, key, iv[:ivBytes], aad, one, make([]byte, len(one))); err == nil {
-		return lacks("AES-GCM that refuses a damaged ciphertext", nil)
-	}
-	return nil
 }
 
 func (p *prober) hmac(session uint) error {

@@ -22,11 +22,8 @@ func (p *prober) optional(capability string, step func(session uint) error) (boo
 	if err == nil {
 		return true, nil
 	}
-	var call *callError
-	if errors.As(err, &call) {
-		if c, known := classes[call.code]; known && c != classInput && c != classCapability {
-			return false, err
-		}
+	if ofDevice(err) {
+		return false, err
 	}
 	p.profile.Lacks = append(p.profile.Lacks, fmt.Sprintf("%s (%v)", capability, err))
 	return false, nil
@@ -80,7 +77,7 @@ func (p *prober) padWrap(session uint) error {
 		return err
 	}
 	last := errors.New("what it calls so is another padding")
-	for _, mechanism := range []uint64{ckmAESKeyWrapKWP, ckmAESKeyWrapPad} {
+	for _, mechanism := range p.padWraps() {
 		how := wrapping{mechanism: mechanism}
 		blob, err := m.wrap(session, how, kek, key)
 		if err != nil {

@@ -20,7 +20,7 @@ func (d *Device) timeout(o op) time.Duration {
 	switch o {
 	case opGenerateKey:
 		return max(generateTimeout, d.cfg.OperationTimeout)
-	case opGeneratePair, opImportKey, opCreateTransport, opTransport, opCreateRoot, opInitToken, opUseRoot:
+	case opGeneratePair, opImportKey, opCreateTransport, opTransport, opCreateRoot, opInitToken, opUseRoot, opImportRoot, opRewrap, opRemoveRoot:
 		return max(ceremonyTimeout, d.cfg.OperationTimeout)
 	default:
 		return d.cfg.OperationTimeout
@@ -34,7 +34,7 @@ func (d *Device) timeout(o op) time.Duration {
 // be what the first worker died of: see ImportKey.
 func (o op) repeatable() bool {
 	switch o {
-	case opGenerateKey, opGeneratePair, opSeal, opOpen, opMAC, opRandom, opSign, opKeyMAC, opDecryptRSA, opCheckKey, opTransport:
+	case opGenerateKey, opGeneratePair, opSeal, opOpen, opMAC, opRandom, opSign, opKeyMAC, opDecryptRSA, opCheckKey, opTransport, opMakeUnder, opRewrap:
 		return true
 	default:
 		return false
@@ -61,7 +61,7 @@ func (d *Device) attempts(ctx context.Context, o op, payload []byte, get func(*d
 		if err == nil {
 			err = read(answer, get)
 			var failure *opError
-			if !errors.As(err, &failure) || failure.status != statusSick {
+			if !errors.As(err, &failure) || failure.status != statusSick && failure.status != statusCredential {
 				return asFault(err)
 			}
 			c.fail(err)

@@ -1,6 +1,10 @@
 package pkcs11
 
-import "github.com/strongroom/strongroom/internal/wrapped"
+import (
+	"bytes"
+
+	"github.com/strongroom/strongroom/internal/wrapped"
+)
 
 // Profile is what the start-up probe found out by doing, not by asking:
 // mechanism lists lie.
@@ -8,9 +12,13 @@ type Profile struct {
 	Module string // manufacturer and version as the module states them
 	Token  string // label
 	Serial string
-	// IVMode says who makes the IV of AES-GCM. "caller" is the one mode that
-	// is served; a module that overwrites or ignores ours is refused.
-	IVMode string
+	// IVMode says who makes the IV of AES-GCM and where it is found: one of
+	// dialect.IVModes, never auto. IVBytes is its length, 12 or 16.
+	IVMode  string
+	IVBytes uint32
+	// TokenSessions is how many sessions the token says that it allows, 0
+	// where it does not say.
+	TokenSessions uint32
 	// Wrap is the key wrap of secret keys, by meaning (wrapped.RFC3394).
 	Wrap string
 	// PadWrap is the mechanism number of the key wrap of private keys
@@ -65,6 +73,17 @@ type Root struct {
 	CanaryIV  []byte
 	CanaryBox []byte
 	Copies    []RootCopy
+}
+
+// copyFor answers the copy that is wrapped to the transport key with this
+// fingerprint, nil if there is none.
+func (r Root) copyFor(fingerprint []byte) *RootCopy {
+	for i := range r.Copies {
+		if bytes.Equal(r.Copies[i].Fingerprint, fingerprint) {
+			return &r.Copies[i]
+		}
+	}
+	return nil
 }
 
 // RootCopy is the root key and the root MAC key on their way into one HSM.

@@ -1,7 +1,6 @@
 package pkcs11
 
 import (
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
@@ -9,13 +8,6 @@ import (
 	"runtime"
 
 	"github.com/strongroom/strongroom/internal/wrapped"
-)
-
-// Sizes of AES-GCM as we use it (NIST SP 800-38D): a random IV of 96 bits, a
-// tag of 128.
-const (
-	ivBytes  = 12
-	tagBytes = 16
 )
 
 // hotSession is one worker session and the one goroutine that uses it, from
@@ -40,7 +32,7 @@ func (s *hotSession) run() {
 func (s *hotSession) renew() error {
 	s.w.mod.closeSession(s.handle)
 	s.handle = 0 // never a session: the number may be another's by now
-	handle, err := s.w.mod.openSession(s.w.token.slot)
+	handle, err := s.w.openSession()
 	if err != nil {
 		return fail(statusSick, err, "the HSM gives no new session")
 	}
@@ -157,20 +149,12 @@ func (s *hotSession) seal(d *decoder, e *encoder) error {
 	if _, err := s.w.kindFor(k, wrapped.Encrypt, false); err != nil {
 		return err
 	}
-	out := make([]byte, len(plaintext)+tagBytes)
-	iv := make([]byte, ivBytes)
 	return s.withKey(k, func(h *keyHandle) error {
 		// A fresh IV for each try: an attempt that failed may have used the
 		// one before.
-		if _, err := rand.Read(iv); err != nil {
-			return fail(statusSick, err, "no randomness")
-		}
-		box, err := s.w.mod.gcm(true, s.handle, h.object, iv, aad, plaintext, out)
+		iv, box, err := s.w.mod.seal(s.handle, h.object, aad, plaintext)
 		if err != nil {
 			return err
-		}
-		if len(box) != len(plaintext)+tagBytes {
-			return fail(statusSick, nil, "the HSM sealed %d bytes into %d", len(plaintext), len(box))
 		}
 		e.bytes(iv)
 		e.bytes(box)
@@ -183,13 +167,13 @@ func (s *hotSession) open(d *decoder, e *encoder) error {
 	if err := d.done(); err != nil {
 		return err
 	}
-	if _, err := s.w.kindFor(k, wrapped.Encrypt, false); err != nil || len(iv) != ivBytes || len(box) < tagBytes {
+	if _, err := s.w.kindFor(k, wrapped.Encrypt, false); err != nil || !ivFits(len(iv)) || len(box) < tagBytes {
 		return errCannotOpen()
 	}
 	out := make([]byte, len(box))
 	defer clear(out)
 	return onlyCannotOpen(s.withKey(k, func(h *keyHandle) error {
-		plaintext, err := s.w.mod.gcm(false, s.handle, h.object, iv, aad, box, out)
+		plaintext, err := s.w.mod.open(s.handle, h.object, iv, aad, box, out)
 		if err != nil {
 			return err
 		}
@@ -253,28 +237,33 @@ func (s *hotSession) canary(root *rootKeys) error {
 	return fail(statusSick, err, "the HSM's canary failed")
 }
 
+// checkCanary looks at each root in use.
 func (w *worker) checkCanary(session uint, root *rootKeys) error {
+	for _, other := range root.others {
+		if err := w.checkOneCanary(session, other); err != nil {
+			return err
+		}
+	}
+	return w.checkOneCanary(session, root)
+}
+
+func (w *worker) checkOneCanary(session uint, root *rootKeys) error {
 	if err := w.checkRoot(session, root); err != nil {
 		return err
 	}
 	text := canaryText(root.version)
-	room := make([]byte, len(text)+tagBytes)
-	opened, err := w.mod.gcm(false, session, root.canary, root.canaryIV, nil, root.canaryBox, room)
+	opened, err := w.mod.open(session, root.canary, root.canaryIV, nil, root.canaryBox, make([]byte, len(root.canaryBox)+1))
 	if err != nil {
 		return err
 	}
 	if subtle.ConstantTimeCompare(opened, text) != 1 {
 		return errors.New("the canary opened to something else")
 	}
-	iv := make([]byte, ivBytes)
-	if _, err := rand.Read(iv); err != nil {
-		return err
-	}
-	box, err := w.mod.gcm(true, session, root.canary, iv, nil, text, room)
+	iv, box, err := w.mod.seal(session, root.canary, nil, text)
 	if err != nil {
 		return err
 	}
-	back, err := w.mod.gcm(false, session, root.canary, iv, nil, box, make([]byte, len(box)))
+	back, err := w.mod.open(session, root.canary, iv, nil, box, make([]byte, len(box)))
 	if err != nil {
 		return err
 	}

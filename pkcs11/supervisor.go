@@ -42,6 +42,10 @@ func (d *Device) supervise(ctx context.Context) {
 		case err == nil:
 			s.watch(ctx, c)
 			s.failedStarts = 0
+			if s.heldBy(c.reason()) {
+				s.waitForPerson(ctx)
+				continue
+			}
 			if time.Since(born) > calm {
 				s.crashes = 0
 			}
@@ -109,6 +113,7 @@ func (s *supervision) startOnce(ctx context.Context) (c *workerConn, imported bo
 	}
 	imported, err = s.prepare(ctx, c)
 	if err != nil {
+		s.held = s.held || refusedPIN(err)
 		s.d.reap(c, err)
 		return nil, false, err
 	}
@@ -131,7 +136,7 @@ func (d *Device) spawnLoaded(ctx context.Context) (*workerConn, error) {
 	}
 	e := newEncoder(1024)
 	loadRequest{module: d.cfg.Module, label: d.cfg.TokenLabel, serial: d.cfg.TokenSerial, pinFile: d.cfg.PINFile,
-		syncDir: d.cfg.SyncDir, sessions: uint32(d.cfg.Sessions), handles: uint32(d.cfg.Handles)}.put(e)
+		syncDir: d.cfg.SyncDir, sessions: uint32(d.cfg.Sessions), handles: uint32(d.cfg.Handles), dialect: d.cfg.Dialect}.put(e)
 	err = d.ask(ctx, c, opLoad, e.b, loadTimeout, func(*decoder) {})
 	// From here on the process answers pings whatever the module does.
 	go func() {
@@ -172,12 +177,14 @@ func (s *supervision) prepare(ctx context.Context, c *workerConn) (imported bool
 	}
 	now := d.snapshot()
 	d.change(func(s *deviceState) { s.profile = profile })
-	if now.root == nil {
+	if len(now.roots) == 0 {
 		return false, nil
 	}
-	e = newEncoder(8192)
+	e = newEncoder(8192 * len(now.roots))
 	e.flag(now.allowImport)
-	now.root.put(e)
+	e.u32(now.making)
+	putRoots(e, now.roots)
+	c.roots = now.roots
 	err = d.ask(ctx, c, opUseRoot, e.b, loginTimeout, func(in *decoder) { imported = in.flag() })
 	return imported, err
 }
@@ -200,7 +207,7 @@ func (s *supervision) report(c *workerConn, err error) {
 	d := s.d
 	reason := err
 	if s.held {
-		reason = fmt.Errorf("the PIN is not tried again until a person acts: put the right PIN into %s: %w", d.cfg.PINFile, err)
+		reason = s.untilAPersonActs(err)
 	}
 	var failure *opError
 	verdict := errors.As(err, &failure) || s.held || s.failedStarts > 0
@@ -292,7 +299,7 @@ func (d *Device) canaries(ctx context.Context, c *workerConn) {
 // are busy making keys and it would wait behind them. It fails when the
 // worker has to go.
 func (d *Device) canary(ctx context.Context, c *workerConn) error {
-	if d.snapshot().root == nil || c.long.Load() > 0 {
+	if len(d.snapshot().roots) == 0 || c.long.Load() > 0 {
 		return nil
 	}
 	err := d.ask(ctx, c, opCanary, nil, d.cfg.OperationTimeout, func(in *decoder) { c.loaded.Store(in.u32()) })
@@ -339,6 +346,10 @@ func stateOf(path string) fileState {
 	if err != nil {
 		return fileState{}
 	}
+	return stateIn(info)
+}
+
+func stateIn(info os.FileInfo) fileState {
 	out := fileState{size: info.Size(), modified: info.ModTime().UnixNano()}
 	if sys, ok := info.Sys().(*syscall.Stat_t); ok {
 		out.device, out.inode = sys.Dev, sys.Ino

@@ -9,6 +9,7 @@ const (
 	ckaToken           = 0x001
 	ckaPrivate         = 0x002
 	ckaLabel           = 0x003
+	ckaValue           = 0x011
 	ckaTrusted         = 0x086
 	ckaCheckValue      = 0x090
 	ckaKeyType         = 0x100
@@ -61,9 +62,11 @@ const (
 	ckmECKeyPairGen     = 0x1040
 	ckmECDSA            = 0x1041
 	ckmAESKeyGen        = 0x1080
+	ckmAESGCM           = 0x1087
 	ckmAESKeyWrap       = 0x2109
 	ckmAESKeyWrapPad    = 0x210A // which padding differs between modules
 	ckmAESKeyWrapKWP    = 0x210B
+	ckmAESGCMPrepended  = 0x80001087 // a vendor's, see dialect
 
 	ckgMGF1SHA1   = 1
 	ckgMGF1SHA256 = 2

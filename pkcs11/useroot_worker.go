@@ -1,25 +1,80 @@
 package pkcs11
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
 	p11 "github.com/miekg/pkcs11"
 )
 
-// useRoot finds the root key in the token, checks that it is the one that r
-// means and that the HSM keeps it in, and starts to serve with it. Where the
-// caller allows it, an HSM that has the transport key but not yet the root
-// imports it from its copy; the answer then says so, and nothing is served
-// before a fresh worker has found and checked the objects.
+// useRoot finds the root keys in the token, checks that they are those that
+// are meant and that the HSM keeps them in, and starts to serve with them.
+// Where the caller allows it, an HSM that has the transport key but not yet a
+// root imports it from its copy; the answer then says so, and nothing is
+// served before a fresh worker has found and checked the objects.
 func (w *worker) useRoot(session uint, d *decoder, e *encoder) error {
-	allowImport, r := d.flag(), getRoot(d)
+	allowImport, making, roots := d.flag(), d.u32(), getRoots(d)
 	if err := d.done(); err != nil {
 		return err
 	}
 	if w.root.Load() != nil {
 		return fail(statusSick, nil, "this worker has a root in use already")
+	}
+	var all []*rootKeys
+	imported := false
+	for _, r := range roots {
+		root, err := w.findRoot(session, r, allowImport)
+		if err != nil {
+			return err
+		}
+		imported = imported || root == nil
+		all = append(all, root)
+	}
+	e.flag(imported)
+	if imported {
+		return nil
+	}
+	first := led(all, making)
+	if first == nil {
+		return fail(statusSick, nil, "no root of version %d is among those to use", making)
+	}
+	w.root.Store(first)
+	return nil
+}
+
+// findRoot answers the root that r means, proven; nil when it was imported
+// just now.
+func (w *worker) findRoot(session uint, r Root, allowImport bool) (*rootKeys, error) {
+	id := rootID(r.MACCheck)
+	key, err := w.findOne(session, rootLabel(r.Version), id)
+	if err != nil {
+		return nil, err
+	}
+	mac, err := w.findOne(session, macLabel(r.Version), id)
+	if err != nil {
+		return nil, err
+	}
+	if key == 0 || mac == 0 {
+		if !allowImport {
+			return nil, fail(statusRefused, nil, "the root key v%d is not in the HSM token %q; nothing was created", r.Version, w.token.info.Label)
+		}
+		return nil, w.importRoot(session, r, id, key == 0, mac == 0)
+	}
+	root := &rootKeys{version: r.Version, key: key, mac: mac, checkValue: r.CheckValue, macCheck: r.MACCheck,
+		canaryIV: r.CanaryIV, canaryBox: r.CanaryBox}
+	// Without a copy everything works but a rotation of the root.
+	if own, err := w.findPair(session); err == nil {
+		root.copied = r.copyFor(own.key.Fingerprint)
+	}
+	return root, w.proveRoot(session, root, r)
+}
+
+// importOneRoot takes in a root beside those in use. Whoever asked starts a
+// fresh worker, which finds and checks it.
+func (w *worker) importOneRoot(session uint, d *decoder) error {
+	r := getRoot(d)
+	if err := d.done(); err != nil {
+		return err
 	}
 	id := rootID(r.MACCheck)
 	key, err := w.findOne(session, rootLabel(r.Version), id)
@@ -27,27 +82,55 @@ func (w *worker) useRoot(session uint, d *decoder, e *encoder) error {
 		return err
 	}
 	mac, err := w.findOne(session, macLabel(r.Version), id)
-	if err != nil {
+	if err != nil || key != 0 && mac != 0 {
 		return err
 	}
-	if key == 0 || mac == 0 {
-		if !allowImport {
-			return fail(statusRefused, nil, "the root key v%d is not in the HSM token %q; nothing was created", r.Version, w.token.info.Label)
-		}
-		if err := w.importRoot(session, r, id, key == 0, mac == 0); err != nil {
+	return w.importRoot(session, r, id, key == 0, mac == 0)
+}
+
+// makeUnder chooses the root that new keys are wrapped under, among those in
+// use.
+func (w *worker) makeUnder(d *decoder) error {
+	making := d.u32()
+	if err := d.done(); err != nil {
+		return err
+	}
+	root := w.root.Load()
+	if root == nil {
+		return fail(statusBusy, nil, "no root key is in use yet")
+	}
+	first := led(append([]*rootKeys{root}, root.others...), making)
+	if first == nil {
+		return fail(statusBusy, nil, "the root key v%d is not in use", making)
+	}
+	w.root.Store(first)
+	return nil
+}
+
+// removeRoot destroys both objects of a root that this worker does not use.
+// Where one of them is gone already, another node of a shared HSM was first.
+func (w *worker) removeRoot(session uint, d *decoder) error {
+	r := getRoot(d)
+	if err := d.done(); err != nil {
+		return err
+	}
+	if root := w.root.Load(); root == nil || root.of(r.Version) != nil {
+		return fail(statusBusy, nil, "the root key v%d is in use, or none is", r.Version)
+	}
+	id := rootID(r.MACCheck)
+	for _, label := range []string{rootLabel(r.Version), macLabel(r.Version)} {
+		object, err := w.findOne(session, label, id)
+		if err != nil {
 			return err
 		}
-		e.flag(true)
-		return nil
+		if object == 0 {
+			continue
+		}
+		if err := w.mod.destroy(session, object); err != nil {
+			return err
+		}
 	}
-	root := &rootKeys{version: r.Version, key: key, mac: mac, checkValue: r.CheckValue, macCheck: r.MACCheck,
-		canaryIV: r.CanaryIV, canaryBox: r.CanaryBox}
-	if err := w.proveRoot(session, root, r); err != nil {
-		return err
-	}
-	w.root.Store(root)
-	e.flag(false)
-	return nil
+	return syncTree(w.config.syncDir)
 }
 
 // findOne answers the one secret key with this label and id, 0 for none.
@@ -108,17 +191,15 @@ func (w *worker) importRoot(session uint, r Root, id []byte, needKey, needMAC bo
 
 // ownCopy answers the copy that was wrapped to our transport key.
 func ownCopy(r Root, own pair) (RootCopy, wrapping, error) {
-	for _, c := range r.Copies {
-		if !bytes.Equal(c.Fingerprint, own.key.Fingerprint) {
-			continue
-		}
-		how, known := oaepBy(c.Wrap)
-		if !known {
-			return c, how, fail(statusRefused, nil, "the copy of the root key is wrapped by %q, which this version does not know", c.Wrap)
-		}
-		return c, how, nil
+	c := r.copyFor(own.key.Fingerprint)
+	if c == nil {
+		return RootCopy{}, wrapping{}, fail(statusAbsent, nil, "the root key v%d was not wrapped to this HSM's transport key", r.Version)
 	}
-	return RootCopy{}, wrapping{}, fail(statusAbsent, nil, "the root key v%d was not wrapped to this HSM's transport key", r.Version)
+	how, known := oaepBy(c.Wrap)
+	if !known {
+		return *c, how, fail(statusRefused, nil, "the copy of the root key is wrapped by %q, which this version does not know", c.Wrap)
+	}
+	return *c, how, nil
 }
 
 // openCopy unwraps our copy into objects of this session and proves that they
@@ -185,32 +266,16 @@ func (w *worker) proveRoot(session uint, root *rootKeys, r Root) error {
 	return nil
 }
 
-// userLogin logs in with the PIN file, once. Flags of the token that say that
-// the PIN is locked, or that this would be the last try, stop it before it
-// costs a try; lastTry says that a person changed the PIN file since.
+// userLogin logs in with the PIN file, once, and remembers which file it was.
+// Flags of the token that say that the PIN is locked, or that this would be
+// the last try, stop it before it costs a try; lastTry says that a person
+// changed the PIN file since.
 func (w *worker) userLogin(session uint, lastTry bool) error {
-	flags := w.token.info.Flags
-	if flags&p11.CKF_USER_PIN_LOCKED != 0 {
-		return fail(statusCredential, nil, "the PIN of token %q is locked; the security officer has to set it anew", w.token.info.Label)
-	}
-	if flags&p11.CKF_USER_PIN_FINAL_TRY != 0 && !lastTry {
-		return fail(statusCredential, nil, "token %q gives the PIN one last try; put the right PIN into %s", w.token.info.Label, w.config.pinFile)
-	}
-	pin, err := readPIN(w.config.pinFile)
-	if err != nil {
+	w.lastTry = lastTry
+	if err := w.pinAllowed(w.token.info.Flags, lastTry); err != nil {
 		return err
 	}
-	defer clear(pin[:cap(pin)])
-	err = w.mod.login(session, p11.CKU_USER, pin)
-	return notAlready(err)
-}
-
-// notAlready forgives CKR_USER_ALREADY_LOGGED_IN: log-in is per process.
-func notAlready(err error) error {
-	if call, ok := err.(*callError); ok && call.code == rvAlreadyLoggedIn {
-		return nil
-	}
-	return err
+	return w.loginWithFile(session, &w.pinFile)
 }
 
 // initToken makes a token with our label in a free slot and sets both PINs.

@@ -85,7 +85,13 @@ type worker struct {
 	anchor   *anchor
 	keys     *handles
 
-	root atomic.Pointer[rootKeys] // nil until opUseRoot succeeded
+	root atomic.Pointer[rootKeys] // the one that new keys are made under, with the others; nil until opUseRoot succeeded
+
+	// Of modules that want a log-in in each session; see sessionLogin.
+	logins     sync.Mutex
+	lastTry    bool      // as the worker's log-in was told
+	pinFile    fileState // that the worker logged in with
+	pinRefused atomic.Pointer[opError]
 }
 
 func (w *worker) read() error {
@@ -123,7 +129,7 @@ func (w *worker) putLoad(e *encoder) {
 func (w *worker) answer(f frame, e *encoder, err error) {
 	out := frame{kind: uint8(statusOK), id: f.id}
 	if err != nil {
-		failure := asOpError(err)
+		failure := w.told(err)
 		e = newEncoder(len(failure.Error()))
 		e.text(failure.text)
 		e.text(failure.detail())
@@ -175,6 +181,12 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 	switch o {
 	case opUseRoot:
 		return w.ceremony(func(session uint) error { return w.useRoot(session, d, e) })
+	case opImportRoot:
+		return w.ceremony(func(session uint) error { return w.importOneRoot(session, d) })
+	case opMakeUnder:
+		return w.makeUnder(d)
+	case opRemoveRoot:
+		return w.ceremony(func(session uint) error { return w.removeRoot(session, d) })
 	case opCreateTransport:
 		return w.ceremony(func(session uint) error { return w.createTransport(session, d) })
 	case opTransport:
@@ -185,6 +197,8 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 		return w.ceremony(func(session uint) error { return w.exportRoot(session, d, e) })
 	case opImportKey:
 		return w.apart(func(s *hotSession, root *rootKeys) error { return s.importKey(root, d, e) })
+	case opRewrap:
+		return w.apart(func(s *hotSession, root *rootKeys) error { return s.rewrap(root, d, e) })
 	case opGeneratePair:
 		return w.apart(func(s *hotSession, root *rootKeys) error { return s.generatePair(root, d, e) })
 	default:
@@ -204,6 +218,7 @@ func (w *worker) load(d *decoder) error {
 	if err != nil {
 		return err
 	}
+	m.own = config.dialect.Own()
 	w.config, w.mod = config, m
 	return nil
 }
@@ -211,7 +226,7 @@ func (w *worker) load(d *decoder) error {
 // ceremony runs do on a session of its own. Closing that session destroys
 // every session object that do left behind, also when it failed half-way.
 func (w *worker) ceremony(do func(session uint) error) error {
-	session, err := w.mod.openSession(w.token.slot)
+	session, err := w.openSession()
 	if err != nil {
 		return err
 	}
@@ -227,7 +242,7 @@ func (w *worker) apart(do func(s *hotSession, root *rootKeys) error) error {
 	if root == nil {
 		return fail(statusBusy, nil, "no root key is in use yet")
 	}
-	handle, err := w.mod.openSession(w.token.slot)
+	handle, err := w.openSession()
 	if err != nil {
 		return err
 	}
@@ -273,6 +288,9 @@ func (w *worker) begin(d *decoder, e *encoder) error {
 	if w.loggedIn == 0 || w.anchor != nil {
 		return fail(statusSick, nil, "the worker is not logged in, or has begun already")
 	}
+	if err := w.fits(); err != nil {
+		return err
+	}
 	profile, err := w.probe()
 	if err != nil {
 		return err
@@ -281,7 +299,7 @@ func (w *worker) begin(d *decoder, e *encoder) error {
 	w.anchor = newAnchor(w.loggedIn)
 	go w.anchor.run()
 	for range w.config.sessions {
-		handle, err := w.mod.openSession(w.token.slot)
+		handle, err := w.openSession()
 		if err != nil {
 			return err
 		}

@@ -87,3 +87,26 @@ type TransferLeadershipRequest struct {
 type TransferLeadershipResponse struct {
 	Leader *Leader `json:"leader,omitzero"`
 }
+
+// RotateRootKeyRequest starts a rotation of the root key.
+type RotateRootKeyRequest struct {
+	Write
+	RatePerSecond *uint32 `json:"ratePerSecond,omitzero" doc:"pieces of key material a second at most, 1-10000 (default 100)"`
+}
+
+// RotateRootKeyResponse names the job; describeJob shows its progress.
+type RotateRootKeyResponse struct {
+	JobID   string `json:"jobId"`
+	Version uint32 `json:"version"` // of the new root key
+}
+
+// RemoveRootKeyRequest removes a root key that was replaced.
+type RemoveRootKeyRequest struct {
+	Write
+	Version uint32 `json:"version" doc:"version of a root key that was replaced"`
+}
+
+// RemoveRootKeyResponse says which root key goes from every HSM.
+type RemoveRootKeyResponse struct {
+	Version uint32 `json:"version"`
+}

@@ -155,11 +155,11 @@ type JobResponse struct {
 	JobID         string `json:"jobId"`
 	Kind          string `json:"kind"`
 	State         string `json:"state"`
-	FromKeyID     string `json:"fromKeyId"`
-	ToKeyID       string `json:"toKeyId"`
+	FromKeyID     string `json:"fromKeyId,omitzero"`
+	ToKeyID       string `json:"toKeyId,omitzero"`
 	Retire        bool   `json:"retire"`
 	RatePerSecond uint32 `json:"ratePerSecond"`
-	// Total and Done count secrets.
+	// Total and Done count secrets, or pieces of key material.
 	Total      uint64 `json:"total"`
 	Done       uint64 `json:"done"`
 	Error      string `json:"error,omitzero"`
@@ -167,8 +167,11 @@ type JobResponse struct {
 	CreatedBy  string `json:"createdBy"`
 	UpdatedAt  *Time  `json:"updatedAt"`
 	FinishedAt *Time  `json:"finishedAt,omitzero"`
-	// EmptyIndex is the index at which nothing was bound to fromKeyId.
+	// EmptyIndex is the index at which nothing was bound to fromKeyId, or
+	// under the root key before.
 	EmptyIndex uint64 `json:"emptyIndex,omitzero"`
+	// RootVersion is the root key that a rotation brings.
+	RootVersion uint32 `json:"rootVersion,omitzero"`
 }
 
 // KeyHealthRequest asks for the health of keys.

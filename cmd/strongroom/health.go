@@ -20,38 +20,6 @@ const (
 	readyTimeout  = 2 * time.Second
 )
 
-// useRoot makes the HSM serve with the root key of the replicated state, as
-// soon as there is one, and tries until it does. An HSM that has not seen
-// this root imports its copy; nothing is ever created here.
-func (n *node) useRoot(ctx context.Context) {
-	wait := 50 * time.Millisecond
-	for {
-		genesis := n.machine.State().Genesis()
-		if genesis != nil {
-			if genesis.ClusterID != n.cfg.Cluster.ID {
-				n.mustStop(fmt.Errorf("the data in %s is of cluster %s, not of %s", n.cfg.Node.DataDir, genesis.ClusterID, n.cfg.Cluster.ID))
-				return
-			}
-			err := n.device.UseRoot(ctx, rootFromState(genesis.Root))
-			if err == nil {
-				n.root.Store(nil)
-				n.log.Info("the root key is in use", "rootVersion", genesis.Root.Version)
-				return
-			}
-			text := "the root key cannot be used: " + err.Error()
-			if before := n.root.Swap(&text); before == nil || *before != text {
-				n.log.Error("the root key cannot be used; trying again", "error", err)
-			}
-			wait = min(2*wait, 10*time.Second)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(wait):
-		}
-	}
-}
-
 // stepDown notes that this node should not lead. It never waits: engine
 // calls it while it serves a request.
 func (n *node) stepDown(reason string) {

@@ -101,7 +101,8 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		Node: n.cfg.Node.ID, ClusterID: n.cfg.Cluster.ID, Log: n.raft,
 		KMS: service, Trail: n.trail,
 		Cluster: engine.Cluster{
-			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys, StepDown: n.stepDown,
+			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys,
+			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, StepDown: n.stepDown,
 		},
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
 	})
@@ -129,7 +130,7 @@ func (n *node) start(ctx context.Context) {
 	serve("API listener", func() error { return n.api.Serve(n.listener) })
 	serve("node link listener", func() error { return n.api.ServeLink(n.raft.LinkListener()) })
 	n.raft.OnLeadership(n.engine.RunLeader)
-	n.background.Go(func() { n.useRoot(ctx) })
+	n.background.Go(func() { n.keepRoots(ctx) })
 	n.background.Go(func() { n.watch(ctx) })
 }
 

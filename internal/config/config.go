@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/strongroom/strongroom/internal/dialect"
 )
 
 // Config is the whole file. The tags are the single source of names,
@@ -77,15 +79,32 @@ type Gossip struct {
 
 // HSM configures the token.
 type HSM struct {
-	Module           string            `yaml:"module" default:"" doc:"Absolute path of the PKCS#11 library. Required."`
-	TokenLabel       string            `yaml:"tokenLabel" default:"strongroom" doc:"Label of the token."`
-	TokenSerial      string            `yaml:"tokenSerial" default:"" doc:"Serial number of the token, when the label alone is not enough."`
-	PINFile          string            `yaml:"pinFile" default:"/etc/strongroom/hsm-pin" doc:"File with the user PIN, mode 0600 or 0400. Only the HSM worker reads it."`
-	Env              map[string]string `yaml:"env" default:"{}" doc:"The whole environment of the HSM worker, such as SOFTHSM2_CONF. Nothing is inherited."`
-	Sessions         int               `yaml:"sessions" default:"2" doc:"Sessions of the token that work at a time, 1 to 64. More do not make software tokens faster."`
-	OperationTimeout Duration          `yaml:"operationTimeout" default:"1500ms" doc:"Longest time of one operation of the HSM. After it the worker is replaced."`
-	ProbeInterval    Duration          `yaml:"probeInterval" default:"1s" doc:"How often the HSM is probed with a real seal and open."`
-	SyncDir          string            `yaml:"syncDir" default:"" doc:"Folder to sync to disk after keys were made in the token. SoftHSM needs it (its token folder); hardware does not."`
+	Module             string            `yaml:"module" default:"" doc:"Absolute path of the PKCS#11 library. Required."`
+	TokenLabel         string            `yaml:"tokenLabel" default:"strongroom" doc:"Label of the token."`
+	TokenSerial        string            `yaml:"tokenSerial" default:"" doc:"Serial number of the token, when the label alone is not enough."`
+	PINFile            string            `yaml:"pinFile" default:"/etc/strongroom/hsm-pin" doc:"File with the user PIN, mode 0600 or 0400. Only the HSM worker reads it."`
+	Env                map[string]string `yaml:"env" default:"{}" doc:"The whole environment of the HSM worker, such as SOFTHSM2_CONF. Nothing is inherited."`
+	Sessions           int               `yaml:"sessions" default:"2" doc:"Sessions of the token that work at a time, 1 to 64. More do not make software tokens faster."`
+	OperationTimeout   Duration          `yaml:"operationTimeout" default:"1500ms" doc:"Longest time of one operation of the HSM. After it the worker is replaced."`
+	ProbeInterval      Duration          `yaml:"probeInterval" default:"1s" doc:"How often the HSM is probed with a real seal and open."`
+	AdmitTransportKeys []string          `yaml:"admitTransportKeys" default:"[]" doc:"Fingerprints (64 hexadecimal digits) of transport keys of HSMs that hold no root key yet and may receive one in a rotation that this node leads. Compare each with strongroom hsm transport-key on its own node."`
+	SyncDir            string            `yaml:"syncDir" default:"" doc:"Folder to sync to disk after keys were made in the token. SoftHSM needs it (its token folder); hardware does not."`
+	Vendor             string            `yaml:"vendor" default:"generic" doc:"Preset of the four settings below, from what the vendor publishes: generic, cloudhsm or luna-fips. A setting that is made here wins over the preset. The presets were tried against a module that plays these vendors, not against their hardware."`
+	IVMode             string            `yaml:"ivMode" default:"" doc:"Who makes the IV of AES-GCM, and where it is found: auto (the probe finds out), caller, writeback, appended or prepended. Anything but auto is held against what the module does. Empty: as hsm.vendor says, which is auto for generic."`
+	Mechanisms         map[string]Number `yaml:"mechanisms" default:"{}" doc:"Numbers of mechanisms, by meaning, where the module has numbers of its own: {rfc3394: 0x80002109}. What is not here has the number of the standard."`
+	LoginPerSession    bool              `yaml:"loginPerSession" default:"false" doc:"The module wants a log-in in each session, not one for the process. The HSM worker then reads hsm.pinFile again for each new session."`
+	MaxSessions        int               `yaml:"maxSessions" default:"0" doc:"Sessions that the module lets one process have. A node needs hsm.sessions and two more. 0: as hsm.vendor says, or not known; what the token itself says counts too."`
+}
+
+// Dialect answers how the module is to be spoken to: what the settings say,
+// over the preset of the vendor.
+func (h HSM) Dialect() dialect.Dialect {
+	own := dialect.Dialect{IVMode: h.IVMode, LoginPerSession: h.LoginPerSession, MaxSessions: h.MaxSessions, Mechanisms: map[string]uint64{}}
+	for name, number := range h.Mechanisms {
+		own.Mechanisms[name] = uint64(number)
+	}
+	preset, _ := dialect.Of(h.Vendor) // an unknown one is refused by faults
+	return own.Over(preset)
 }
 
 // Audit configures the trail.

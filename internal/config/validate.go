@@ -1,6 +1,7 @@
 package config
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,12 +10,15 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/internal/dialect"
 )
 
 // faultList collects what is wrong, each with the name of the setting.
@@ -138,12 +142,25 @@ func (c *Config) bounds(f *faultList) {
 	if need := int64(c.API.MaxValueBytes)/3*4 + 32<<10; c.API.MaxBodyBytes >= 64<<10 && c.API.MaxBodyBytes < need {
 		f.add("api.maxBodyBytes", "a value of api.maxValueBytes (%d) does not fit; make it at least %d", c.API.MaxValueBytes, need)
 	}
+	for _, text := range c.HSM.AdmitTransportKeys {
+		sum, err := hex.DecodeString(text)
+		f.check(err == nil && len(sum) == 32, "hsm.admitTransportKeys", "must hold fingerprints of 64 hexadecimal digits, as strongroom hsm transport-key shows them; %.80q is none", text)
+	}
 	between("hsm.sessions", int64(c.HSM.Sessions), 1, 64)
+	c.dialect(f)
 	f.check(len(c.HSM.TokenLabel) >= 1 && len(c.HSM.TokenLabel) <= 32, "hsm.tokenLabel", "must have 1 to 32 bytes; it is %q", c.HSM.TokenLabel)
 	f.check(c.Audit.Durability == "written" || c.Audit.Durability == "synced", "audit.durability", "must be written or synced; it is %q", c.Audit.Durability)
 	between("audit.segmentBytes", c.Audit.SegmentBytes, 1<<20, 1<<30)
 	between("audit.minFreeBytes", c.Audit.MinFreeBytes, 0, 1<<40)
 	between("raft.snapshotThreshold", int64(min(c.Raft.SnapshotThreshold, 1<<62)), 16, 10_000_000)
+}
+
+// dialect checks what the settings and the preset make together.
+func (c *Config) dialect(f *faultList) {
+	f.check(slices.Contains(dialect.Vendors(), c.HSM.Vendor), "hsm.vendor", "must be one of %s; it is %q", strings.Join(dialect.Vendors(), ", "), c.HSM.Vendor)
+	for _, one := range c.HSM.Dialect().Faults(c.HSM.Sessions) {
+		f.add(one.Setting, "%s", one.Text)
+	}
 }
 
 func (c *Config) timing(f *faultList) {

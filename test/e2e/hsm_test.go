@@ -95,7 +95,8 @@ func TestHSMStatusSaysWhatTheTokenCanDo(t *testing.T) {
 	config := filepath.Join(c.NodeDir(1), "config.yaml")
 	r := c.CLI("", "hsm", "status", "--config", config)
 	require.Equal(t, 0, r.Code, r.Err)
-	for _, want := range []string{"SoftHSM", "strongroom-node1", "rfc3394", "aes-256", "ec-p384", "rsa-oaep-sha1"} {
+	for _, want := range []string{"SoftHSM", "strongroom-node1", "rfc3394", "aes-256", "ec-p384", "rsa-oaep-sha1",
+		"caller, 12 bytes (hsm.ivMode: auto)", "once for the process", "needs 4; hsm.maxSessions: not known; the token allows: not known"} {
 		require.Contains(t, r.Out, want)
 	}
 	r = c.CLI("", "hsm", "status", "--config", config, "-o", "json")
@@ -103,9 +104,18 @@ func TestHSMStatusSaysWhatTheTokenCanDo(t *testing.T) {
 		Specs                   []string
 		Lacks                   []string
 		TransportKeyFingerprint string
+		IVBytes                 int
+		Dialect                 struct {
+			Vendor, IVMode string
+			Sessions       int
+		}
 	}
 	require.NoError(t, json.Unmarshal([]byte(r.Out), &status), r.Out)
 	require.Contains(t, status.Specs, "rsa-4096")
+	require.Equal(t, 12, status.IVBytes)
+	require.Equal(t, "generic", status.Dialect.Vendor)
+	require.Equal(t, "auto", status.Dialect.IVMode)
+	require.Equal(t, 4, status.Dialect.Sessions)
 	require.Regexp(t, "^[0-9a-f]{64}$", status.TransportKeyFingerprint)
 
 	tokens := filepath.Join(c.NodeDir(1), "tokens")

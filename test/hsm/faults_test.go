@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/strongroom/strongroom/internal/dialect"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/internal/wrapped"
@@ -169,7 +170,7 @@ func TestProfileIsKept(t *testing.T) {
 	p := d.Health().Profile
 	require.Contains(t, p.Module, "SoftHSM")
 	require.Equal(t, label, p.Token)
-	require.Equal(t, pkcs11.IVCaller, p.IVMode)
+	require.Equal(t, dialect.IVCaller, p.IVMode)
 	require.Equal(t, wrapped.RFC3394, p.Wrap)
 	require.False(t, p.ValueLen)
 }

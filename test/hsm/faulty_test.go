@@ -38,9 +38,25 @@ const (
 	padWrapIsKWP         = 4
 	padWrapIsPKCS7       = 8
 	badSignature         = 16
-	forgetPairTemplate   = 32
-	forgetTrusted        = 64
+	ivWriteback          = 0x20
+	ivAppended           = 0x40
+	ivPrepended          = 0x80
+	ivShort              = 0x100
+	ivNull               = 0x200
+	ivConstant           = 0x400
+	ivZero               = 0x800
+	forgetAAD            = 0x1000
+	opensAnything        = 0x2000
+	ownNumbers           = 0x4000
+	loginPerSession      = 0x8000
+	ivMasked             = 0x10000
+	cloudHSMWraps        = 0x20000
+	forgetPairTemplate   = 0x40000
+	forgetTrusted        = 0x80000
 )
+
+// ownNumber is what the module calls a mechanism with the quirk ownNumbers.
+const ownNumber = 0xA0000000
 
 // faults steers the module of testdata/faulty.c.
 type faults struct{ table []byte }
@@ -71,6 +87,18 @@ func (f faults) fail(function int, code uint32, n int32) {
 	f.set(function, wordFail, n)
 }
 
+// quirks has the module do what it does otherwise.
+func (f faults) quirks(q int32) { f.set(ckFunctions, wordCalls, q) }
+
+// sessions bounds how many may be open, and has the token tell how many (in
+// all, and read/write); 0 leaves each to the real module, -1 and -2 tell that
+// it is not known, as some modules do.
+func (f faults) sessions(open, told, toldRW int32) {
+	f.set(ckFunctions, wordPass, open)
+	f.set(ckFunctions, wordFail, told)
+	f.set(ckFunctions, wordRV, toldRW)
+}
+
 // hangAfter lets n calls of function pass and has the next ones hang.
 func (f faults) hangAfter(function int, n int32) {
 	f.set(function, wordPass, n)
@@ -95,7 +123,7 @@ func (f faults) failEach(function int, code uint32, n int32) {
 func faulty(t *testing.T, b *box) faults {
 	t.Helper()
 	library, control := filepath.Join(b.dir, "faulty.so"), filepath.Join(b.dir, "control")
-	out, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-I", "../../pkcs11", "-o", library, "testdata/faulty.c", "-ldl").CombinedOutput()
+	out, err := exec.Command("gcc", "-shared", "-fPIC", "-O1", "-Wall", "-I", "../../pkcs11", "-o", library, "testdata/faulty.c", "-ldl", "-lpthread").CombinedOutput()
 	require.NoError(t, err, string(out))
 	const size = (ckFunctions + 1) * int(words) * 4
 	require.NoError(t, os.WriteFile(control, make([]byte, size), 0o600))

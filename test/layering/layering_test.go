@@ -31,10 +31,11 @@ var mayImport = map[string][]string{
 	"internal/names":   {},
 	"internal/wrapped": {},
 	"internal/pki":     {},
-	"internal/config":  {},
+	"internal/dialect": {},
+	"internal/config":  {"internal/dialect"},
 	"api/wire":         {"internal/secret", "internal/fault"},
 
-	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped"},
+	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped", "internal/dialect"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
 	"iam":    {"internal/names", "internal/fault", "internal/secret"},
 	"audit":  {"internal/names", "internal/fault"},

@@ -107,4 +107,14 @@ func (w *traffic) jobs(name string) {
 	w.ok("cluster/resumeJob", `{"jobId":%q}`, job)
 	w.ok("cluster/cancelJob", `{"jobId":%q}`, job)
 	w.ok("kms/retireKey", `{"keyId":%q,"toKeyId":%q}`, from, to)
+	w.rotateRoot()
+}
+
+// rotateRoot brings everything under a new root key and removes the old one.
+func (w *traffic) rotateRoot() {
+	started := w.ok("cluster/rotateRootKey", `{"ratePerSecond":10000}`)
+	w.c.Await("root key rotated", func() bool {
+		return w.ok("cluster/describeJob", `{"jobId":%q}`, started["jobId"])["state"] == "done"
+	})
+	w.ok("cluster/removeRootKey", `{"version":%d}`, int(started["version"].(float64))-1)
 }

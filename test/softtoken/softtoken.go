@@ -10,6 +10,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"sync"
 	"sync/atomic"
 
 	"github.com/strongroom/strongroom/internal/fault"
@@ -17,22 +18,77 @@ import (
 	"github.com/strongroom/strongroom/internal/wrapped"
 )
 
-// Token holds a root key in memory. Down makes every call fail as a device
+// Token holds root keys in memory. Down makes every call fail as a device
 // that is away does.
 type Token struct {
-	root [32]byte
-	mac  [32]byte
+	mu     sync.Mutex
+	roots  map[uint32]rootKey
+	making uint32 // version of the root that new keys are wrapped under
+
 	Down atomic.Bool
 	// Opens, Seals and Signs count calls that reached the "device".
 	Opens, Seals, Signs atomic.Int64
 }
 
-// New makes a token with a fresh root key.
+type rootKey struct{ key, mac [32]byte }
+
+// New makes a token with a fresh root key, version 1.
 func New() *Token {
-	t := &Token{}
-	_, _ = rand.Read(t.root[:])
-	_, _ = rand.Read(t.mac[:])
+	t := &Token{roots: map[uint32]rootKey{}}
+	t.AddRoot(1)
+	t.MakeUnder(1)
 	return t
+}
+
+// AddRoot makes a root key of this version beside those that there are.
+func (t *Token) AddRoot(version uint32) {
+	var r rootKey
+	_, _ = rand.Read(r.key[:])
+	_, _ = rand.Read(r.mac[:])
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.roots[version] = r
+}
+
+// MakeUnder chooses the root that new keys are wrapped under.
+func (t *Token) MakeUnder(version uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.making = version
+}
+
+// RemoveRoot forgets a root.
+func (t *Token) RemoveRoot(version uint32) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.roots, version)
+}
+
+func (t *Token) current() (uint32, rootKey) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.making, t.roots[t.making]
+}
+
+func (t *Token) rootOf(version uint32) (rootKey, bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r, ok := t.roots[version]
+	return r, ok
+}
+
+// Rewrap wraps keys anew under the root that new keys are made under.
+func (t *Token) Rewrap(_ context.Context, keys []wrapped.Key) ([]wrapped.Key, error) {
+	out := make([]wrapped.Key, 0, len(keys))
+	for _, k := range keys {
+		material, err := t.material(k, k.Usage, wrapped.IsPair(k.Spec))
+		if err != nil {
+			return nil, err
+		}
+		k.Blob, k.MAC = nil, nil
+		out = append(out, t.wrap(k, material))
+	}
+	return out, nil
 }
 
 func (t *Token) up() error {
@@ -57,12 +113,13 @@ func (t *Token) GenerateKey(_ context.Context, id string, version uint32, spec, 
 func (t *Token) wrap(k wrapped.Key, material []byte) wrapped.Key {
 	nonce := make([]byte, 12)
 	_, _ = rand.Read(nonce)
-	k.Root, k.Wrap = 1, wrapped.RFC3394
+	version, root := t.current()
+	k.Root, k.Wrap = version, wrapped.RFC3394
 	if wrapped.IsPair(k.Spec) {
 		k.Wrap = wrapped.RFC5649
 	}
-	k.Blob = gcm(t.root[:]).Seal(nonce, nonce, material, nil)
-	k.MAC = t.sum(k.Authenticated())
+	k.Blob = gcm(root.key[:]).Seal(nonce, nonce, material, nil)
+	k.MAC = root.sum(k.Authenticated())
 	return k
 }
 
@@ -74,10 +131,11 @@ func (t *Token) material(k wrapped.Key, usage string, pair bool) ([]byte, error)
 	if k.Usage != usage || wrapped.IsPair(k.Spec) != pair {
 		return nil, fault.New(fault.InvalidRequest, "a key of spec %q for %q does not serve this operation", k.Spec, k.Usage)
 	}
-	if !hmac.Equal(k.MAC, t.sum(k.Authenticated())) || len(k.Blob) < 12 || (len(k.Public) != 0) != pair {
+	root, ok := t.rootOf(k.Root)
+	if !ok || !hmac.Equal(k.MAC, root.sum(k.Authenticated())) || len(k.Blob) < 12 || (len(k.Public) != 0) != pair {
 		return nil, fault.New(fault.InvalidRequest, "does not open")
 	}
-	return gcm(t.root[:]).Open(nil, k.Blob[:12], k.Blob[12:], nil)
+	return gcm(root.key[:]).Open(nil, k.Blob[:12], k.Blob[12:], nil)
 }
 
 // Seal seals under k.
@@ -117,7 +175,8 @@ func (t *Token) MAC(_ context.Context, message []byte) ([]byte, error) {
 	if err := t.up(); err != nil {
 		return nil, err
 	}
-	return t.sum(append([]byte("application\x00"), message...)), nil
+	_, root := t.current()
+	return root.sum(append([]byte("application\x00"), message...)), nil
 }
 
 // Random answers n random bytes.
@@ -130,8 +189,8 @@ func (t *Token) Random(_ context.Context, n int) ([]byte, error) {
 	return out, err
 }
 
-func (t *Token) sum(message []byte) []byte {
-	h := hmac.New(sha256.New, t.mac[:])
+func (r rootKey) sum(message []byte) []byte {
+	h := hmac.New(sha256.New, r.mac[:])
 	h.Write(message)
 	return h.Sum(nil)
 }
