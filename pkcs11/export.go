@@ -113,7 +113,8 @@ func (d *Device) exportAsUser(ctx context.Context, x Export, rehearsal bool) (Ro
 		return RootCopy{}, err
 	case profile != Flexible:
 		return RootCopy{}, fault.New(fault.Conflict, "the transport key of this HSM is of the profile %q: the root key can never leave it. "+
-			"A root rotation that names the new HSM as a recipient makes a root key that both have", profile)
+			"A root rotation that names the new HSM as a recipient makes a root key that both have: put the fingerprint of the new transport key "+
+			"into hsm.admitTransportKeys and run strongroom cluster rotate-root-key", profile)
 	case rehearsal:
 		return RootCopy{}, nil
 	case len(copies) != 1 || !bytes.Equal(copies[0].Fingerprint, sumOf(x.To.PublicDER)):

@@ -37,7 +37,7 @@ func (n *node) watch(ctx context.Context) {
 	var told string
 	var badSince, lastTry time.Time
 	for {
-		h := n.device.Health()
+		h := n.hsm()
 		n.raft.SetHSM(h.State)
 		if h.State != told {
 			n.log.Info("HSM", "state", h.State, "reason", h.Reason)
@@ -69,6 +69,16 @@ func (n *node) watch(ctx context.Context) {
 		case <-tick.C:
 		}
 	}
+}
+
+// hsm is how the HSM is for this cluster: one that works, and lacks a root
+// key that material is under, does no leader's work either.
+func (n *node) hsm() pkcs11.Health {
+	h := n.device.Health()
+	if why := n.root.Load(); why != nil && h.State == pkcs11.HealthOK {
+		h.State, h.Reason = pkcs11.HealthDegraded, *why
+	}
+	return h
 }
 
 // handOver moves leadership to a voter that says that its HSM works. Without

@@ -108,6 +108,7 @@ func (k *rootKeeper) follow(ctx context.Context, roots *fsm.Roots) bool {
 		text := "the root key cannot be used: " + err.Error()
 		k.n.root.Store(&text)
 		k.tell(text, err)
+		k.awaitNext(ctx, roots)
 		return false
 	}
 	if k.n.root.Swap(nil) != nil || k.done == nil || k.done.Current.Version != roots.Current.Version {
@@ -127,6 +128,18 @@ func (k *rootKeeper) follow(ctx context.Context, roots *fsm.Roots) bool {
 	}
 	k.done, k.told = roots, ""
 	return true
+}
+
+// awaitNext has an HSM that lacks a root of now serve with the next one alone:
+// an HSM that came later, which that root is made for. The rotation waits for
+// it. This node is not ready before everything is under that root.
+func (k *rootKeeper) awaitNext(ctx context.Context, roots *fsm.Roots) {
+	if roots.Next == nil {
+		return
+	}
+	if err := k.n.device.UseRoots(ctx, []pkcs11.Root{rootFromState(*roots.Next)}, roots.Next.Version); err != nil {
+		k.n.log.Error("the next root key cannot be used either; trying again", "rootVersion", roots.Next.Version, "error", err)
+	}
 }
 
 // remove destroys the objects of roots that were replaced and are to go.

@@ -2,6 +2,9 @@ package e2e_test
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -49,6 +52,18 @@ func (m move) fingerprint(node int) string {
 	return status.TransportKeyFingerprint
 }
 
+// newHSM takes the receiver's HSM away and puts an empty one in its place, with
+// a transport key.
+func (m move) newHSM() {
+	m.t.Helper()
+	m.Kill(m.to)
+	tokens := filepath.Join(m.NodeDir(m.to), "tokens")
+	require.NoError(m.t, os.RemoveAll(tokens))
+	require.NoError(m.t, os.Mkdir(tokens, 0o700))
+	m.step(0, "hsm", "init-token", "--config", m.config(m.to), "--so-pin-file", filepath.Join(m.NodeDir(m.to), "hsm-so-pin"))
+	m.step(0, "hsm", "create-transport-key", "--config", m.config(m.to), "--out", m.file("new.pem"))
+}
+
 func (m move) export(code int, fingerprint, out string) localcluster.Run {
 	m.t.Helper()
 	return m.step(code, "hsm", "export-root-to", "--config", m.config(m.from), "--root", m.file("root.json"), "--transport-key", m.file("new.pem"),
@@ -64,13 +79,8 @@ func TestNodeGetsTheRootKeyIntoANewHSM(t *testing.T) {
 	require.Contains(t, m.step(0, "hsm", "status", "--config", m.config(1)).Out, "with the security officer's consent (flexible)")
 
 	old := m.fingerprint(3)
-	c.Kill(3)
-	tokens := filepath.Join(c.NodeDir(3), "tokens")
-	require.NoError(t, os.RemoveAll(tokens))
-	require.NoError(t, os.Mkdir(tokens, 0o700))
-	m.step(0, "hsm", "init-token", "--config", m.config(3), "--so-pin-file", filepath.Join(c.NodeDir(3), "hsm-so-pin"))
+	m.newHSM()
 	require.Contains(t, m.step(1, "hsm", "import-root", "--config", m.config(3), "--in", m.config(3)).Err, "not a whole root export")
-	m.step(0, "hsm", "create-transport-key", "--config", m.config(3), "--out", m.file("new.pem"))
 	c.StartNode(3)
 	c.Await("node3 to say that it has no root key", func() bool {
 		return strings.Contains(c.Log(3), "was not wrapped to this HSM's transport key")
@@ -103,6 +113,42 @@ func TestNodeGetsTheRootKeyIntoANewHSM(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "and sealed", value)
 	require.Contains(t, c.CLI("", "audit", "query", "--event", "cluster.get_root_key").Out, "cluster.get_root_key")
+}
+
+// The way out of a strict cluster: the new HSM, which can have no root key of
+// now, is named to a rotation, whose root key it receives like the others.
+func TestStrictClusterGivesANewHSMTheNextRootKey(t *testing.T) {
+	c := suite.Fresh(t, 3)
+	m := move{c, t, 1, 3, t.TempDir()}
+	c.OK(1, "secrets/createSecret", `{"path":"/app/move/two","value":%q}`, localcluster.B64("kept"))
+	m.newHSM()
+	fingerprint := m.fingerprint(3)
+	for _, node := range []int{1, 2} {
+		c.Kill(node)
+		config, err := os.OpenFile(m.config(node), os.O_APPEND|os.O_WRONLY, 0)
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(config, "  admitTransportKeys: [%q]\n", fingerprint) // hsm is the last section
+		require.NoError(t, errors.Join(err, config.Close()))
+		c.StartNode(node)
+	}
+	c.StartNode(3)
+	c.AwaitReady(1)
+	var job any
+	c.Await("a rotation to begin", func() bool {
+		r := c.Send(1, c.Token, "cluster/rotateRootKey", `{}`)
+		job = r.Object(c)["jobId"]
+		return r.Status == http.StatusOK
+	})
+	c.Await("the rotation's end", func() bool { return c.OK(1, "cluster/describeJob", `{"jobId":%q}`, job)["state"] == "done" })
+	c.AwaitReady(3)
+	require.Equal(t, []string{"strongroom root mac v2", "strongroom root v2"}, rootsIn(t, c, 3))
+	c.Lead(3)
+	value, err := c.Send(3, c.Token, "secrets/getSecretValue", `{"path":"/app/move/two"}`).Value()
+	require.NoError(t, err)
+	require.Equal(t, "kept", value)
+	c.OK(3, "cluster/removeRootKey", `{"version":1}`)
+	c.Await("the old root to go", func() bool { return len(rootsIn(t, c, 1)) == 2 })
+	c.AwaitReady(3)
 }
 
 // A strict cluster says that its root key stays where it is, and the way out.
