@@ -44,6 +44,7 @@ func (StartRootRotation) Kind() Kind   { return KindStartRootRotation }
 func (SwitchRoot) Kind() Kind          { return KindSwitchRoot }
 func (RewrapKeys) Kind() Kind          { return KindRewrapKeys }
 func (RemoveRoot) Kind() Kind          { return KindRemoveRoot }
+func (CopySecret) Kind() Kind          { return KindCopySecret }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -86,6 +87,7 @@ func (c StartRootRotation) meta() Meta   { return c.Meta }
 func (c SwitchRoot) meta() Meta          { return c.Meta }
 func (c RewrapKeys) meta() Meta          { return c.Meta }
 func (c RemoveRoot) meta() Meta          { return c.Meta }
+func (c CopySecret) meta() Meta          { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -144,6 +146,7 @@ var kinds = register(
 	kind(switchRoot),
 	kind(rewrapKeys),
 	kind(removeRoot),
+	kind(copySecret),
 )
 
 // kind makes the entry of a command type from the function that decides it.
