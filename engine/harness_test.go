@@ -28,6 +28,7 @@ import (
 // cluster of one. The real one is tested in test/cluster and test/e2e.
 type memoryLog struct {
 	mu       sync.Mutex
+	moved    chan struct{} // closed when something is applied, nil: nobody asked
 	machine  *fsm.Machine
 	index    uint64
 	lost     bool // leadership
@@ -51,6 +52,7 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 	}
 	l.index++
 	result, err := l.machine.Apply(l.index, command)
+	l.broadcast()
 	if err == nil && l.committed != nil {
 		err = l.committed()
 	}
@@ -58,6 +60,24 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 }
 
 func (l *memoryLog) Local() *fsm.State { return l.machine.State() }
+
+// Moved implements engine.Log.
+func (l *memoryLog) Moved() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.moved == nil {
+		l.moved = make(chan struct{})
+	}
+	return l.moved
+}
+
+// broadcast says that something was applied; l is locked.
+func (l *memoryLog) broadcast() {
+	if l.moved != nil {
+		close(l.moved)
+		l.moved = nil
+	}
+}
 
 func (l *memoryLog) ReadState(context.Context) (*fsm.State, error) {
 	if l.onRead != nil {
