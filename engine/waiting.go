@@ -24,8 +24,9 @@ const (
 	maxWatched = 100
 	// maxChanges is after how many changes below a prefix an answer ends. All
 	// that one command changed is in one answer, because a client goes on by
-	// the index.
-	maxChanges = 1000
+	// the index; no command changes more than reapLimit, and both together are
+	// within what clients accept in one list.
+	maxChanges = 500
 
 	describe = iam.Action("secrets:describeSecret")
 )
