@@ -155,7 +155,8 @@ func (d *Device) RootsInUse() (checks [][]byte, making uint32) {
 // use. It happens inside the HSM, and each key is answered only after its new
 // form was loaded again as every use will load it and was found to be the
 // same key: what comes back may replace what was given. A key that is not one
-// of ours, whole, is InvalidRequest.
+// of ours, whole, is InvalidRequest; NotFound says that this HSM has no copy
+// of the old root in the Root (it was fed by an export), and another must do.
 //
 // The roots in use do not let a key out again that they let in. So each key
 // passes through a third object that lives for this call: the old root, taken
