@@ -47,6 +47,7 @@ const workerArgument = "hsm-worker"
 // no default.
 type Config struct {
 	Module      string   // absolute path of the PKCS#11 library
+	InitArgs    string   // for C_Initialize (pReserved), for modules that want it; no secret
 	TokenLabel  string   // the token is found by label
 	TokenSerial string   // and by serial, when set
 	PINFile     string   // user PIN; mode 0600 or 0400, owned by us or root; read by the worker only

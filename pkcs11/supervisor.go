@@ -135,7 +135,7 @@ func (d *Device) spawnLoaded(ctx context.Context) (*workerConn, error) {
 		return nil, err
 	}
 	e := newEncoder(1024)
-	loadRequest{module: d.cfg.Module, label: d.cfg.TokenLabel, serial: d.cfg.TokenSerial, pinFile: d.cfg.PINFile,
+	loadRequest{module: d.cfg.Module, initArgs: d.cfg.InitArgs, label: d.cfg.TokenLabel, serial: d.cfg.TokenSerial, pinFile: d.cfg.PINFile,
 		syncDir: d.cfg.SyncDir, sessions: uint32(d.cfg.Sessions), handles: uint32(d.cfg.Handles),
 		dialect: d.cfg.Dialect, patience: d.cfg.OperationTimeout / patience}.put(e)
 	err = d.ask(ctx, c, opLoad, e.b, loadTimeout, func(*decoder) {})

@@ -220,7 +220,7 @@ func (w *worker) load(d *decoder) error {
 	if w.mod != nil {
 		return fail(statusSick, nil, "the module is loaded already")
 	}
-	m, err := loadModule(config.module)
+	m, err := loadModule(config.module, config.initArgs)
 	if err != nil {
 		return err
 	}
