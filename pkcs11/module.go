@@ -123,7 +123,7 @@ func (m *module) findToken(label, serial string) (token, error) {
 	}
 	switch len(found) {
 	case 0:
-		return token{}, fail(statusRefused, nil, "hsm.token: no token labelled %q is there%s", label, ofSerial(serial))
+		return token{}, fail(statusAway, nil, "hsm.token: no token labelled %q is there%s", label, ofSerial(serial))
 	case 1:
 		return found[0], nil
 	default:
