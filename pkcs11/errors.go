@@ -104,7 +104,7 @@ var classes = map[rv]class{
 	0x0A2: classCredential, // PIN_LEN_RANGE
 	0x0A3: classCredential, // PIN_EXPIRED
 	0x0A4: classCredential, // PIN_LOCKED
-	0x102: classCredential, // USER_PIN_NOT_INITIALIZED: see userLogin
+	0x102: classCredential, // USER_PIN_NOT_INITIALIZED: see loginWithFile
 
 	0x007: classCapability, // ARGUMENTS_BAD: what SoftHSM 2.6 says to OAEP with SHA-256
 	0x070: classCapability, // MECHANISM_INVALID

@@ -8,6 +8,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/pkcs11"
 )
 
@@ -93,4 +94,54 @@ func TestATokenWithoutAPINSaysSo(t *testing.T) {
 	require.Contains(t, d.Health().Reason, "has no user PIN")
 	f.fail(ckLogin, 0, 0)
 	require.Eventually(t, func() bool { return d.Health().WorkerPID != 0 }, patient, ping)
+}
+
+// Of nodes that share an HSM one brings a new root in. The others neither
+// make one of their own nor lose a moment while it is not there yet.
+func TestARootThatIsForOthersToBringInIsWaitedFor(t *testing.T) {
+	ctx := context.Background()
+	b := newBox(t)
+	one, first := rooted(t, b)
+	other := open(t, b)
+	require.NoError(t, other.UseFoundRoots(ctx, []pkcs11.Root{first}, 1))
+	own, err := one.TransportKey(ctx)
+	require.NoError(t, err)
+	second, err := one.MakeRoot(ctx, 2, []pkcs11.Recipient{{NodeID: "both", PublicDER: own.PublicDER, Wrap: own.Wrap}})
+	require.NoError(t, err)
+	both := []pkcs11.Root{first, second}
+
+	worker := other.Health().WorkerPID
+	for range 3 {
+		err := other.UseFoundRoots(ctx, both, 1)
+		require.Equal(t, fault.HsmUnavailable, fault.KindOf(err))
+		require.ErrorContains(t, err, "the root key v2 is not in the HSM token")
+	}
+	require.Equal(t, worker, other.Health().WorkerPID, "it serves on")
+	require.Equal(t, pkcs11.HealthOK, other.Health().State)
+	require.Equal(t, 2, strings.Count(tool(t, b, "--list-objects", "--type", "secrkey"), "label:"))
+
+	require.NoError(t, one.UseRoots(ctx, both, 2))
+	var last error
+	require.Eventually(t, func() bool { last = other.UseFoundRoots(ctx, both, 2); return last == nil }, patient, ping, "%v", last)
+	require.Equal(t, 4, strings.Count(tool(t, b, "--list-objects", "--type", "secrkey"), "label:"))
+	k := newKey(t, one, "k1")
+	require.EqualValues(t, 2, k.Root)
+	iv, sealed := seal(t, one, k, "under the second", "")
+	got, err := unseal(other, k, iv, sealed, "")
+	require.NoError(t, err)
+	require.Equal(t, "under the second", got)
+}
+
+// An HSM that has lost its root stays without for who may not import.
+func TestNothingIsImportedByWhoMayNot(t *testing.T) {
+	ctx := context.Background()
+	b := newBox(t)
+	d := open(t, b)
+	own, err := d.CreateTransportKey(ctx)
+	require.NoError(t, err)
+	root, err := d.MakeRoot(ctx, 1, []pkcs11.Recipient{{NodeID: "one", PublicDER: own.PublicDER, Wrap: own.Wrap}})
+	require.NoError(t, err)
+	require.ErrorContains(t, d.UseFoundRoots(ctx, []pkcs11.Root{root}, 1), "nothing was created")
+	require.NotContains(t, tool(t, b, "--list-objects"), "strongroom root")
+	require.NoError(t, d.UseRoot(ctx, root))
 }
