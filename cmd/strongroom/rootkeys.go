@@ -69,7 +69,9 @@ func (n *node) keepRoots(ctx context.Context) {
 	wait := 50 * time.Millisecond
 	for {
 		state := n.machine.State()
-		if genesis := state.Genesis(); genesis != nil {
+		// A log that is being replayed tells of root keys that have been
+		// replaced since, and may be gone from the HSM.
+		if genesis := state.Genesis(); genesis != nil && n.raft.CaughtUp() {
 			if genesis.ClusterID != n.cfg.Cluster.ID {
 				n.mustStop(fmt.Errorf("the data in %s is of cluster %s, not of %s", n.cfg.Node.DataDir, genesis.ClusterID, n.cfg.Cluster.ID))
 				return
