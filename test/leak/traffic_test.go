@@ -138,6 +138,7 @@ func (w *traffic) token(principal string) string {
 func (w *traffic) cluster() {
 	w.ok("cluster/status", `{}`)
 	w.ok("cluster/getRootKey", `{}`)
+	w.rotateRoot()
 	w.ok("audit/queryEvents", `{"limit":1000}`)
 	w.c.Lead(w.c.Others(w.c.Leader())[0])
 	w.exercised["cluster/transferLeadership"] = true
