@@ -67,6 +67,19 @@ func (d *Device) UseRoot(ctx context.Context, r Root) error {
 // is in use and not in roots is let go of without a disturbance: when the
 // worker is next replaced.
 func (d *Device) UseRoots(ctx context.Context, roots []Root, making uint32) error {
+	return d.useRoots(ctx, roots, making, true)
+}
+
+// UseFoundRoots is UseRoots of roots that must be in the HSM already: it
+// imports none. It is for nodes of one HSM: PKCS#11 has no call that looks and
+// makes at once, so of several that look and find nothing one may import, and
+// the others wait for what it brings. HsmUnavailable says that it is not there
+// yet; nothing was disturbed then.
+func (d *Device) UseFoundRoots(ctx context.Context, roots []Root, making uint32) error {
+	return d.useRoots(ctx, roots, making, false)
+}
+
+func (d *Device) useRoots(ctx context.Context, roots []Root, making uint32, mayImport bool) error {
 	if err := checkRoots(roots, making); err != nil {
 		return err
 	}
@@ -84,6 +97,7 @@ func (d *Device) UseRoots(ctx context.Context, roots []Root, making uint32) erro
 				continue
 			}
 			e := newEncoder(8192)
+			e.flag(mayImport)
 			r.put(e)
 			if err := d.request(ctx, opImportRoot, e.b, func(*decoder) {}); err != nil {
 				return err
@@ -91,7 +105,7 @@ func (d *Device) UseRoots(ctx context.Context, roots []Root, making uint32) erro
 		}
 	}
 	// With a worker in service every root is in the token by now.
-	allowImport := before.conn == nil || len(before.roots) == 0
+	allowImport := mayImport && (before.conn == nil || len(before.roots) == 0)
 	d.change(func(s *deviceState) { s.roots, s.making, s.allowImport = roots, making, allowImport })
 	err := d.restart(ctx)
 	d.change(func(s *deviceState) {
