@@ -68,10 +68,12 @@ func (n *node) keepRoots(ctx context.Context) {
 	k := rootKeeper{n: n}
 	wait := 50 * time.Millisecond
 	for {
-		state := n.machine.State()
 		// A log that is being replayed tells of root keys that have been
-		// replaced since, and may be gone from the HSM.
-		if genesis := state.Genesis(); genesis != nil && n.raft.CaughtUp() {
+		// replaced since, and may be gone from the HSM. So this is asked
+		// first, and then the state.
+		caughtUp := n.raft.CaughtUp()
+		state := n.machine.State()
+		if genesis := state.Genesis(); genesis != nil && caughtUp {
 			if genesis.ClusterID != n.cfg.Cluster.ID {
 				n.mustStop(fmt.Errorf("the data in %s is of cluster %s, not of %s", n.cfg.Node.DataDir, genesis.ClusterID, n.cfg.Cluster.ID))
 				return
