@@ -18,20 +18,11 @@ help: ## Print this help
 
 .PHONY: deps
 deps: ## Install SoftHSM, OpenSC and a C compiler if they are missing (apt-get)
-	@missing=""; softhsm=""; \
-	for f in /usr/lib/softhsm/libsofthsm2.so /usr/lib/*/softhsm/libsofthsm2.so /usr/lib64/pkcs11/libsofthsm2.so; do \
-	  if [ -e "$$f" ]; then softhsm="$$f"; fi; \
-	done; \
-	if [ -z "$$softhsm" ]; then missing="$$missing softhsm2"; fi; \
-	command -v pkcs11-tool >/dev/null || missing="$$missing opensc"; \
-	command -v cc >/dev/null || command -v gcc >/dev/null || missing="$$missing gcc libc6-dev"; \
-	if [ -n "$$missing" ]; then \
-	  echo "installing$$missing"; \
-	  command -v apt-get >/dev/null || { echo "there is no apt-get here; install these with your package manager:$$missing" >&2; exit 1; }; \
-	  sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
-	  $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing || \
-	    { $$sudo apt-get update && $$sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $$missing; }; \
-	fi
+	@.ci/deps
+
+.PHONY: testdeps
+testdeps: ## The same, and the HSM modules that the tests want (NSS, openCryptoki)
+	@.ci/deps test
 
 .PHONY: build
 build: ## Build bin/strongroom
@@ -42,7 +33,7 @@ run: deps build ## Run a cluster of three nodes in .strongroom; Ctrl-C stops it
 	@exec $(BIN) dev --nodes 3 --dir .strongroom
 
 .PHONY: test
-test: deps ## Every test that CI runs
+test: testdeps ## Every test that CI runs
 	$(GO) test -race -count=1 -timeout 20m -p 2 $(UNIT)
 	$(GO) test -count=1 -timeout 20m -p 1 $(E2E)
 
@@ -57,7 +48,7 @@ lint: ## gofmt, go vet, staticcheck
 	$(GO) tool staticcheck ./...
 
 .PHONY: race
-race: deps ## Every test, with the race detector everywhere
+race: testdeps ## Every test, with the race detector everywhere
 	$(GO) test -race -count=1 -timeout 40m -p 1 ./...
 
 .PHONY: fuzz
@@ -78,7 +69,7 @@ torture: deps build ## Kill, stop and pause nodes at random for TORTURE minutes 
 	STRONGROOM_TORTURE=$(TORTURE) $(GO) test -v -count=1 -timeout 600m -run Torture ./test/e2e
 
 .PHONY: cover
-cover: deps ## Coverage of all tests, in coverage.out
+cover: testdeps ## Coverage of all tests, in coverage.out
 	$(GO) test -count=1 -timeout 20m -p 2 -coverpkg=./... -coverprofile=coverage.out $(UNIT)
 	@$(GO) tool cover -func=coverage.out | tail -1
 

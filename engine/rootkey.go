@@ -32,7 +32,8 @@ type RootKeys interface {
 	// transport keys of to. Nothing stays behind in the HSM.
 	MakeRoot(ctx context.Context, version uint32, to []RootRecipient) (fsm.Root, error)
 	// Rewrap answers keys, at most MaxRewrap, wrapped under the root that new
-	// keys are made under. All or none.
+	// keys are made under. All or none. fault.NotFound: this HSM has no copy
+	// of their root, and the HSM of another node has to do it.
 	Rewrap(ctx context.Context, keys []wrapped.Key) ([]wrapped.Key, error)
 	// Admits reports whether this node's operator lets the HSM with this
 	// transport key (SHA-256 of its PKIX form) receive root keys, although

@@ -47,8 +47,10 @@ type hsmRoots struct {
 	w     *world
 	lacks atomic.Bool
 	admit atomic.Bool
-	made  atomic.Int32
-	sent  []engine.RootRecipient
+
+	uncopied atomic.Bool
+	made     atomic.Int32
+	sent     []engine.RootRecipient
 }
 
 func (h *hsmRoots) Status(_ context.Context, q engine.RootQuery) (engine.RootStatus, error) {
@@ -77,6 +79,9 @@ func (h *hsmRoots) MakeRoot(_ context.Context, version uint32, to []engine.RootR
 }
 
 func (h *hsmRoots) Rewrap(ctx context.Context, keys []wrapped.Key) ([]wrapped.Key, error) {
+	if h.uncopied.Load() {
+		return nil, fault.New(fault.NotFound, "this HSM has no copy of the root key")
+	}
 	return h.w.token.Rewrap(ctx, keys)
 }
 
@@ -261,5 +266,23 @@ func TestARotationWaitsForTheHSM(t *testing.T) {
 		return w.roots().Previous == nil || w.log.machine.State().Job(started.JobID).State != fsm.JobRunning
 	}, 300*time.Millisecond, 20*time.Millisecond)
 	w.token.Down.Store(false)
+	w.jobBecomes(started.JobID, "done")
+}
+
+// TestALeaderWhoseHSMHasNoCopyHandsOver: it was fed by an export, so it can
+// serve with the old root and cannot wrap keys anew from it.
+func TestALeaderWhoseHSMHasNoCopyHandsOver(t *testing.T) {
+	w := newWorld(t)
+	h := w.withRoots()
+	h.uncopied.Store(true)
+	handed := make(chan string, 100)
+	w.engine.Cluster.StepDown = func(reason string) { handed <- reason }
+	started := w.rotateRoot()
+	stop := w.lead()
+	require.Contains(t, <-handed, "no copy of the root key")
+	stop()
+	require.Equal(t, fsm.JobRunning, w.log.machine.State().Job(started.JobID).State)
+	h.uncopied.Store(false)
+	w.lead() // another node
 	w.jobBecomes(started.JobID, "done")
 }

@@ -121,6 +121,13 @@ func (e *Engine) rootStep(ctx context.Context, job *fsm.Job, limiter *rate.Limit
 		command.Items = append(command.Items, items[i])
 		events = append(events, audit.Event{Event: "kms.rewrap_key", KeyID: k.ID, Version: uint64(k.Version), Outcome: audit.OK})
 	}
+	if fault.Is(failed, fault.NotFound) {
+		// One that was fed by an export, or a later rotation. Another leads.
+		if e.Cluster.StepDown != nil {
+			e.Cluster.StepDown("a rotation of the root key: " + publicReason(failed))
+		}
+		return false, nil
+	}
 	if len(moved) == 0 && failed != nil {
 		return false, failed
 	}

@@ -39,6 +39,7 @@ func newStock(t *testing.T) *stock {
 	w.put("/app/dev/web/db", markValue+"-2")
 	w.put("/app/dev/web/db", markValue+"-3")
 	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/db","version":2,"delay":"1d"}`)
+	w.ok("secrets/setVersionLabel", `{"path":"/app/dev/web/db","version":1,"label":"blue"}`)
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/gone","value":%q}`, b64(markValue+"-4"))
 	w.ok("secrets/deleteSecret", `{"path":"/app/dev/web/gone"}`)
 	s.keyID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/pay"}`)).KeyID
@@ -108,6 +109,11 @@ func (s *stock) samples() []sample {
 		{"secrets/listSecretVersions", `{"path":"` + db + `"}`, `{"path":"/a/none"}`, "NotFound", db, nil},
 		{"secrets/destroyVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":3}`, "Conflict", db, nil},
 		{"secrets/bindKey", `{"path":"` + db + `","kmsKeyId":"alias/pay"}`, `{"path":"` + db + `","kmsKeyId":"alias/off"}`, "KeyNotActive", db, slices.Repeat([]string{"kms.decrypt", "kms.encrypt"}, 3)},
+		{"secrets/setVersionLabel", `{"path":"` + db + `","version":1,"label":"current"}`, `{"path":"` + db + `","version":2,"label":"current"}`, "VersionNotActive", db, nil},
+		{"secrets/removeVersionLabel", `{"path":"` + db + `","label":"blue"}`, `{"path":"` + db + `","label":"current"}`, "Conflict", db, nil},
+		{"secrets/disableVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":2}`, "Conflict", db, nil},
+		{"secrets/enableVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":99}`, "NotFound", db, nil},
+		{"secrets/updateSecret", `{"path":"` + db + `","description":"d"}`, `{"path":"` + db + `"}`, "InvalidRequest", db, nil},
 		{"secrets/copySecret", `{"path":"` + db + `","toPath":"/app/dev/web/copy"}`, `{"path":"` + db + `","toPath":"` + gone + `"}`, "AlreadyExists", db, slices.Repeat([]string{"kms.decrypt", "kms.encrypt"}, 3)},
 		{"secrets/getUsage", `{"prefix":"/app"}`, `{"prefix":"app"}`, "InvalidRequest", "/app/", nil},
 		{"secrets/waitForChange", `{"paths":["` + db + `"],"timeout":"0s"}`, `{"paths":["` + db + `"],"timeout":"61s"}`, "InvalidRequest", db, nil},

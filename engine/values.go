@@ -52,7 +52,7 @@ func (c *call) read(ctx context.Context, path names.Path, number *uint64, label 
 	if err != nil {
 		return nil, err
 	}
-	if state := c.versionState(v); state != fsm.VersionActive && state != fsm.VersionPendingDestroy {
+	if state := c.readState(v); state != fsm.VersionActive {
 		return nil, fault.New(fault.VersionNotActive, "version: version %d is %s; listSecretVersions shows which can be read", v.Number, state).
 			With("state", string(state)).With("version", v.Number)
 	}
@@ -69,6 +69,21 @@ func (c *call) read(ctx context.Context, path names.Path, number *uint64, label 
 		return nil, err
 	}
 	return out, nil
+}
+
+// readState is active for what may be read. A version that waits for its
+// destruction is read until then, unless it was disabled or has expired: to be
+// destroyed soon gives nobody anything back.
+func (c *call) readState(v *fsm.Version) fsm.VersionState {
+	switch {
+	case v.State == fsm.VersionPendingDestroy && v.Disabled:
+		return fsm.VersionDisabled
+	case v.State == fsm.VersionPendingDestroy && v.ExpiresAt != 0 && c.now.UnixMilli() >= v.ExpiresAt:
+		return fsm.VersionExpired
+	case v.State == fsm.VersionPendingDestroy:
+		return fsm.VersionActive
+	}
+	return c.versionState(v)
 }
 
 // openVersion opens one version and takes charge of its plaintext. The state

@@ -334,8 +334,18 @@ func (c *call) versionSummary(s *fsm.Secret, v *fsm.Version) wire.VersionSummary
 		Size: v.Size, ContentType: v.ContentType, KMSKeyID: v.KeyID, KMSKeyVersion: v.KeyVersion,
 		CreatedAt: wire.Millis(v.CreatedAt), CreatedBy: v.CreatedBy, RequestID: v.RequestID,
 		ExpiresAt: wire.Millis(v.ExpiresAt), DestroyAt: wire.Millis(v.DestroyAt),
-		DestroyedAt: wire.Millis(v.DestroyedAt), DestroyedBy: v.DestroyedBy, Reason: v.Reason,
+		DestroyedAt: wire.Millis(v.DestroyedAt), DestroyedBy: v.DestroyedBy, Reason: v.Reason, Changes: changesOf(v),
 	}
+}
+
+func changesOf(v *fsm.Version) []wire.VersionChange {
+	var out []wire.VersionChange
+	for _, change := range v.Changes {
+		out = append(out, wire.VersionChange{
+			At: wire.Millis(change.At), By: change.By, RequestID: change.RequestID, What: change.What, Label: change.Label, Reason: change.Reason,
+		})
+	}
+	return out
 }
 
 func destroyVersion(ctx context.Context, c *call, r *wire.DestroyVersionRequest) (*wire.VersionStateResponse, error) {

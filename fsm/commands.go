@@ -48,6 +48,10 @@ const (
 	KindSwitchRoot          Kind = 39
 	KindRewrapKeys          Kind = 40
 	KindRemoveRoot          Kind = 41
+	KindSetVersionLabel     Kind = 42
+	KindRemoveVersionLabel  Kind = 43
+	KindSetVersionState     Kind = 44
+	KindUpdateSecret        Kind = 45
 
 	KindCopySecret Kind = 50
 )
@@ -147,6 +151,44 @@ type CancelDestroy struct {
 	Meta    Meta   `cbor:"1,keyasint,omitempty"`
 	Path    string `cbor:"2,keyasint,omitempty"`
 	Version uint64 `cbor:"3,keyasint,omitempty"`
+}
+
+// SetVersionLabel puts a label on a version; the label current activates it.
+type SetVersionLabel struct {
+	Meta    Meta   `cbor:"1,keyasint,omitempty"`
+	Path    string `cbor:"2,keyasint,omitempty"`
+	Version uint64 `cbor:"3,keyasint,omitempty"`
+	Label   string `cbor:"4,keyasint,omitempty"`
+	// Expected, if set, must be the current version (0: none yet).
+	Expected *uint64 `cbor:"5,keyasint,omitempty"`
+	Reason   string  `cbor:"6,keyasint,omitempty"`
+}
+
+// RemoveVersionLabel takes a label of people away.
+type RemoveVersionLabel struct {
+	Meta   Meta   `cbor:"1,keyasint,omitempty"`
+	Path   string `cbor:"2,keyasint,omitempty"`
+	Label  string `cbor:"3,keyasint,omitempty"`
+	Reason string `cbor:"4,keyasint,omitempty"`
+}
+
+// SetVersionState disables or enables a version.
+type SetVersionState struct {
+	Meta    Meta   `cbor:"1,keyasint,omitempty"`
+	Path    string `cbor:"2,keyasint,omitempty"`
+	Version uint64 `cbor:"3,keyasint,omitempty"`
+	Disable bool   `cbor:"4,keyasint,omitempty"`
+	Reason  string `cbor:"5,keyasint,omitempty"`
+}
+
+// UpdateSecret changes what is said about a secret. A nil Description and an
+// unset SetTags leave theirs as they are.
+type UpdateSecret struct {
+	Meta        Meta              `cbor:"1,keyasint,omitempty"`
+	Path        string            `cbor:"2,keyasint,omitempty"`
+	Description *string           `cbor:"3,keyasint,omitempty"`
+	SetTags     bool              `cbor:"4,keyasint,omitempty"`
+	Tags        map[string]string `cbor:"5,keyasint,omitempty"`
 }
 
 // DeleteSecret starts the recovery window, or purges at once (PurgeAt 0).

@@ -82,7 +82,7 @@ func (t *txn) copied(c CopySecret, source *Secret, key *Key) ([]*Version, *Refus
 			Number: number, ID: item.VersionID, State: v.State, Size: v.Size, ContentType: v.ContentType,
 			KeyID: key.ID, KeyVersion: item.KeyVersion, Sealed: item.Sealed, DataKey: item.DataKey, Fingerprint: item.Fingerprint,
 			CreatedAt: t.now, CreatedBy: t.by, RequestID: c.Meta.RequestID, ExpiresAt: v.ExpiresAt,
-			DestroyAt: v.DestroyAt, DestroyedBy: v.DestroyedBy, Reason: v.Reason,
+			DestroyAt: v.DestroyAt, DestroyedBy: v.DestroyedBy, Reason: v.Reason, Disabled: v.Disabled,
 		})
 	}
 	if len(out) != len(c.Versions) {

@@ -44,6 +44,10 @@ func (StartRootRotation) Kind() Kind   { return KindStartRootRotation }
 func (SwitchRoot) Kind() Kind          { return KindSwitchRoot }
 func (RewrapKeys) Kind() Kind          { return KindRewrapKeys }
 func (RemoveRoot) Kind() Kind          { return KindRemoveRoot }
+func (SetVersionLabel) Kind() Kind     { return KindSetVersionLabel }
+func (RemoveVersionLabel) Kind() Kind  { return KindRemoveVersionLabel }
+func (SetVersionState) Kind() Kind     { return KindSetVersionState }
+func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
 func (CopySecret) Kind() Kind          { return KindCopySecret }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
@@ -87,6 +91,10 @@ func (c StartRootRotation) meta() Meta   { return c.Meta }
 func (c SwitchRoot) meta() Meta          { return c.Meta }
 func (c RewrapKeys) meta() Meta          { return c.Meta }
 func (c RemoveRoot) meta() Meta          { return c.Meta }
+func (c SetVersionLabel) meta() Meta     { return c.Meta }
+func (c RemoveVersionLabel) meta() Meta  { return c.Meta }
+func (c SetVersionState) meta() Meta     { return c.Meta }
+func (c UpdateSecret) meta() Meta        { return c.Meta }
 func (c CopySecret) meta() Meta          { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
@@ -146,6 +154,10 @@ var kinds = register(
 	kind(switchRoot),
 	kind(rewrapKeys),
 	kind(removeRoot),
+	kind(setVersionLabel),
+	kind(removeVersionLabel),
+	kind(setVersionState),
+	kind(updateSecret),
 	kind(copySecret),
 )
 

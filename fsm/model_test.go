@@ -105,10 +105,30 @@ func (p player) keyLife() fsm.Command {
 		func() fsm.Command {
 			return fsm.SetJobState{Meta: m, JobID: pick(p, someJobs...), State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
 		},
+		p.versionLife, p.versionLife, p.versionLife, p.versionLife,
 		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
 		p.rootLife, p.rootLife, p.rootLife, p.rootLife,
 	}
 	return pick(p, makers...)()
+}
+
+// versionLife draws a command that people give about a version.
+func (p player) versionLife() fsm.Command {
+	m, path, number := p.w.meta(), p.path(), uint64(pick(p, 1, 1, 2, 3, 4))
+	var expected *uint64
+	if s := p.w.m.State().Secret(names.Path(path)); s != nil && pick(p, true, false) {
+		current := s.Current + pick(p, uint64(0), 0, 1)
+		expected = &current
+	}
+	return pick(p, func() fsm.Command {
+		return fsm.SetVersionLabel{Meta: m, Path: path, Version: number, Label: pick(p, "current", "current", "blue", "previous"), Expected: expected}
+	}, func() fsm.Command {
+		return fsm.RemoveVersionLabel{Meta: m, Path: path, Label: pick(p, "blue", "blue", "current")}
+	}, func() fsm.Command {
+		return fsm.SetVersionState{Meta: m, Path: path, Version: number, Disable: pick(p, true, false)}
+	}, func() fsm.Command {
+		return fsm.UpdateSecret{Meta: m, Path: path, SetTags: true, Tags: map[string]string{"a": pick(p, "1", "2")}}
+	})()
 }
 
 // rootLife draws a command of the life of the root key.
@@ -459,7 +479,7 @@ func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]ma
 	}
 	require.Equal(t, secret.Current, secret.Labels["current"])
 	if secret.Current != 0 {
-		require.Equal(t, fsm.VersionActive, s.Version(secret.Path, secret.Current).State)
+		require.Contains(t, []fsm.VersionState{fsm.VersionActive, fsm.VersionDisabled}, s.Version(secret.Path, secret.Current).State)
 	}
 }
 

@@ -141,6 +141,19 @@ type Version struct {
 	DestroyedAt int64        `cbor:"16,keyasint,omitempty"`
 	DestroyedBy string       `cbor:"17,keyasint,omitempty"`
 	Reason      string       `cbor:"18,keyasint,omitempty"`
+	// Disabled remembers, while pendingDestroy, that it was disabled before.
+	Disabled bool            `cbor:"19,keyasint,omitempty"`
+	Changes  []VersionChange `cbor:"20,keyasint,omitempty"` // the latest, oldest first
+}
+
+// VersionChange is one line of a version's history.
+type VersionChange struct {
+	At        int64  `cbor:"1,keyasint,omitempty"`
+	By        string `cbor:"2,keyasint,omitempty"`
+	RequestID string `cbor:"3,keyasint,omitempty"`
+	What      string `cbor:"4,keyasint,omitempty"`
+	Label     string `cbor:"5,keyasint,omitempty"`
+	Reason    string `cbor:"6,keyasint,omitempty"`
 }
 
 // KeyState is the replicated state of a KMS key.

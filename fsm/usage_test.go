@@ -14,9 +14,9 @@ import (
 	"github.com/strongroom/strongroom/internal/names"
 )
 
-// life is one version as a person with a notebook would keep it: when it was
+// stay is one version as a person with a notebook would keep it: when it was
 // made, when it went, and how large it is. The notebook outlives the records.
-type life struct {
+type stay struct {
 	path       string
 	size       uint64
 	born, died int64
@@ -24,8 +24,8 @@ type life struct {
 
 // notebook follows a machine from outside, from one state to the next.
 type notebook struct {
-	lives []*life
-	alive map[string]map[uint64]*life
+	lives []*stay
+	alive map[string]map[uint64]*stay
 }
 
 // follow notes what a command made and what it destroyed.
@@ -47,9 +47,9 @@ func (n *notebook) follow(t tester, s *fsm.State, paths []string) {
 			if n.alive[path][number] != nil {
 				continue
 			}
-			one := &life{path: path, size: uint64(v.Size), born: s.Time()}
+			one := &stay{path: path, size: uint64(v.Size), born: s.Time()}
 			if n.alive[path] == nil {
-				n.alive[path] = map[uint64]*life{}
+				n.alive[path] = map[uint64]*stay{}
 			}
 			n.lives, n.alive[path][number] = append(n.lives, one), one
 		}
@@ -101,7 +101,7 @@ func TestUsageIsWhatAPersonWouldCount(t *testing.T) {
 				paths = append(paths, []string{"/app/dev/web/s%d", "/app/dev/s%d", "/app/de/s%d", "/app/dev-2/s%d", "/s%d"}[i%5])
 				paths[i] = fmt.Sprintf(paths[i], i)
 			}
-			w, n, done := newWorld(t), &notebook{alive: map[string]map[uint64]*life{}}, 0
+			w, n, done := newWorld(t), &notebook{alive: map[string]map[uint64]*stay{}}, 0
 			for done < 10_000 {
 				if w.do(w.random(r, paths)).Refused == nil {
 					done++

@@ -110,9 +110,12 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
 	if delay := c.DueAt - c.Meta.Time; c.DueAt != 0 && delay > 0 {
 		// Like a recovery window, the delay keeps its length.
+		next.Disabled = v.State == VersionDisabled || v.State == VersionPendingDestroy && v.Disabled
 		next.State, next.DestroyAt = VersionPendingDestroy, t.now+delay
+		t.noted(&next, c.Meta, ChangeScheduled, "", c.Reason)
 		t.putVersion(s.Path, v, &next)
 	} else {
+		t.noted(&next, c.Meta, ChangeDestroyed, "", c.Reason)
 		t.erase(&secret, v, &next)
 	}
 	t.putSecret(&secret)
@@ -125,7 +128,7 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 func (t *txn) erase(s *Secret, v, next *Version) {
 	next.State = VersionDestroyed
 	next.Sealed, next.DataKey, next.Fingerprint = nil, nil, nil
-	next.DestroyAt, next.DestroyedAt = 0, t.now
+	next.DestroyAt, next.DestroyedAt, next.Disabled = 0, t.now, false
 	t.putVersion(s.Path, v, next)
 	s.Labels = dropLabels(s.Labels, v.Number)
 }
@@ -144,6 +147,10 @@ func cancelDestroy(t *txn, c CancelDestroy) (Result, *Refusal) {
 	}
 	next := *v
 	next.State, next.DestroyAt, next.DestroyedBy, next.Reason = VersionActive, 0, "", ""
+	if v.Disabled {
+		next.State, next.Disabled = VersionDisabled, false
+	}
+	t.noted(&next, c.Meta, ChangeCancelled, "", "")
 	t.putVersion(s.Path, v, &next)
 	secret := *s
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
@@ -168,6 +175,10 @@ func versionResult(s *Secret, v *Version) Result {
 		Path: string(s.Path), SecretID: s.ID, Version: v.Number, VersionID: v.ID, State: string(v.State),
 		DueAt: v.DestroyAt, KeyID: v.KeyID,
 	}
+}
+
+func errExpired(number uint64) *fault.Error {
+	return fault.New(fault.VersionNotActive, "version: %d has expired; choose another one", number)
 }
 
 func notActive(v *Version, format string, args ...any) *Refusal {

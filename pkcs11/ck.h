@@ -50,11 +50,24 @@ typedef struct {
 } ck_pss_params;
 
 /*
+ * CK_C_INITIALIZE_ARGS, with one word more: modules that read a string from
+ * pReserved (NSS) declare a last member of their own that has to be NULL, and
+ * would read it from beyond the standard's structure.
+ */
+typedef struct {
+	void *create_mutex, *destroy_mutex, *lock_mutex, *unlock_mutex;
+	ck_ulong flags;
+	const char *reserved;
+	void *none;
+} ck_initialize_args;
+
+/*
  * CK_FUNCTION_LIST is a CK_VERSION (two bytes) and then one pointer for each
  * function in the order of the standard's section 3.6. Only the places that
  * we call have a name here.
  */
 enum {
+	CK_INITIALIZE = 0,
 	CK_LOGIN = 18,
 	CK_CREATE_OBJECT = 20,
 	CK_ENCRYPT_INIT = 29,
@@ -77,6 +90,9 @@ typedef struct {
 
 /* A module's function list, from the library instance that is loaded already. */
 ck_rv sr_functions(const char *path, ck_function_list **out);
+
+/* C_Initialize without mutexes of ours; reserved may be NULL and has to stay where it is. */
+ck_rv sr_initialize(ck_function_list *f, ck_ulong flags, const char *reserved);
 
 ck_rv sr_login(ck_function_list *f, ck_ulong session, ck_ulong user, uint8_t *pin, ck_ulong pin_len);
 

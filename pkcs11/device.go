@@ -47,6 +47,7 @@ const workerArgument = "hsm-worker"
 // no default.
 type Config struct {
 	Module      string   // absolute path of the PKCS#11 library
+	InitArgs    string   // for C_Initialize (pReserved), for modules that want it; no secret
 	TokenLabel  string   // the token is found by label
 	TokenSerial string   // and by serial, when set
 	PINFile     string   // user PIN; mode 0600 or 0400, owned by us or root; read by the worker only
@@ -149,8 +150,8 @@ func (d *Device) snapshot() deviceState {
 	return d.state
 }
 
-// Open starts the worker and waits until its first start has ended, well or
-// not, or ctx has. It fails on an impossible Config only: an HSM that is away
+// Open starts the worker and waits until it serves or it is clear why it does
+// not, or ctx has ended. It fails on an impossible Config only: an HSM that is away
 // is Health's to tell and comes back by itself.
 func Open(ctx context.Context, cfg Config) (*Device, error) {
 	cfg, err := cfg.withDefaults()
@@ -171,7 +172,7 @@ func Open(ctx context.Context, cfg Config) (*Device, error) {
 		done: make(chan struct{}), kick: make(chan struct{}, 1), making: make(chan struct{}, 1)}
 	d.state.changed = make(chan struct{})
 	go d.supervise(life)
-	_ = d.await(ctx, func(s *deviceState) bool { return s.finished > 0 })
+	_ = d.await(ctx, func(s *deviceState) bool { return s.conn != nil || s.down != nil })
 	return d, nil
 }
 

@@ -27,6 +27,7 @@ const (
 	rvTemplateInconsistent    rv = 0x0D1
 	rvAlreadyLoggedIn         rv = 0x100
 	rvNotLoggedIn             rv = 0x101
+	rvPINNotInitialised       rv = 0x102
 	rvWrappedKeyLenRange      rv = 0x112
 	rvBufferTooSmall          rv = 0x150
 )
@@ -103,7 +104,7 @@ var classes = map[rv]class{
 	0x0A2: classCredential, // PIN_LEN_RANGE
 	0x0A3: classCredential, // PIN_EXPIRED
 	0x0A4: classCredential, // PIN_LOCKED
-	0x102: classCredential, // USER_PIN_NOT_INITIALIZED
+	0x102: classCredential, // USER_PIN_NOT_INITIALIZED: see loginWithFile
 
 	0x007: classCapability, // ARGUMENTS_BAD: what SoftHSM 2.6 says to OAEP with SHA-256
 	0x070: classCapability, // MECHANISM_INVALID
@@ -187,6 +188,7 @@ const (
 	statusSick              // the device or this worker: replace the worker
 	statusCredential        // the PIN: wait for a person
 	statusRefused           // this module, token or root cannot serve us; the text says why
+	statusAway              // the token is not there, or not whole, for now
 	statusAbsent            // no such object
 	statusExists            // such an object is there already
 	statusBusy              // out of sessions or memory, for now

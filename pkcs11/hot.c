@@ -27,6 +27,12 @@ ck_rv sr_functions(const char *path, ck_function_list **out) {
 	return get(out);
 }
 
+ck_rv sr_initialize(ck_function_list *f, ck_ulong flags, const char *reserved) {
+	ck_initialize_args args = {NULL, NULL, NULL, NULL, flags, reserved, NULL};
+	ck_rv (*initialize)(void *) = f->call[CK_INITIALIZE];
+	return initialize(&args);
+}
+
 ck_rv sr_login(ck_function_list *f, ck_ulong session, ck_ulong user, uint8_t *pin, ck_ulong pin_len) {
 	ck_rv (*login)(ck_ulong, ck_ulong, uint8_t *, ck_ulong) = f->call[CK_LOGIN];
 	return login(session, user, pin, pin_len);

@@ -26,6 +26,17 @@ func findFunctions(path string) (functions, rv) {
 	return functions{list: list}, rvOK
 }
 
+// initialize runs C_Initialize with initArgs in pReserved. The string is never
+// freed: what a module keeps of it is not said anywhere, and this is once in
+// the life of a worker.
+func (f functions) initialize(flags uint64, initArgs string) rv {
+	var reserved *C.char
+	if initArgs != "" {
+		reserved = C.CString(initArgs)
+	}
+	return rv(C.sr_initialize(f.list, C.ck_ulong(flags), reserved))
+}
+
 func (f functions) login(session uint, user uint64, pin []byte) rv {
 	return rv(C.sr_login(f.list, C.ck_ulong(session), C.ck_ulong(user), bytePointer(pin), C.ck_ulong(len(pin))))
 }

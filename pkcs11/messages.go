@@ -13,14 +13,15 @@ import (
 
 // loadRequest is all that a worker needs to know before it logs in.
 type loadRequest struct {
-	module, label, serial, pinFile, syncDir string
-	sessions, handles                       uint32
-	dialect                                 dialect.Dialect
-	patience                                time.Duration // in which a hot call is begun once more, whole milliseconds
+	module, initArgs, label, serial, pinFile, syncDir string
+	sessions, handles                                 uint32
+	dialect                                           dialect.Dialect
+	patience                                          time.Duration // in which a hot call is begun once more, whole milliseconds
 }
 
 func (m loadRequest) put(e *encoder) {
 	e.text(m.module)
+	e.text(m.initArgs)
 	e.text(m.label)
 	e.text(m.serial)
 	e.text(m.pinFile)
@@ -32,7 +33,7 @@ func (m loadRequest) put(e *encoder) {
 }
 
 func getLoadRequest(d *decoder) loadRequest {
-	return loadRequest{module: d.text(), label: d.text(), serial: d.text(), pinFile: d.text(), syncDir: d.text(),
+	return loadRequest{module: d.text(), initArgs: d.text(), label: d.text(), serial: d.text(), pinFile: d.text(), syncDir: d.text(),
 		sessions: d.u32(), handles: d.u32(), dialect: getDialect(d), patience: time.Duration(d.u32()) * time.Millisecond}
 }
 

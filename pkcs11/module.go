@@ -45,8 +45,9 @@ func (noLock) Lock()   {}
 func (noLock) Unlock() {}
 
 // loadModule loads the library at path and initialises it for many threads,
-// or for one at a time where it says that it cannot lock.
-func loadModule(path string) (*module, error) {
+// or for one at a time where it says that it cannot lock. initArgs goes to
+// C_Initialize as it is.
+func loadModule(path, initArgs string) (*module, error) {
 	if !filepath.IsAbs(path) {
 		return nil, fail(statusRefused, nil, "hsm.module: %q is not an absolute path", path)
 	}
@@ -54,21 +55,27 @@ func loadModule(path string) (*module, error) {
 	if ctx == nil {
 		return nil, fail(statusRefused, nil, "hsm.module: %s cannot be loaded; is the HSM's PKCS#11 library installed there?", path)
 	}
-	m := &module{ctx: ctx, lock: noLock{}, state: p11.CKS_RW_USER_FUNCTIONS}
-	err := ctx.Initialize()
-	if code(err) == rvCantLock {
-		m.lock = &sync.Mutex{}
-		err = ctx.Initialize(p11.InitializeWithFlags(0))
-	}
-	if err != nil {
-		return nil, fail(statusRefused, err, "hsm.module: %s does not initialise", path)
-	}
 	hot, rc := findFunctions(path)
 	if rc != rvOK {
 		return nil, fail(statusRefused, failed("C_GetFunctionList", rc, forUse), "hsm.module: %s has no function list", path)
 	}
-	m.hot = hot
+	m := &module{ctx: ctx, hot: hot, lock: noLock{}, state: p11.CKS_RW_USER_FUNCTIONS}
+	rc = hot.initialize(p11.CKF_OS_LOCKING_OK, initArgs)
+	if rc == rvCantLock {
+		m.lock = &sync.Mutex{}
+		rc = hot.initialize(0, initArgs)
+	}
+	if rc != rvOK {
+		return nil, fail(statusRefused, failed("C_Initialize", rc, forUse), "hsm.module: %s does not initialise%s", path, withArgs(initArgs))
+	}
 	return m, nil
+}
+
+func withArgs(initArgs string) string {
+	if initArgs == "" {
+		return "; does it want hsm.initArgs or hsm.env?"
+	}
+	return " with what hsm.initArgs says"
 }
 
 // token is one token as C_GetTokenInfo describes it.
@@ -116,7 +123,7 @@ func (m *module) findToken(label, serial string) (token, error) {
 	}
 	switch len(found) {
 	case 0:
-		return token{}, fail(statusRefused, nil, "hsm.token: no token labelled %q is there%s", label, ofSerial(serial))
+		return token{}, fail(statusAway, nil, "hsm.token: no token labelled %q is there%s", label, ofSerial(serial))
 	case 1:
 		return found[0], nil
 	default:

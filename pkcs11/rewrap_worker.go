@@ -84,7 +84,7 @@ func (s *hotSession) rewrapOne(root *rootKeys, k wrapped.Key, passing map[uint32
 // and does nothing else.
 func (s *hotSession) passingRoot(from *rootKeys) (uint, error) {
 	if from.copied == nil {
-		return 0, fail(statusRefused, nil, "this HSM has no copy of the root key v%d that it could wrap keys anew from", from.version)
+		return 0, fail(statusAbsent, nil, "this HSM has no copy of the root key v%d that it could wrap keys anew from", from.version)
 	}
 	how, known := oaepBy(from.copied.Wrap)
 	if !known {

@@ -67,6 +67,19 @@ func (d *Device) UseRoot(ctx context.Context, r Root) error {
 // is in use and not in roots is let go of without a disturbance: when the
 // worker is next replaced.
 func (d *Device) UseRoots(ctx context.Context, roots []Root, making uint32) error {
+	return d.useRoots(ctx, roots, making, true)
+}
+
+// UseFoundRoots is UseRoots of roots that must be in the HSM already: it
+// imports none. It is for nodes of one HSM: PKCS#11 has no call that looks and
+// makes at once, so of several that look and find nothing one may import, and
+// the others wait for what it brings. HsmUnavailable says that it is not there
+// yet; nothing was disturbed then.
+func (d *Device) UseFoundRoots(ctx context.Context, roots []Root, making uint32) error {
+	return d.useRoots(ctx, roots, making, false)
+}
+
+func (d *Device) useRoots(ctx context.Context, roots []Root, making uint32, mayImport bool) error {
 	if err := checkRoots(roots, making); err != nil {
 		return err
 	}
@@ -84,6 +97,7 @@ func (d *Device) UseRoots(ctx context.Context, roots []Root, making uint32) erro
 				continue
 			}
 			e := newEncoder(8192)
+			e.flag(mayImport)
 			r.put(e)
 			if err := d.request(ctx, opImportRoot, e.b, func(*decoder) {}); err != nil {
 				return err
@@ -91,7 +105,7 @@ func (d *Device) UseRoots(ctx context.Context, roots []Root, making uint32) erro
 		}
 	}
 	// With a worker in service every root is in the token by now.
-	allowImport := before.conn == nil || len(before.roots) == 0
+	allowImport := mayImport && (before.conn == nil || len(before.roots) == 0)
 	d.change(func(s *deviceState) { s.roots, s.making, s.allowImport = roots, making, allowImport })
 	err := d.restart(ctx)
 	d.change(func(s *deviceState) {
@@ -155,7 +169,8 @@ func (d *Device) RootsInUse() (checks [][]byte, making uint32) {
 // use. It happens inside the HSM, and each key is answered only after its new
 // form was loaded again as every use will load it and was found to be the
 // same key: what comes back may replace what was given. A key that is not one
-// of ours, whole, is InvalidRequest.
+// of ours, whole, is InvalidRequest; NotFound says that this HSM has no copy
+// of the old root in the Root (it was fed by an export), and another must do.
 //
 // The roots in use do not let a key out again that they let in. So each key
 // passes through a third object that lives for this call: the old root, taken

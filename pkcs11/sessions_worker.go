@@ -86,7 +86,14 @@ func (w *worker) loginWithFile(session uint, only *fileState) error {
 	} else if *only != state {
 		return fail(statusSick, nil, "the PIN file %s has changed since this worker logged in; a fresh worker tries it", w.config.pinFile)
 	}
-	return notAlready(w.mod.login(session, p11.CKU_USER, pin))
+	err = notAlready(w.mod.login(session, p11.CKU_USER, pin))
+	if call, ok := err.(*callError); ok && call.code == rvPINNotInitialised {
+		// No PIN was compared, so no try was spent, and a machine may ask
+		// again. It has to: SoftHSM says this while another process that
+		// shares the token is half-way through writing down its own log-in.
+		return fail(statusAway, err, "token %q says that it has no user PIN", w.token.info.Label)
+	}
+	return err
 }
 
 // notAlready forgives CKR_USER_ALREADY_LOGGED_IN: log-in is per process.

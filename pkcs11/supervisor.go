@@ -135,7 +135,7 @@ func (d *Device) spawnLoaded(ctx context.Context) (*workerConn, error) {
 		return nil, err
 	}
 	e := newEncoder(1024)
-	loadRequest{module: d.cfg.Module, label: d.cfg.TokenLabel, serial: d.cfg.TokenSerial, pinFile: d.cfg.PINFile,
+	loadRequest{module: d.cfg.Module, initArgs: d.cfg.InitArgs, label: d.cfg.TokenLabel, serial: d.cfg.TokenSerial, pinFile: d.cfg.PINFile,
 		syncDir: d.cfg.SyncDir, sessions: uint32(d.cfg.Sessions), handles: uint32(d.cfg.Handles),
 		dialect: d.cfg.Dialect, patience: d.cfg.OperationTimeout / patience}.put(e)
 	err = d.ask(ctx, c, opLoad, e.b, loadTimeout, func(*decoder) {})
@@ -210,8 +210,7 @@ func (s *supervision) report(c *workerConn, err error) {
 	if s.held {
 		reason = s.untilAPersonActs(err)
 	}
-	var failure *opError
-	verdict := errors.As(err, &failure) || s.held || s.failedStarts > 0
+	verdict := saysWhy(err) || s.held || s.failedStarts > 0
 	d.change(func(state *deviceState) {
 		state.finished++
 		state.held = s.held
@@ -221,8 +220,7 @@ func (s *supervision) report(c *workerConn, err error) {
 			state.generation++
 			state.lastOK = time.Now()
 		} else if verdict {
-			// A worker that only died while starting is no verdict yet:
-			// those who wait go on waiting for the next.
+			// Those who wait go on waiting for the next.
 			state.down = reason
 		}
 	})
@@ -232,6 +230,16 @@ func (s *supervision) report(c *workerConn, err error) {
 		return
 	}
 	d.log.Info("hsm worker started", "pid", c.pid())
+}
+
+// saysWhy reports whether a start that failed is a verdict, the first time. A
+// worker that only died while starting is none, and neither is a token that
+// is away or ill: one of SoftHSM's that other processes share is, for as long
+// as another one writes down its log-in (a start in sixteen, where three start
+// at once).
+func saysWhy(err error) bool {
+	var failure *opError
+	return errors.As(err, &failure) && failure.status != statusAway && failure.status != statusSick && failure.status != statusBusy
 }
 
 // watch stays until the worker in service ends or shall end.

@@ -160,7 +160,7 @@ func thiefsBenchOf(t *testing.T, profile string) (m *module, session, private ui
 	require.NoError(t, d.Close())
 
 	t.Setenv("SOFTHSM2_CONF", conf)
-	m, err = loadModule(library)
+	m, err = loadModule(library, "")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, m.ctx.Finalize()) })
 	found, err := m.findToken("thief", "")

@@ -92,15 +92,24 @@ func (w *worker) bringRoot(r Root, allowImport bool) (root *rootKeys, imported b
 	return root, imported, err
 }
 
-// importOneRoot takes in a root beside those in use. Whoever asked starts a
-// fresh worker, which finds and checks it.
+// importOneRoot takes in a root beside those in use, or only looks whether it
+// is there, whole. Whoever asked starts a fresh worker, which finds and checks
+// it.
 func (w *worker) importOneRoot(d *decoder) error {
-	r := getRoot(d)
+	mayImport, r := d.flag(), getRoot(d)
 	if err := d.done(); err != nil {
 		return err
 	}
-	_, _, err := w.bringRoot(r, true)
-	return err
+	root, _, err := w.bringRoot(r, mayImport)
+	if err != nil || mayImport {
+		return err
+	}
+	// Another node brought it in, maybe just now: a fresh worker that finds
+	// it half-written would cost this node its service for a moment.
+	if err := w.repeated(func(session uint) error { return w.checkRoot(session, root) }); err != nil {
+		return fail(statusAway, err, "the root key v%d in the HSM token %q is not whole yet", r.Version, w.token.info.Label)
+	}
+	return nil
 }
 
 // makeUnder chooses the root that new keys are wrapped under, among those in

@@ -220,7 +220,7 @@ func (w *worker) load(d *decoder) error {
 	if w.mod != nil {
 		return fail(statusSick, nil, "the module is loaded already")
 	}
-	m, err := loadModule(config.module)
+	m, err := loadModule(config.module, config.initArgs)
 	if err != nil {
 		return err
 	}
@@ -307,7 +307,7 @@ func (w *worker) begin(d *decoder, e *encoder) error {
 	}
 	profile, err := w.probe()
 	if err != nil {
-		return err
+		return w.ofModule(err)
 	}
 	w.keys = newHandles(int(w.config.handles))
 	w.anchor = newAnchor(w.loggedIn)
@@ -322,4 +322,14 @@ func (w *worker) begin(d *decoder, e *encoder) error {
 	}
 	profile.put(e)
 	return nil
+}
+
+// ofModule puts the module's own name before the reason why it is refused:
+// who reads it may have several, and versions of a module differ.
+func (w *worker) ofModule(err error) error {
+	var refusal *opError
+	if w.profile.Module == "" || !errors.As(err, &refusal) || refusal.status != statusRefused {
+		return err
+	}
+	return fail(statusRefused, refusal.cause, "%s: %s", w.profile.Module, refusal.text)
 }

@@ -31,6 +31,7 @@ type Node struct {
 
 	raft    *hraft.Raft
 	started chan struct{} // closed when raft is set, or never will be
+	catchUp catchUp
 
 	transferring atomic.Bool
 	failed       atomic.Bool

@@ -234,6 +234,61 @@ type VersionSummary struct {
 	DestroyedBy   string   `json:"destroyedBy,omitzero"`
 	Reason        string   `json:"reason,omitzero"`
 	LastReadAt    *Time    `json:"lastReadAt"`
+	// Changes are the latest 50 after its creation, oldest first.
+	Changes []VersionChange `json:"changes,omitzero"`
+}
+
+// VersionChange is one line of a version's history.
+type VersionChange struct {
+	At        *Time  `json:"at"`
+	By        string `json:"by"`
+	RequestID string `json:"requestId"`
+	What      string `json:"what"` // activated, labelled, unlabelled, disabled, enabled, destroyScheduled, destroyCancelled, destroyed
+	Label     string `json:"label,omitzero"`
+	Reason    string `json:"reason,omitzero"`
+}
+
+// SetVersionLabelRequest puts a label on a version.
+type SetVersionLabelRequest struct {
+	Write
+	Path            string  `json:"path" doc:"path of the secret"`
+	Version         *uint64 `json:"version" doc:"number of the version"`
+	Label           string  `json:"label" doc:"name of the label; current activates the version; previous is kept by the server"`
+	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version"`
+	Reason          string  `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
+}
+
+// RemoveVersionLabelRequest takes a label away.
+type RemoveVersionLabelRequest struct {
+	Write
+	Path   string `json:"path" doc:"path of the secret"`
+	Label  string `json:"label" doc:"name of the label"`
+	Reason string `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
+}
+
+// VersionLabelResponse tells all labels of the secret after the change.
+type VersionLabelResponse struct {
+	Path           string            `json:"path"`
+	Version        uint64            `json:"version"`
+	Label          string            `json:"label"`
+	CurrentVersion uint64            `json:"currentVersion"`
+	Labels         map[string]uint64 `json:"labels"`
+}
+
+// VersionChangeRequest disables or enables a version.
+type VersionChangeRequest struct {
+	Write
+	Path    string  `json:"path" doc:"path of the secret"`
+	Version *uint64 `json:"version" doc:"number of the version"`
+	Reason  string  `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
+}
+
+// UpdateSecretRequest changes what is said about a secret.
+type UpdateSecretRequest struct {
+	Write
+	Path        string            `json:"path" doc:"path of the secret"`
+	Description *string           `json:"description,omitzero" doc:"for people, at most 1024 bytes; absent: as it is"`
+	Tags        map[string]string `json:"tags,omitzero" doc:"in place of the tags there are; absent: as they are"`
 }
 
 // DestroyVersionRequest erases a version for good.

@@ -81,7 +81,7 @@ func namesNode(cert *tls.Certificate, cfg config.Config) error {
 
 func hsmConfig(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) pkcs11.Config {
 	out := pkcs11.Config{
-		Module: cfg.HSM.Module, TokenLabel: cfg.HSM.TokenLabel, TokenSerial: cfg.HSM.TokenSerial, PINFile: cfg.HSM.PINFile,
+		Module: cfg.HSM.Module, InitArgs: cfg.HSM.InitArgs, TokenLabel: cfg.HSM.TokenLabel, TokenSerial: cfg.HSM.TokenSerial, PINFile: cfg.HSM.PINFile,
 		SyncDir: cfg.HSM.SyncDir, Sessions: cfg.HSM.Sessions, Dialect: cfg.HSM.Dialect(),
 		OperationTimeout: cfg.HSM.OperationTimeout.D(), ProbeInterval: cfg.HSM.ProbeInterval.D(),
 		Logger: log.With("floor", "hsm"), Registerer: reg,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/hex"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -67,8 +68,12 @@ func (n *node) keepRoots(ctx context.Context) {
 	k := rootKeeper{n: n}
 	wait := 50 * time.Millisecond
 	for {
+		// A log that is being replayed tells of root keys that have been
+		// replaced since, and may be gone from the HSM. So this is asked
+		// first, and then the state.
+		caughtUp := n.raft.CaughtUp()
 		state := n.machine.State()
-		if genesis := state.Genesis(); genesis != nil {
+		if genesis := state.Genesis(); genesis != nil && caughtUp {
 			if genesis.ClusterID != n.cfg.Cluster.ID {
 				n.mustStop(fmt.Errorf("the data in %s is of cluster %s, not of %s", n.cfg.Node.DataDir, genesis.ClusterID, n.cfg.Cluster.ID))
 				return
@@ -93,6 +98,7 @@ type rootKeeper struct {
 	done    *fsm.Roots      // what the HSM was last brought in step with
 	removed map[uint32]bool // versions that are gone from this HSM
 	told    string
+	turns   importTurns
 }
 
 // follow brings the HSM in step with roots and reports whether it is.
@@ -104,7 +110,7 @@ func (k *rootKeeper) follow(ctx context.Context, roots *fsm.Roots) bool {
 	if roots.Previous != nil {
 		serving = append(serving, rootFromState(*roots.Previous))
 	}
-	if err := k.n.device.UseRoots(ctx, serving, roots.Current.Version); err != nil {
+	if _, err := k.use(ctx, serving, roots.Current.Version); err != nil {
 		text := "the root key cannot be used: " + err.Error()
 		k.n.root.Store(&text)
 		k.tell(text, err)
@@ -117,7 +123,12 @@ func (k *rootKeeper) follow(ctx context.Context, roots *fsm.Roots) bool {
 	if roots.Next != nil {
 		// One that cannot have the next root goes on with the others; the
 		// rotation waits for it.
-		if err := k.n.device.UseRoots(ctx, append(serving, rootFromState(*roots.Next)), roots.Current.Version); err != nil {
+		mine, err := k.use(ctx, append(serving, rootFromState(*roots.Next)), roots.Current.Version)
+		if err != nil && !mine {
+			k.note(fmt.Sprintf("the next root key v%d is for another node of this HSM to bring in", roots.Next.Version), err)
+			return false
+		}
+		if err != nil {
 			k.tell(fmt.Sprintf("the next root key v%d cannot be used", roots.Next.Version), err)
 			return false
 		}
@@ -137,9 +148,18 @@ func (k *rootKeeper) awaitNext(ctx context.Context, roots *fsm.Roots) {
 	if roots.Next == nil {
 		return
 	}
-	if err := k.n.device.UseRoots(ctx, []pkcs11.Root{rootFromState(*roots.Next)}, roots.Next.Version); err != nil {
+	if _, err := k.use(ctx, []pkcs11.Root{rootFromState(*roots.Next)}, roots.Next.Version); err != nil {
 		k.n.log.Error("the next root key cannot be used either; trying again", "rootVersion", roots.Next.Version, "error", err)
 	}
+}
+
+// use makes the HSM serve with roots, and brings in those that it does not
+// have if it is this node's turn to, which it reports.
+func (k *rootKeeper) use(ctx context.Context, roots []pkcs11.Root, making uint32) (mine bool, err error) {
+	if k.turns.mine(k.n.cfg.Node.ID, roots, time.Now()) {
+		return true, k.n.device.UseRoots(ctx, roots, making)
+	}
+	return false, k.n.device.UseFoundRoots(ctx, roots, making)
 }
 
 // remove destroys the objects of roots that were replaced and are to go.
@@ -163,9 +183,14 @@ func (k *rootKeeper) remove(ctx context.Context, roots *fsm.Roots) bool {
 }
 
 // tell logs trouble when it is new, not each time.
-func (k *rootKeeper) tell(text string, err error) {
+func (k *rootKeeper) tell(text string, err error) { k.say(slog.LevelError, text+"; trying again", err) }
+
+// note is tell for what is to be expected.
+func (k *rootKeeper) note(text string, err error) { k.say(slog.LevelInfo, text, err) }
+
+func (k *rootKeeper) say(level slog.Level, text string, err error) {
 	if key := text + err.Error(); key != k.told {
 		k.told = key
-		k.n.log.Error(text+"; trying again", "error", err)
+		k.n.log.Log(context.Background(), level, text, "error", err)
 	}
 }

@@ -80,6 +80,7 @@ type Gossip struct {
 // HSM configures the token.
 type HSM struct {
 	Module             string            `yaml:"module" default:"" doc:"Absolute path of the PKCS#11 library. Required."`
+	InitArgs           string            `yaml:"initArgs" default:"" doc:"Text for the module's C_Initialize (pReserved), for modules that want one, such as NSS: configdir='sql:/var/lib/nss'. No secret belongs in it. Empty: none."`
 	TokenLabel         string            `yaml:"tokenLabel" default:"strongroom" doc:"Label of the token."`
 	TokenSerial        string            `yaml:"tokenSerial" default:"" doc:"Serial number of the token, when the label alone is not enough."`
 	PINFile            string            `yaml:"pinFile" default:"/etc/strongroom/hsm-pin" doc:"File with the user PIN, mode 0600 or 0400. Only the HSM worker reads it."`

@@ -54,7 +54,7 @@ func TestEveryFaultIsNamedAtOnce(t *testing.T) {
 	_, err := Parse([]byte(`
 node: {id: "Node 1", dataDir: data}
 api: {listen: "7400", maxValueBytes: 2000000}
-hsm: {sessions: 0, tokenLabel: ""}
+hsm: {sessions: 0, tokenLabel: "", initArgs: "a\0b"}
 audit: {durability: maybe}
 raft: {heartbeat: 100ms, election: 50ms, lease: 90ms}
 log: {level: loud, format: xml}
@@ -62,7 +62,7 @@ log: {level: loud, format: xml}
 	require.Error(t, err)
 	for _, setting := range []string{
 		"node.id:", "node.dataDir:", "cluster.id:", "api.listen:", "api.maxValueBytes:", "cluster.advertise:", "gossip.advertise:",
-		"hsm.module:", "hsm.sessions:", "hsm.tokenLabel:", "audit.durability:", "raft.heartbeat:", "raft.election:", "log.level:", "log.format:",
+		"hsm.module:", "hsm.sessions:", "hsm.tokenLabel:", "hsm.initArgs:", "audit.durability:", "raft.heartbeat:", "raft.election:", "log.level:", "log.format:",
 	} {
 		require.Contains(t, err.Error(), setting)
 	}

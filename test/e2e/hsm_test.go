@@ -127,3 +127,31 @@ func TestHSMStatusSaysWhatTheTokenCanDo(t *testing.T) {
 	require.Contains(t, r.Err, `no token labelled "strongroom-node1"`)
 	require.Equal(t, 2, c.CLI("", "hsm", "status", "--config", config, "-o", "xml").Code)
 }
+
+// hsm init takes an HSM from nothing to its transport key, and leaves alone
+// what is there.
+func TestHSMInitMayBeRunAgain(t *testing.T) {
+	c := suite.Fresh(t, 1)
+	c.Stop()
+	config := filepath.Join(c.NodeDir(1), "config.yaml")
+	tokens := filepath.Join(c.NodeDir(1), "tokens")
+	require.NoError(t, os.Rename(tokens, tokens+".away"))
+	require.NoError(t, os.Mkdir(tokens, 0o700))
+	r := c.CLI("", "hsm", "init", "--config", config)
+	require.Equal(t, 1, r.Code)
+	require.Contains(t, r.Err, `no token labelled "strongroom-node1"`)
+	init := func(more ...string) localcluster.Run {
+		return c.CLI("", append([]string{"hsm", "init", "--config", config, "--so-pin-file", filepath.Join(c.NodeDir(1), "hsm-so-pin")}, more...)...)
+	}
+	first := init()
+	require.Equal(t, 0, first.Code, first.Err)
+	require.Contains(t, first.Out, "BEGIN PUBLIC KEY")
+	again := init("--profile", "strict")
+	require.Equal(t, 0, again.Code, again.Err)
+	require.Equal(t, first.Out, again.Out)
+	other := init("--profile", "flexible")
+	require.Equal(t, 1, other.Code)
+	require.Empty(t, other.Out)
+	require.Contains(t, other.Err, "of the profile strict already")
+	require.Equal(t, 2, init("--profile", "loose").Code)
+}

@@ -76,6 +76,11 @@ func (w *traffic) secrets(path string) {
 	w.ok("secrets/destroyVersion", `{"path":%q,"version":1,"reason":"rotated"}`, path)
 	w.ok("secrets/destroyVersion", `{"path":%q,"version":2,"delay":"24h"}`, path)
 	w.ok("secrets/cancelDestroyVersion", `{"path":%q,"version":2}`, path)
+	w.ok("secrets/disableVersion", `{"path":%q,"version":2,"reason":"a look"}`, path)
+	w.ok("secrets/enableVersion", `{"path":%q,"version":2}`, path)
+	w.ok("secrets/setVersionLabel", `{"path":%q,"version":2,"label":"blue"}`, path)
+	w.ok("secrets/removeVersionLabel", `{"path":%q,"label":"blue"}`, path)
+	w.ok("secrets/updateSecret", `{"path":%q,"description":"of the leak test"}`, path)
 	w.ok("secrets/listSecretVersions", `{"path":%q}`, path)
 	w.ok("secrets/deleteSecret", `{"path":%q}`, path)
 	w.ok("secrets/restoreSecret", `{"path":%q}`, path)
@@ -138,6 +143,7 @@ func (w *traffic) token(principal string) string {
 func (w *traffic) cluster() {
 	w.ok("cluster/status", `{}`)
 	w.ok("cluster/getRootKey", `{}`)
+	w.rotateRoot()
 	w.ok("audit/queryEvents", `{"limit":1000}`)
 	w.c.Lead(w.c.Others(w.c.Leader())[0])
 	w.exercised["cluster/transferLeadership"] = true

@@ -132,13 +132,15 @@ func (c *Cluster) KillAll() {
 	c.dev, c.extra = nil, map[int]*process{}
 }
 
-// StartNode starts a node's server by hand, as an operator does.
-func (c *Cluster) StartNode(node int) {
+// StartNode starts a node's server by hand, as an operator does; within is a
+// command that it is started through, if any, which must become the server.
+func (c *Cluster) StartNode(node int, within ...string) {
 	c.t.Helper()
 	log, err := os.OpenFile(filepath.Join(c.NodeDir(node), "log"), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
 	require.NoError(c.t, err)
 	defer log.Close()
-	cmd := exec.Command(c.Binary, "server", "--config", filepath.Join(c.NodeDir(node), "config.yaml"))
+	command := append(slices.Clone(within), c.Binary, "server", "--config", filepath.Join(c.NodeDir(node), "config.yaml"))
+	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.extra[node], err = start(cmd)

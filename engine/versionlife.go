@@ -1,0 +1,141 @@
+package engine
+
+import (
+	"context"
+
+	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/names"
+)
+
+// versionLifeOperations change which version readers get, whether one may be
+// read, and what is said about a secret. None touches a value.
+func versionLifeOperations() []*Operation {
+	state := func(name, event, summary string, disable bool) *Operation {
+		return operation(row[wire.VersionChangeRequest, wire.VersionStateResponse]{
+			service: "secrets", name: name, event: event, write: true, action: "secrets:updateVersion", summary: summary,
+			scope: func(_ *call, r *wire.VersionChangeRequest) (scope, error) { return versionScope(r.Path, r.Version) },
+			run: func(ctx context.Context, c *call, r *wire.VersionChangeRequest) (*wire.VersionStateResponse, error) {
+				return setVersionState(ctx, c, r, disable)
+			},
+		})
+	}
+	return []*Operation{
+		operation(row[wire.SetVersionLabelRequest, wire.VersionLabelResponse]{
+			service: "secrets", name: "setVersionLabel", event: "secrets.label_version", write: true, action: "secrets:labelVersion",
+			summary: "Put a label on a version. The label current activates it: for an older version, the rollback.",
+			scope:   func(_ *call, r *wire.SetVersionLabelRequest) (scope, error) { return versionScope(r.Path, r.Version) },
+			run:     setVersionLabel,
+		}),
+		operation(row[wire.RemoveVersionLabelRequest, wire.VersionLabelResponse]{
+			service: "secrets", name: "removeVersionLabel", event: "secrets.label_version", write: true, action: "secrets:labelVersion",
+			summary: "Take a label of people from the version that has it.",
+			scope:   func(_ *call, r *wire.RemoveVersionLabelRequest) (scope, error) { return pathScope(r.Path) },
+			run:     removeVersionLabel,
+		}),
+		state("disableVersion", "secrets.disable_version", "Keep a version from being read until enableVersion; the current one, too.", true),
+		state("enableVersion", "secrets.enable_version", "Let a disabled version be read again.", false),
+		operation(row[wire.UpdateSecretRequest, wire.DescribeSecretResponse]{
+			service: "secrets", name: "updateSecret", event: "secrets.update", write: true,
+			summary: "Change description and tags of a secret.",
+			scope:   func(_ *call, r *wire.UpdateSecretRequest) (scope, error) { return pathScope(r.Path) },
+			run:     updateSecret,
+		}),
+	}
+}
+
+func setVersionLabel(ctx context.Context, c *call, r *wire.SetVersionLabelRequest) (*wire.VersionLabelResponse, error) {
+	if err := checkName("label", r.Label); err != nil {
+		return nil, err
+	}
+	if err := checkText("reason", r.Reason); err != nil {
+		return nil, err
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.commit(ctx, fsm.SetVersionLabel{
+		Meta: meta, Path: r.Path, Version: *r.Version, Label: r.Label, Expected: r.ExpectedVersion, Reason: r.Reason,
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.event.Reason = "label " + r.Label
+	return c.labelAnswer(ctx, r.Path, r.Label, result.Version, meta)
+}
+
+func removeVersionLabel(ctx context.Context, c *call, r *wire.RemoveVersionLabelRequest) (*wire.VersionLabelResponse, error) {
+	if err := checkName("label", r.Label); err != nil {
+		return nil, err
+	}
+	if err := checkText("reason", r.Reason); err != nil {
+		return nil, err
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.commit(ctx, fsm.RemoveVersionLabel{Meta: meta, Path: r.Path, Label: r.Label, Reason: r.Reason})
+	if err != nil {
+		return nil, err
+	}
+	c.event.Version, c.event.Reason = result.Version, "removed label "+r.Label
+	return c.labelAnswer(ctx, r.Path, r.Label, result.Version, meta)
+}
+
+// labelAnswer tells all labels as they are after the change.
+func (c *call) labelAnswer(ctx context.Context, path, label string, version uint64, meta fsm.Meta) (*wire.VersionLabelResponse, error) {
+	if err := c.refresh(ctx); err != nil {
+		return nil, uncertain(err, meta)
+	}
+	out := &wire.VersionLabelResponse{Path: path, Version: version, Label: label, Labels: map[string]uint64{}}
+	if s := c.state.Secret(names.Path(path)); s != nil {
+		out.CurrentVersion = s.Current
+		for name, number := range s.Labels {
+			out.Labels[name] = number
+		}
+	}
+	return out, nil
+}
+
+func setVersionState(ctx context.Context, c *call, r *wire.VersionChangeRequest, disable bool) (*wire.VersionStateResponse, error) {
+	if err := checkText("reason", r.Reason); err != nil {
+		return nil, err
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.commit(ctx, fsm.SetVersionState{Meta: meta, Path: r.Path, Version: *r.Version, Disable: disable, Reason: r.Reason})
+	if err != nil {
+		return nil, err
+	}
+	return versionAnswer(result), nil
+}
+
+func updateSecret(ctx context.Context, c *call, r *wire.UpdateSecretRequest) (*wire.DescribeSecretResponse, error) {
+	if r.Description == nil && r.Tags == nil {
+		return nil, fault.Invalid("description", "or tags is to be given; there is nothing to change")
+	}
+	if r.Description != nil {
+		if err := checkText("description", *r.Description); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkTags(r.Tags); err != nil {
+		return nil, err
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := c.commit(ctx, fsm.UpdateSecret{Meta: meta, Path: r.Path, Description: r.Description, SetTags: r.Tags != nil, Tags: r.Tags}); err != nil {
+		return nil, err
+	}
+	if err := c.refresh(ctx); err != nil {
+		return nil, uncertain(err, meta)
+	}
+	return describeSecret(ctx, c, &wire.PathRequest{Path: r.Path})
+}
