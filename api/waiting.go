@@ -18,6 +18,10 @@ const (
 	// mean at the leader, at the same time. A change that wakes thousands must
 	// not take the connections between the nodes away from Raft.
 	maxLooks = 32
+	// fruitlessPause comes after a look for which there was no reason that the
+	// caller may know of: who watches much and may see little must not look
+	// with each write of others.
+	fruitlessPause = 100 * time.Millisecond
 	// waitRound is how long a wait relies on what this node applies. A node
 	// that has fallen behind learns of news that late, and no later.
 	waitRound = 20 * time.Second
@@ -44,7 +48,7 @@ func (s *Server) serveWaiting(w http.ResponseWriter, r *http.Request, o *engine.
 	ctx, stop := s.untilDrained(r.Context())
 	defer stop()
 	giveUp := began.Add(s.Timeout) // for want of a leader
-	for {
+	for woken := false; ; {
 		from.Patient = time.Now().Before(end) && ctx.Err() == nil
 		done, err := s.look(r.Context(), w, o, from, body)
 		var not *engine.NotYet
@@ -52,6 +56,10 @@ func (s *Server) serveWaiting(w http.ResponseWriter, r *http.Request, o *engine.
 		case done:
 			return
 		case errors.As(err, &not):
+			if woken {
+				pause(ctx, min(fruitlessPause, time.Until(end)))
+			}
+			woken = true
 			s.Engine.Await(ctx, wait, not.Index, min(time.Until(end), not.For, waitRound))
 			giveUp = time.Now().Add(s.Timeout)
 			continue
@@ -62,7 +70,17 @@ func (s *Server) serveWaiting(w http.ResponseWriter, r *http.Request, o *engine.
 			s.fail(w, fault.New(fault.NoLeader, "no leader could serve the request in time; nothing was missed, retry with the same afterIndex"), false)
 			return
 		}
-		time.Sleep(retryPause)
+		pause(r.Context(), retryPause)
+	}
+}
+
+// pause waits for d, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
 	}
 }
 
