@@ -27,13 +27,19 @@ func tokenObjects(t *testing.T, c *localcluster.Cluster, node int) (objects []ob
 	require.NotNil(t, module)
 	pin, err := os.ReadFile(filepath.Join(c.NodeDir(node), "hsm-pin"))
 	require.NoError(t, err)
-	cmd := exec.Command("pkcs11-tool", "--module", string(module[1]), "--token-label", "strongroom-"+localcluster.Name(node),
-		"--login", "--pin", "env:PIN", "--list-objects")
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + filepath.Join(c.NodeDir(node), "softhsm2.conf"), "PIN=" + strings.TrimSpace(string(pin))}
+	var out []byte
 	var errOut strings.Builder
-	cmd.Stderr = &errOut
-	out, err := cmd.Output()
-	require.NoError(t, err, errOut.String())
+	// A SoftHSM token that its server is just writing to is not whole for
+	// another process: it finds none of that name, for a moment.
+	c.Await("the token of "+localcluster.Name(node)+" to be read", func() bool {
+		errOut.Reset()
+		cmd := exec.Command("pkcs11-tool", "--module", string(module[1]), "--token-label", "strongroom-"+localcluster.Name(node),
+			"--login", "--pin", "env:PIN", "--list-objects")
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "SOFTHSM2_CONF=" + filepath.Join(c.NodeDir(node), "softhsm2.conf"), "PIN=" + strings.TrimSpace(string(pin))}
+		cmd.Stderr = &errOut
+		out, err = cmd.Output()
+		return err == nil
+	})
 	for line := range strings.Lines(string(out)) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
 		value = strings.TrimSpace(value)
