@@ -47,6 +47,7 @@ func (RemoveRoot) Kind() Kind          { return KindRemoveRoot }
 func (SetVersionLabel) Kind() Kind     { return KindSetVersionLabel }
 func (RemoveVersionLabel) Kind() Kind  { return KindRemoveVersionLabel }
 func (SetVersionState) Kind() Kind     { return KindSetVersionState }
+func (NoteExpiry) Kind() Kind          { return KindNoteExpiry }
 func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
@@ -93,6 +94,7 @@ func (c RemoveRoot) meta() Meta          { return c.Meta }
 func (c SetVersionLabel) meta() Meta     { return c.Meta }
 func (c RemoveVersionLabel) meta() Meta  { return c.Meta }
 func (c SetVersionState) meta() Meta     { return c.Meta }
+func (c NoteExpiry) meta() Meta          { return c.Meta }
 func (c UpdateSecret) meta() Meta        { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
@@ -156,6 +158,7 @@ var kinds = register(
 	kind(removeVersionLabel),
 	kind(setVersionState),
 	kind(updateSecret),
+	kind(noteExpiry),
 )
 
 // kind makes the entry of a command type from the function that decides it.
