@@ -52,11 +52,11 @@ func (b *requestBody) grow(n int64) error {
 // readBody reads the whole body, which the caller releases, also after an
 // error. Memory follows what has arrived, not what was announced: a client
 // that says two megabytes and sends nothing holds a small buffer.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request) (*requestBody, error) {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, limit int64) (*requestBody, error) {
 	body := &requestBody{server: s}
-	if r.ContentLength > s.MaxBodyBytes {
+	if r.ContentLength > limit {
 		w.Header().Set("Connection", "close")
-		return body, fault.New(fault.TooLarge, "body: has %d bytes; at most %d are allowed", r.ContentLength, s.MaxBodyBytes)
+		return body, fault.New(fault.TooLarge, "body: has %d bytes; at most %d are allowed", r.ContentLength, limit)
 	}
 	for want := max(0, r.ContentLength); int64(len(body.b)) < want; {
 		if len(body.b) == cap(body.b) {

@@ -33,6 +33,7 @@ import (
 // runs once a command was applied.
 type memoryLog struct {
 	mu      sync.Mutex
+	moved   chan struct{} // closed when something is applied, nil: nobody asked
 	machine *fsm.Machine
 	index   uint64
 	before  func(context.Context) error
@@ -49,6 +50,7 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 	l.mu.Lock()
 	l.index++
 	result, err := l.machine.Apply(l.index, command)
+	l.broadcast()
 	after := l.after
 	l.mu.Unlock()
 	if err == nil && after != nil {
@@ -58,6 +60,24 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 }
 
 func (l *memoryLog) Local() *fsm.State { return l.machine.State() }
+
+// Moved implements engine.Log.
+func (l *memoryLog) Moved() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.moved == nil {
+		l.moved = make(chan struct{})
+	}
+	return l.moved
+}
+
+// broadcast says that something was applied; l is locked.
+func (l *memoryLog) broadcast() {
+	if l.moved != nil {
+		close(l.moved)
+		l.moved = nil
+	}
+}
 
 func (l *memoryLog) ReadState(ctx context.Context) (*fsm.State, error) {
 	l.mu.Lock()
@@ -182,7 +202,12 @@ func (c *cluster) start(name string, change func(*Config)) *node {
 	c.mu.Unlock()
 	go func() { n.served <- n.server.Serve(listener) }()
 	go func() { n.served <- n.server.ServeLink(n.link) }()
+	watching, stopWatch := context.WithCancel(context.Background())
+	watched := make(chan struct{})
+	go func() { defer close(watched); n.engine.RunWatch(watching) }()
 	c.t.Cleanup(func() {
+		stopWatch()
+		<-watched
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel() // what is still in flight is cut
 		_ = n.server.Close(ctx)

@@ -32,6 +32,11 @@ const (
 	headerSource  = "Strongroom-Source-Address"
 	headerTimeout = "Strongroom-Timeout-Ms"
 	headerNotDone = "Strongroom-Not-Leader"
+	// A patient request, and the answer to it that there is no news yet: the
+	// index that was looked at, and for how many milliseconds to wait at most.
+	headerPatient   = "Strongroom-Patient"
+	headerNotYet    = "Strongroom-Not-Yet"
+	headerNotYetFor = "Strongroom-Not-Yet-For-Ms"
 )
 
 // Link is this node's side of requests to other members.
@@ -89,11 +94,17 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	if remaining > 0 {
 		req.Header.Set(headerTimeout, strconv.FormatInt(remaining.Milliseconds(), 10))
 	}
+	if from.Patient {
+		req.Header.Set(headerPatient, "1")
+	}
 	resp, err := l.client.Do(req)
 	if err != nil {
 		return false, broken(ctx, o, sending.sent.Load(), err)
 	}
 	defer resp.Body.Close()
+	if not := notYetOf(resp.Header); not != nil {
+		return false, not
+	}
 	if resp.Header.Get(headerNotDone) != "" {
 		return false, fault.New(fault.NoLeader, "%s does not lead", leader)
 	}
@@ -106,6 +117,26 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	w.WriteHeader(resp.StatusCode)
 	_, _ = w.Write(buf.b)
 	return true, nil
+}
+
+// notYetOf answers the NotYet in the headers of an answer, nil if there is
+// none.
+func notYetOf(h http.Header) *engine.NotYet {
+	index, err := strconv.ParseUint(h.Get(headerNotYet), 10, 64)
+	if err != nil {
+		return nil
+	}
+	// One that says nothing about time is asked again at once, by the next round.
+	ms, _ := strconv.ParseInt(h.Get(headerNotYetFor), 10, 64)
+	return &engine.NotYet{Index: index, For: time.Duration(ms) * time.Millisecond}
+}
+
+// answerNotYet writes what notYetOf reads.
+func answerNotYet(w http.ResponseWriter, not *engine.NotYet) {
+	w.Header().Set(headerNotYet, strconv.FormatUint(not.Index, 10))
+	// At least one: a wait of no time at all would not be one.
+	w.Header().Set(headerNotYetFor, strconv.FormatInt(max(1, not.For.Milliseconds()), 10))
+	w.WriteHeader(http.StatusNoContent)
 }
 
 // broken decides what a failed exchange means. A read may always be asked
@@ -282,7 +313,7 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		s.fail(w, fault.New(fault.Internal, "a member sent no source address"), false)
 		return
 	}
-	body, err := s.readBody(w, r)
+	body, err := s.readBody(w, r, s.MaxBodyBytes)
 	defer body.release()
 	if err != nil {
 		s.fail(w, err, false)
@@ -290,11 +321,16 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 	}
 	from := engine.Caller{
 		RequestID: r.Header.Get(headerID), Source: source,
-		Token: strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
+		Token:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
+		Patient: r.Header.Get(headerPatient) != "",
 	}
 	if _, self, _ := s.Cluster.Leader(); self {
 		var done bool
 		if done, err = s.serveHere(ctx, w, o, from, body.b); done {
+			return
+		}
+		if not := (*engine.NotYet)(nil); errors.As(err, &not) {
+			answerNotYet(w, not)
 			return
 		}
 	}

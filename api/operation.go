@@ -31,13 +31,21 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		s.fail(w, err, false)
 		return
 	}
-	body, err := s.readBody(w, r)
+	limit := s.MaxBodyBytes
+	if o.Wait > 0 {
+		limit = min(limit, maxWaitBody)
+	}
+	body, err := s.readBody(w, r, limit)
 	defer body.release()
 	if err != nil {
 		s.fail(w, err, false)
 		return
 	}
 	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Source: sourceOf(r)}
+	if o.Wait > 0 {
+		s.serveWaiting(w, r, o, from, body.b)
+		return
+	}
 	for {
 		done, err := s.attempt(ctx, w, o, from, body.b)
 		if done {
@@ -101,7 +109,8 @@ func (s *Server) serveHere(ctx context.Context, w http.ResponseWriter, o *engine
 	if answer.Index != 0 {
 		w.Header().Set(headerIndex, strconv.FormatUint(answer.Index, 10))
 	}
-	if fault.Is(err, fault.NoLeader) {
+	var not *engine.NotYet
+	if fault.Is(err, fault.NoLeader) || errors.As(err, &not) {
 		return false, err
 	}
 	if err != nil {

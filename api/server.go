@@ -29,11 +29,14 @@ type Cluster interface {
 	DialLink(ctx context.Context, node string) (net.Conn, error)
 }
 
+// writeTime is what an answer gets to reach the client.
+const writeTime = 60 * time.Second
+
 // Defaults of Config.
 const (
 	DefaultMaxBody        = 2 << 20
 	DefaultTimeout        = 15 * time.Second
-	DefaultMaxConnections = 10_000
+	DefaultMaxConnections = 20_000 // half of them may wait
 )
 
 // Config wires a Server.
@@ -43,7 +46,7 @@ type Config struct {
 	NodeID         string
 	MaxBodyBytes   int64         // default 2 MiB
 	Timeout        time.Duration // of one operation, waiting for a leader included; default 15 s
-	MaxConnections int           // default 10,000
+	MaxConnections int           // default 20,000
 	MaxBodies      int64         // bytes of all request bodies held at one time; default 256 MiB
 	AllowedHosts   []string      // names that the Host header may have, without port; empty: any
 	Logger         *slog.Logger
@@ -59,8 +62,13 @@ type Server struct {
 	hosts   map[string]bool
 	bodies  atomic.Int64 // see requestBody
 	metrics http.Handler
+	waits   atomic.Int64  // requests that wait
+	looks   chan struct{} // see maxLooks
 	public  *http.Server
 	peers   *http.Server
+
+	draining context.Context // ends with Drain
+	drain    context.CancelFunc
 }
 
 // New makes a Server. link is what it hands requests to the leader with.
@@ -77,7 +85,8 @@ func New(cfg Config, link *Link) *Server {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = DefaultMaxConnections
 	}
-	s := &Server{Config: cfg, link: link, hosts: map[string]bool{}}
+	s := &Server{Config: cfg, link: link, hosts: map[string]bool{}, looks: make(chan struct{}, maxLooks)}
+	s.draining, s.drain = context.WithCancel(context.Background())
 	for _, host := range cfg.AllowedHosts {
 		s.hosts[host] = true
 	}
@@ -101,7 +110,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      s.Timeout + 60*time.Second,
+		WriteTimeout:      s.Timeout + writeTime,
 		IdleTimeout:       120 * time.Second,
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelDebug),
@@ -124,9 +133,10 @@ func closed(err error) error {
 	return err
 }
 
-// Close stops listening, lets requests in flight finish until ctx ends, and
-// then cuts the rest.
+// Close stops listening, ends what waits, lets requests in flight finish until
+// ctx ends, and then cuts the rest.
 func (s *Server) Close(ctx context.Context) error {
+	s.Drain()
 	err := errors.Join(s.public.Shutdown(ctx), s.peers.Shutdown(ctx))
 	if err != nil {
 		err = errors.Join(err, s.public.Close(), s.peers.Close())

@@ -94,13 +94,12 @@ func New(cfg Config) (*Client, error) {
 	}
 	c.http = &http.Client{
 		Transport: &http.Transport{
-			DialContext:           (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSClientConfig:       &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:   3 * time.Second,
-			ResponseHeaderTimeout: cfg.AttemptTimeout,
-			MaxIdleConnsPerHost:   64,
-			IdleConnTimeout:       90 * time.Second,
-			DisableCompression:    true,
+			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
+			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSHandshakeTimeout: 3 * time.Second,
+			MaxIdleConnsPerHost: 64,
+			IdleConnTimeout:     90 * time.Second,
+			DisableCompression:  true,
 			// Proxy is nil on purpose: a variable in the environment must not
 			// lead secrets another way.
 		},
@@ -154,11 +153,11 @@ func (c *Client) Do(ctx context.Context, service, operation string, req, resp an
 		return fmt.Errorf("client: %w", err)
 	}
 	path := "/api/v1/" + service + "/" + operation
-	begun := time.Now()
+	begun, patience := time.Now(), mayWait(req)
 	at := int(c.preferred.Load())
 	var maybe error // of an attempt after which the write may have been done
 	for attempt := 0; ; attempt++ {
-		err := c.attempt(ctx, c.addresses[at%len(c.addresses)]+path, body.b, resp)
+		err := c.attempt(ctx, patience, c.addresses[at%len(c.addresses)]+path, body.b, resp)
 		if err == nil {
 			c.preferred.Store(int64(at % len(c.addresses)))
 			return nil
@@ -166,7 +165,7 @@ func (c *Client) Do(ctx context.Context, service, operation string, req, resp an
 		if isWrite(req) && mayBeDone(err) {
 			maybe = err
 		}
-		again, pause := c.again(err, attempt, time.Since(begun))
+		again, pause := c.again(err, attempt, time.Since(begun)-patience)
 		if !again || ctx.Err() != nil {
 			return settle(err, maybe)
 		}
@@ -224,9 +223,17 @@ func (c *Client) again(err error, attempt int, spent time.Duration) (bool, time.
 	return spent+pause < bound, pause
 }
 
+// mayWait answers for how long the server may wait for something to happen.
+func mayWait(req any) time.Duration {
+	if waits, ok := req.(interface{ MayWait() time.Duration }); ok {
+		return waits.MayWait()
+	}
+	return 0
+}
+
 // attempt asks one node once.
-func (c *Client) attempt(ctx context.Context, url string, body []byte, resp any) error {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout)
+func (c *Client) attempt(ctx context.Context, patience time.Duration, url string, body []byte, resp any) error {
+	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout+patience)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {

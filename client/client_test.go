@@ -251,3 +251,8 @@ func TestAddressesMustBeHTTPS(t *testing.T) {
 	_, err = New(Config{Addresses: []string{"https://host"}, CAFile: empty})
 	require.ErrorContains(t, err, "holds no certificate")
 }
+
+func TestAnAttemptAtAWaitMayTakeAsLongAsTheWait(t *testing.T) {
+	require.Equal(t, time.Minute, mayWait(&wire.WaitForChangeRequest{}))
+	require.Zero(t, mayWait(&wire.GetSecretValueRequest{}))
+}

@@ -28,6 +28,9 @@ type Log interface {
 	// Local answers what this node has applied, however old: for
 	// metrics and health, never for a decision about a request.
 	Local() *fsm.State
+	// Moved answers a channel that is closed when something was applied after
+	// this call.
+	Moved() <-chan struct{}
 }
 
 // Cluster is what operations tell and ask about the cluster; the command
@@ -81,6 +84,7 @@ type Engine struct {
 	uses      keyUses
 	seals     *sealBook
 	health    keyHealthCache
+	watch     *watch
 }
 
 // New makes an Engine.
@@ -106,6 +110,7 @@ func New(cfg Config) (*Engine, error) {
 		limiter:   newAuthLimiter(),
 		metrics:   newMetrics(cfg.Registerer),
 		seals:     newSealBook(),
+		watch:     newWatch(cfg.Log.Local()),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
@@ -120,6 +125,9 @@ type Caller struct {
 	RequestID string
 	Token     string // of the Authorization header, "" if there was none
 	Source    netip.Addr
+	// Patient callers are answered NotYet by an operation that waits, and ask
+	// again.
+	Patient bool
 }
 
 // Answer is what an operation answers. Wipe must be called once Response has

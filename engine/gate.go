@@ -30,6 +30,9 @@ func (e *Engine) Do(ctx context.Context, o *Operation, from Caller, body []byte)
 		return Answer{}, err
 	}
 	answer, err := e.do(ctx, o, from, body, started)
+	if notYet(err) != nil {
+		return answer, err // it has not ended
+	}
 	e.metrics.observe(o, err, e.Now().Sub(started))
 	return answer, err
 }
@@ -83,10 +86,14 @@ func (c *call) authenticateAndRun(ctx context.Context, body []byte) (any, error)
 // record says whether a failure belongs into the trail. A request for which
 // nothing was done, because this node does not lead, is handed on and becomes
 // an event where it is served. Failed authentications past the limiter's rate
-// are counted, not written: a flood must not fill the disk.
+// are counted, not written: a flood must not fill the disk. A look of one that
+// waits is none either: the last one is.
 func (c *call) record(err error) bool {
 	if fault.Is(err, fault.NoLeader) {
 		return len(c.inner) > 0
+	}
+	if notYet(err) != nil {
+		return false
 	}
 	return !fault.Is(err, fault.RateLimited)
 }

@@ -28,9 +28,11 @@ import (
 // cluster of one. The real one is tested in test/cluster and test/e2e.
 type memoryLog struct {
 	mu       sync.Mutex
+	moved    chan struct{} // closed when something is applied, nil: nobody asked
 	machine  *fsm.Machine
 	index    uint64
 	lost     bool // leadership
+	tooLarge bool // every command
 	proposed int  // calls of Propose, whatever came of them
 	// These, where set, run before a look at the state, and before and after a
 	// command is applied: what happens between two steps of a request.
@@ -49,8 +51,12 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 	if l.lost {
 		return fsm.Result{}, fault.New(fault.NoLeader, "lost")
 	}
+	if l.tooLarge {
+		return fsm.Result{}, fault.New(fault.TooLarge, "the command is too large")
+	}
 	l.index++
 	result, err := l.machine.Apply(l.index, command)
+	l.broadcast()
 	if err == nil && l.committed != nil {
 		err = l.committed()
 	}
@@ -58,6 +64,24 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 }
 
 func (l *memoryLog) Local() *fsm.State { return l.machine.State() }
+
+// Moved implements engine.Log.
+func (l *memoryLog) Moved() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.moved == nil {
+		l.moved = make(chan struct{})
+	}
+	return l.moved
+}
+
+// broadcast says that something was applied; l is locked.
+func (l *memoryLog) broadcast() {
+	if l.moved != nil {
+		close(l.moved)
+		l.moved = nil
+	}
+}
 
 func (l *memoryLog) ReadState(context.Context) (*fsm.State, error) {
 	if l.onRead != nil {
@@ -72,7 +96,7 @@ func (l *memoryLog) ReadState(context.Context) (*fsm.State, error) {
 // world is an engine with everything below it, an administrator, and a clock
 // that tests move.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	log    *memoryLog
 	token  *softtoken.Token
 	trail  *audit.Trail
@@ -85,7 +109,7 @@ type world struct {
 	steppedDown []string
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	ctx := context.Background()
 	w := &world{
 		t: t, token: softtoken.New(), log: &memoryLog{machine: fsm.New()}, dir: t.TempDir(),
@@ -156,7 +180,7 @@ func (w *world) ok(operation, format string, args ...any) string {
 }
 
 // into decodes what ok answers.
-func into[T any](t *testing.T, answer string) T {
+func into[T any](t testing.TB, answer string) T {
 	t.Helper()
 	var out T
 	require.NoError(t, wire.Decode([]byte(answer), &out))

@@ -8,6 +8,7 @@ package engine
 import (
 	"context"
 	"reflect"
+	"time"
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/iam"
@@ -28,6 +29,9 @@ type Operation struct {
 	Summary string
 	// Write says that the operation changes replicated state.
 	Write bool
+	// Wait is how long a request may wait for something to happen, 0 for
+	// those that are answered as soon as they can be.
+	Wait time.Duration
 	// Request and Response are struct types of api/wire.
 	Request  reflect.Type
 	Response reflect.Type
@@ -52,6 +56,7 @@ type row[Req, Resp any] struct {
 	event         string
 	summary       string
 	write         bool
+	waits         bool         // for something to happen, up to MaxWait
 	self          bool         // no action: about the caller itself
 	action        iam.Action   // default service:name
 	more          []iam.Action // asked for besides, in some requests
@@ -68,6 +73,9 @@ func operation[Req, Resp any](r row[Req, Resp]) *Operation {
 	o := &Operation{
 		Service: r.service, Name: r.name, Event: r.event, Summary: r.summary, Write: r.write,
 		Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Resp](), Action: r.action, More: r.more,
+	}
+	if r.waits {
+		o.Wait = MaxWait
 	}
 	if o.Action == "" && !r.self {
 		o.Action = iam.Action(r.service + ":" + r.name)
@@ -103,7 +111,7 @@ func buildTable() []*Operation {
 	out = append(out, secretOperations()...)
 	out = append(out, versionOperations()...)
 	out = append(out, versionLifeOperations()...)
-	out = append(out, bindKeyOperation())
+	out = append(out, bindKeyOperation(), copyOperation(), usageOperation(), waitOperation())
 	out = append(out, keyOperations()...)
 	out = append(out, keyLifeOperations()...)
 	out = append(out, keyUseOperations()...)

@@ -42,15 +42,7 @@ func secretOperations() []*Operation {
 			service: "secrets", name: "listSecrets", event: "secrets.list",
 			summary: "List or browse the secrets that the caller may see.",
 			scope: func(c *call, r *wire.ListSecretsRequest) (scope, error) {
-				if r.Prefix == "" {
-					r.Prefix = "/"
-				}
-				prefix, err := names.ParsePrefix(r.Prefix)
-				if err != nil {
-					return scope{}, fault.Invalid("prefix", "%v", err)
-				}
-				r.Prefix = prefix
-				return scope{prefix: prefix, list: true}, nil
+				return prefixScope(&r.Prefix)
 			},
 			run: listSecrets,
 		}),

@@ -114,6 +114,9 @@ func (s *stock) samples() []sample {
 		{"secrets/disableVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":2}`, "Conflict", db, nil},
 		{"secrets/enableVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":99}`, "NotFound", db, nil},
 		{"secrets/updateSecret", `{"path":"` + db + `","description":"d"}`, `{"path":"` + db + `"}`, "InvalidRequest", db, nil},
+		{"secrets/copySecret", `{"path":"` + db + `","toPath":"/app/dev/web/copy"}`, `{"path":"` + db + `","toPath":"` + gone + `"}`, "AlreadyExists", db, slices.Repeat([]string{"kms.decrypt", "kms.encrypt"}, 3)},
+		{"secrets/getUsage", `{"prefix":"/app"}`, `{"prefix":"app"}`, "InvalidRequest", "/app/", nil},
+		{"secrets/waitForChange", `{"paths":["` + db + `"],"timeout":"0s"}`, `{"paths":["` + db + `"],"timeout":"61s"}`, "InvalidRequest", db, nil},
 		{"secrets/cancelDestroyVersion", `{"path":"` + db + `","version":2}`, `{"path":"` + db + `","version":1}`, "Conflict", db, nil},
 
 		{"kms/createKey", `{"alias":"alias/more"}`, `{"alias":"alias/pay"}`, "AlreadyExists", "", nil},

@@ -12,6 +12,7 @@ import (
 	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
+	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/kms"
 )
 
@@ -89,18 +90,25 @@ func (c *call) readState(v *fsm.Version) fsm.VersionState {
 // of the key is checked at the index that this request is served at, before
 // the HSM is asked.
 func (c *call) openVersion(ctx context.Context, s *fsm.Secret, v *fsm.Version) (*wire.Value, error) {
+	plain, err := c.openOnly(ctx, s, v)
+	if err != nil {
+		return nil, err
+	}
+	return &wire.Value{Bytes: c.reveal(plain)}, nil
+}
+
+// openOnly is openVersion for a plaintext that no answer will hold: the
+// caller wipes it.
+func (c *call) openOnly(ctx context.Context, s *fsm.Secret, v *fsm.Version) (secret.Bytes, error) {
 	key := c.state.Key(v.KeyID)
 	if key == nil {
-		return nil, fault.New(fault.Internal, "version %d is bound to key %s, which is not there", v.Number, v.KeyID)
+		return secret.Bytes{}, fault.New(fault.Internal, "version %d is bound to key %s, which is not there", v.Number, v.KeyID)
 	}
 	c.noteUse(key, fsm.KeyOpen)
 	id := kms.Identity{Path: s.Path, SecretID: s.ID, Version: v.Number}
 	plain, err := c.engine.KMS.OpenValue(ctx, key, id, kms.Sealed{Box: v.Sealed, DataKey: v.DataKey, KeyVersion: v.KeyVersion})
 	c.noteKMS("kms.decrypt", key, v.KeyVersion, s.Path, v.Number, err)
-	if err != nil {
-		return nil, err
-	}
-	return &wire.Value{Bytes: c.reveal(plain)}, nil
+	return plain, err
 }
 
 // pick answers the version that is asked for.

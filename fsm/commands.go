@@ -53,6 +53,8 @@ const (
 	KindSetVersionState     Kind = 44
 	KindUpdateSecret        Kind = 45
 	KindNoteExpiry          Kind = 46
+
+	KindCopySecret Kind = 50
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -313,6 +315,31 @@ type Refusal struct {
 	Paths   []string          `cbor:"4,keyasint,omitempty"` // KeyInUse: up to 20 bound paths, the engine filters what the caller may see
 	Count   uint64            `cbor:"5,keyasint,omitempty"` // KeyInUse: all bound secrets
 	Race    bool              `cbor:"6,keyasint,omitempty"` // the engine's assumption is stale: look again and retry
+}
+
+// CopySecret makes a secret at Path of the live versions of another one.
+type CopySecret struct {
+	Meta         Meta   `cbor:"1,keyasint,omitempty"`
+	Path         string `cbor:"2,keyasint,omitempty"`
+	SecretID     string `cbor:"3,keyasint,omitempty"`
+	KeyID        string `cbor:"4,keyasint,omitempty"`
+	ReuseRetired bool   `cbor:"5,keyasint,omitempty"`
+	From         string `cbor:"6,keyasint,omitempty"` // path of the source
+	FromID       string `cbor:"7,keyasint,omitempty"`
+	// Versions are all live versions of the source, oldest first. They become
+	// versions 1, 2, … of the copy, which is what their seals name.
+	Versions []CopiedVersion `cbor:"8,keyasint,omitempty"`
+}
+
+// CopiedVersion is one version of the source, sealed anew for the copy.
+type CopiedVersion struct {
+	Source      uint64 `cbor:"1,keyasint,omitempty"` // its number there
+	Old         []byte `cbor:"2,keyasint,omitempty"` // SHA-256 of its sealed data key there
+	VersionID   string `cbor:"3,keyasint,omitempty"`
+	KeyVersion  uint32 `cbor:"4,keyasint,omitempty"`
+	Sealed      []byte `cbor:"5,keyasint,omitempty"`
+	DataKey     []byte `cbor:"6,keyasint,omitempty"`
+	Fingerprint []byte `cbor:"7,keyasint,omitempty"`
 }
 
 // Result is what Apply answers, one shape for all commands. A retry with the

@@ -62,6 +62,22 @@ func Dump(s *State) map[string]any {
 	dump(out, "attached", s.attached.Root())
 	dump(out, "writeIndexes", s.writeIndexes.Root())
 	dump(out, "due", s.due.Root())
+	dump(out, "changes", s.changes.Root())
+	return out
+}
+
+// DumpWithoutChanges is Dump without when secrets changed, which snapshots
+// of older builds do not tell.
+func DumpWithoutChanges(s *State) map[string]any {
+	out := Dump(s)
+	delete(out, "changes")
+	secrets := map[string]Secret{}
+	for _, one := range out["secrets"].(map[string]*Secret) {
+		without := *one
+		without.Changed = 0
+		secrets[string(one.Path)] = without
+	}
+	out["secrets"] = secrets
 	return out
 }
 
@@ -118,3 +134,6 @@ func ForceVersion(m *Machine, secret *Secret, v *Version) {
 	t.versions.put(versionKey(secret.Path, v.Number), v)
 	m.state.Store(t.commit().at(s.index, s.time, s.hash))
 }
+
+// MonthStart answers the first millisecond of the month of a time.
+func MonthStart(at int64) int64 { return monthStart(at) }

@@ -78,9 +78,10 @@ func TestGoldenKeySnapshot(t *testing.T) {
 	old := golden(t, keySnapshotGolden, snapshot(t, w.m))
 	m := fsm.New()
 	require.NoError(t, m.Restore(bytes.NewReader(old)))
-	require.Equal(t, fsm.WithoutHistory(fsm.Dump(w.m.State())), fsm.WithoutHistory(fsm.Dump(m.State())))
+	require.Equal(t, fsm.WithoutHistory(fsm.DumpWithoutChanges(w.m.State())), fsm.WithoutHistory(fsm.DumpWithoutChanges(m.State())))
 
 	state := m.State()
+	require.Equal(t, state.Index(), state.Secret("/app/prod/pay/card").Changed, "that build did not say when: at the latest then")
 	retired := state.KeyByRef("alias/cards")
 	require.Equal(t, fsm.KeyDisabled, retired.State)
 	require.NotZero(t, retired.EmptyIndex)
@@ -105,4 +106,39 @@ func TestOldKeyLogsAreDecidedAlike(t *testing.T) {
 func keepStory() []fsm.Command {
 	meta := fsm.Meta{Time: start, Principal: "admin", RequestID: "request-1", ClientToken: "token-1", Operation: "secrets/putSecretValue", RequestHash: hashOf("token-1")}
 	return []fsm.Command{fsm.KeepCurrent{Meta: meta, Path: "/app/prod/pay/db", SecretID: "s1", Version: 3}}
+}
+
+func TestGoldenCopySnapshot(t *testing.T) {
+	w := emptyWorld(t)
+	for _, c := range copyStory() {
+		w.ok(c)
+	}
+	old := golden(t, copySnapshotGolden, snapshot(t, w.m))
+	m := fsm.New()
+	require.NoError(t, m.Restore(bytes.NewReader(old)))
+	require.Equal(t, fsm.WithoutHistory(fsm.Dump(w.m.State())), fsm.WithoutHistory(fsm.Dump(m.State())))
+	require.EqualValues(t, 3, m.State().Secret("/app/prod/pay/db").Changed)
+	require.EqualValues(t, 4, m.State().Secret("/app/prod/pay/copy").Changed)
+}
+
+// copyStory makes a copy of a secret with two live versions.
+func copyStory() []fsm.Command {
+	at := start
+	meta := func() fsm.Meta {
+		at += 1000
+		return fsm.Meta{Time: at, Principal: "admin", RequestID: fmt.Sprintf("request-%d", at)}
+	}
+	first := newVersion(1, defaultKey)
+	copied := fsm.CopySecret{
+		Meta: meta(), Path: "/app/prod/pay/copy", SecretID: "s2", KeyID: defaultKey, ReuseRetired: true, From: "/app/prod/pay/db", FromID: "s1",
+	}
+	for n := uint64(1); n <= 2; n++ {
+		copied.Versions = append(copied.Versions, copiedVersion(n, []byte("wrapped data key")))
+	}
+	return []fsm.Command{
+		genesis(start),
+		fsm.CreateSecret{Meta: meta(), Path: "/app/prod/pay/db", SecretID: "s1", KeyID: defaultKey, First: &first},
+		fsm.PutVersion{Meta: meta(), Path: "/app/prod/pay/db", SecretID: "s1", Version: newVersion(2, defaultKey), Activate: true},
+		copied,
+	}
 }

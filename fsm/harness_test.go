@@ -153,6 +153,26 @@ func key(id string, aliases ...string) fsm.Key {
 
 func keyID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
 
+// copiedVersion is version number of a source, whose sealed data key is
+// dataKey, sealed anew.
+func copiedVersion(number uint64, dataKey []byte) fsm.CopiedVersion {
+	return fsm.CopiedVersion{
+		Source: number, Old: hashOf(string(dataKey)), VersionID: fmt.Sprintf("copy-%d", number), KeyVersion: 1,
+		Sealed: []byte("sealed anew"), DataKey: fmt.Appendf(nil, "wrapped anew %d", number), Fingerprint: []byte("fingerprint anew"),
+	}
+}
+
+// copies are all live versions of the secret at path, sealed anew.
+func (w *world) copies(path string) []fsm.CopiedVersion {
+	var out []fsm.CopiedVersion
+	for v := range w.m.State().Versions(names.Path(path)) {
+		if v.State != fsm.VersionDestroyed {
+			out = append([]fsm.CopiedVersion{copiedVersion(v.Number, v.DataKey)}, out...)
+		}
+	}
+	return out
+}
+
 func hashOf(text string) []byte {
 	sum := sha256.Sum256([]byte(text))
 	return sum[:]

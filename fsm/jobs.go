@@ -244,8 +244,10 @@ func (t *txn) choose(path names.Path, from, to string, update bool) {
 	}
 	next := *s
 	next.KeyID = to
-	if update {
-		next.UpdatedAt, next.UpdatedBy = t.now, t.by
+	if !update {
+		t.keepSecret(&next)
+		return
 	}
+	next.UpdatedAt, next.UpdatedBy = t.now, t.by
 	t.putSecret(&next)
 }

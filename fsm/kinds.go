@@ -49,6 +49,7 @@ func (RemoveVersionLabel) Kind() Kind  { return KindRemoveVersionLabel }
 func (SetVersionState) Kind() Kind     { return KindSetVersionState }
 func (NoteExpiry) Kind() Kind          { return KindNoteExpiry }
 func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
+func (CopySecret) Kind() Kind          { return KindCopySecret }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -96,6 +97,7 @@ func (c RemoveVersionLabel) meta() Meta  { return c.Meta }
 func (c SetVersionState) meta() Meta     { return c.Meta }
 func (c NoteExpiry) meta() Meta          { return c.Meta }
 func (c UpdateSecret) meta() Meta        { return c.Meta }
+func (c CopySecret) meta() Meta          { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -159,6 +161,7 @@ var kinds = register(
 	kind(setVersionState),
 	kind(updateSecret),
 	kind(noteExpiry),
+	kind(copySecret),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -214,6 +214,28 @@ func (p player) putVersion() fsm.Command {
 	return c
 }
 
+// copySecret draws a copy, of all live versions of its source but for
+// mistakes.
+func (p player) copySecret() fsm.Command {
+	from := p.path()
+	c := fsm.CopySecret{
+		Meta: p.w.meta(), Path: p.path(), SecretID: fmt.Sprint("s", p.w.index), KeyID: pick(p, someKeys...),
+		ReuseRetired: pick(p, true, true, false), From: from,
+	}
+	if s := p.w.m.State().Secret(names.Path(from)); s != nil {
+		c.FromID = pick(p, s.ID, s.ID, s.ID, "other")
+	}
+	if pick(p, true, true, true, false) {
+		c.Versions = p.w.copies(from)
+	}
+	for i := range c.Versions {
+		if k := p.w.m.State().Key(c.KeyID); k != nil {
+			c.Versions[i].KeyVersion = k.Current
+		}
+	}
+	return c
+}
+
 func (p player) number(path string) uint64 {
 	if s := p.w.m.State().Secret(names.Path(path)); s != nil && s.Latest > 0 {
 		return s.Latest - min(s.Latest-1, pick(p, uint64(0), 1, 1, 2, 3))
@@ -228,6 +250,7 @@ func (p player) command() fsm.Command {
 	statements := []fsm.Statement{{Effect: "allow", Actions: []string{"secrets:getSecretValue"}, Paths: []string{"/a/**"}}}
 	makers := []func() fsm.Command{
 		p.createSecret, p.createSecret, p.createSecret,
+		p.copySecret, p.copySecret, p.copySecret,
 		p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion,
 		func() fsm.Command {
 			return fsm.DestroyVersion{Meta: m, Path: path, Version: p.number(path), DueAt: p.due()}
@@ -393,6 +416,7 @@ func checkInvariants(t tester, s *fsm.State) {
 	}
 	require.Zero(t, untold, "what is due to be told is found")
 	require.Equal(t, soon, s.ExpiringSoon(s.Time()))
+	checkChanges(t, s)
 	for job := range s.Jobs("") {
 		require.LessOrEqual(t, job.Done, job.Total)
 		require.Equal(t, job.State == fsm.JobDone || job.State == fsm.JobCancelled, job.FinishedAt != 0)
@@ -481,5 +505,21 @@ func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]ma
 	require.Equal(t, secret.Current, secret.Labels["current"])
 	if secret.Current != 0 {
 		require.Contains(t, []fsm.VersionState{fsm.VersionActive, fsm.VersionDisabled}, s.Version(secret.Path, secret.Current).State)
+	}
+}
+
+// checkChanges: each secret is in the order of changes once, at its last one.
+func checkChanges(t tester, s *fsm.State) {
+	var order []uint64
+	for secret := range s.ChangesAfter(0) {
+		require.Same(t, s.Secret(secret.Path), secret)
+		require.NotZero(t, secret.Changed)
+		order = append(order, secret.Changed)
+	}
+	require.True(t, slices.IsSorted(order))
+	require.Len(t, order, len(slices.Collect(s.Secrets("/"))))
+	for i, index := range order {
+		rest := len(slices.Collect(s.ChangesAfter(index)))
+		require.LessOrEqual(t, rest, len(order)-i-1)
 	}
 }

@@ -100,6 +100,15 @@ type Secret struct {
 	// DeleteRequest is the request that deleted it: a purge at the end of the
 	// recovery window has no other one to tell.
 	DeleteRequest string `cbor:"18,keyasint,omitempty"`
+
+	// Changed is the index of the last command that changed what readers of
+	// the secret may notice. No decision may depend on it: a snapshot of a
+	// build that did not keep it is restored with the index of the snapshot.
+	Changed uint64 `cbor:"40,keyasint,omitempty"`
+	// PastMillis is how long, in the month that begins at PastMonth, versions
+	// lived that a retired secret of this path had: their records are gone.
+	PastMonth  int64 `cbor:"41,keyasint,omitempty"`
+	PastMillis int64 `cbor:"42,keyasint,omitempty"`
 }
 
 // VersionState is where a version is in its life.

@@ -288,7 +288,15 @@ func (t *txn) restoreSecretRecord(s *Secret) (string, error) {
 			return "", errors.New("a label is on no version")
 		}
 	}
-	t.putSecret(s)
+	switch {
+	case s.Changed > t.index:
+		return "", errors.New("a secret was changed in the future")
+	case s.Changed == 0:
+		// An older build did not keep it. Who asks for changes since before
+		// this snapshot is told about the secret, which may be once too often.
+		s.Changed = t.index
+	}
+	t.keepSecret(s)
 	return string(s.Path), nil
 }
 

@@ -33,11 +33,8 @@ func createSecret(t *txn, c CreateSecret) (Result, *Refusal) {
 	if r != nil {
 		return Result{}, r
 	}
-	t.dropHistory(path)
-	s := &Secret{
-		Path: path, ID: c.SecretID, State: SecretActive, Description: c.Description, Tags: c.Tags, KeyID: key.ID,
-		CreatedAt: t.now, CreatedBy: t.by, UpdatedAt: t.now, UpdatedBy: t.by,
-	}
+	s := t.newSecret(path, c.SecretID, key.ID)
+	s.Description, s.Tags = c.Description, c.Tags
 	result := Result{Path: c.Path, SecretID: s.ID, State: string(s.State), KeyID: key.ID}
 	if c.First != nil {
 		if r := t.checkVersion(*c.First, s, key); r != nil {
@@ -73,12 +70,32 @@ func (t *txn) checkFree(path names.Path, c CreateSecret) *Refusal {
 	return alreadyExists("path: %s is taken; putSecretValue adds a version to it", path).with("state", string(old.State))
 }
 
+// newSecret begins the record of a secret on a free path, which the caller
+// stores.
+func (t *txn) newSecret(path names.Path, id, keyID string) *Secret {
+	s := &Secret{
+		Path: path, ID: id, State: SecretActive, KeyID: keyID,
+		CreatedAt: t.now, CreatedBy: t.by, UpdatedAt: t.now, UpdatedBy: t.by,
+	}
+	t.dropHistory(s)
+	return s
+}
+
 // dropHistory removes the version records of a retired secret before its
-// path starts anew. They are all destroyed: purging saw to that.
-func (t *txn) dropHistory(path names.Path) {
-	for _, v := range t.versions.collect(pair(string(path), ""), 0) {
-		t.unindexVersion(path, v)
-		t.versions.remove(versionKey(path, v.Number))
+// path starts anew as s. They are all destroyed: purging saw to that. How
+// long they lived this month goes on counting.
+func (t *txn) dropHistory(s *Secret) {
+	month := monthStart(t.now)
+	if old := t.secrets.value([]byte(s.Path)); old != nil {
+		s.PastMillis = old.pastIn(month)
+	}
+	for _, v := range t.versions.collect(pair(string(s.Path), ""), 0) {
+		s.PastMillis += v.millisIn(month, t.now)
+		t.unindexVersion(s.Path, v)
+		t.versions.remove(versionKey(s.Path, v.Number))
+	}
+	if s.PastMillis != 0 {
+		s.PastMonth = month
 	}
 }
 

@@ -52,6 +52,7 @@ type trees struct {
 	attached     *iradix.Tree[struct{}] // policy 0 principal
 	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
 	due          *iradix.Tree[dueItem]  // time kind subject
+	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
 }
 
 func emptyState() *State {
@@ -78,6 +79,7 @@ func emptyState() *State {
 		attached:     iradix.New[struct{}](),
 		writeIndexes: iradix.New[*write](),
 		due:          iradix.New[dueItem](),
+		changes:      iradix.New[struct{}](),
 	}}
 }
 

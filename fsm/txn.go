@@ -43,6 +43,7 @@ type txn struct {
 	attached     table[struct{}]
 	writeIndexes table[*write]
 	due          table[dueItem]
+	changes      table[struct{}]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -136,6 +137,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		attached:     table[struct{}]{tree: s.attached},
 		writeIndexes: table[*write]{tree: s.writeIndexes},
 		due:          table[dueItem]{tree: s.due},
+		changes:      table[struct{}]{tree: s.changes},
 	}
 }
 
@@ -167,6 +169,7 @@ func (t *txn) commit() *State {
 		attached:     t.attached.commit(),
 		writeIndexes: t.writeIndexes.commit(),
 		due:          t.due.commit(),
+		changes:      t.changes.commit(),
 	}}
 }
 
@@ -174,10 +177,23 @@ func (t *txn) commit() *State {
 // follow from it. Restore uses them too, so a restored index cannot differ
 // from one that grew.
 
+// putSecret stores s, a copy that the caller owns, as changed by this
+// command.
 func (t *txn) putSecret(s *Secret) {
-	if old := t.secrets.value([]byte(s.Path)); old != nil && old.State != SecretPurged && (old.KeyID != s.KeyID || s.State == SecretPurged) {
+	s.Changed = t.index
+	t.keepSecret(s)
+}
+
+// keepSecret is putSecret for what no reader of the secret would notice.
+func (t *txn) keepSecret(s *Secret) {
+	old := t.secrets.value([]byte(s.Path))
+	if old != nil && old.State != SecretPurged && (old.KeyID != s.KeyID || s.State == SecretPurged) {
 		t.chosen.remove(pair(old.KeyID, string(s.Path)))
 	}
+	if old != nil && old.Changed != s.Changed {
+		t.changes.remove(changeKey(old.Changed, old.Path))
+	}
+	t.changes.put(changeKey(s.Changed, s.Path), struct{}{})
 	if s.State != SecretPurged {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}

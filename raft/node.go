@@ -272,6 +272,13 @@ func (n *Node) cutStrangers(ctx context.Context) {
 	}
 }
 
+// Moved answers a channel that is closed when something was applied after
+// this call: by then, Local has it.
+func (n *Node) Moved() <-chan struct{} {
+	_, moved := n.machine.progress()
+	return moved
+}
+
 // Local answers the state of this node, which may be behind. It is never nil.
 func (n *Node) Local() *fsm.State { return n.machine.State() }
 

@@ -1,5 +1,7 @@
 package wire
 
+import "time"
+
 // Doc tags are the one-line help of the CLI and the API reference.
 
 // Write is embedded by requests that change something.
@@ -349,4 +351,64 @@ type SecretStateResponse struct {
 type RestoreSecretRequest struct {
 	Write
 	Path string `json:"path" doc:"path of the secret"`
+}
+
+// GetUsageRequest asks what the secrets below a prefix take.
+type GetUsageRequest struct {
+	Prefix      string       `json:"prefix,omitzero" doc:"where in the tree (default /)"`
+	Consistency *Consistency `json:"consistency,omitzero" doc:"relax the read"`
+}
+
+// GetUsageResponse counts the secrets that the caller may ask about.
+type GetUsageResponse struct {
+	Prefix         string  `json:"prefix"`
+	Secrets        uint64  `json:"secrets"`        // those in their recovery window included
+	StoredVersions uint64  `json:"storedVersions"` // not destroyed
+	StoredBytes    uint64  `json:"storedBytes"`    // of their values
+	VersionHours   float64 `json:"versionHours"`   // this month, UTC, destroyed versions until they were
+	CountedAt      *Time   `json:"countedAt"`      // the end of what is counted; its month is the one
+}
+
+// WaitForChangeRequest waits for news about secrets, never for values.
+type WaitForChangeRequest struct {
+	Paths      []string  `json:"paths,omitzero" doc:"the secrets to watch, at most 100; one that is not there yet may come"`
+	Prefix     string    `json:"prefix,omitzero" doc:"watch all secrets below that the caller may see, instead of paths"`
+	AfterIndex uint64    `json:"afterIndex,omitzero" doc:"index of the answer before (default 0: what is there is news)"`
+	Timeout    *Duration `json:"timeout,omitzero" doc:"how long to wait, at most 60s (default 30s; 0s: do not wait)"`
+}
+
+// MayWait answers for how long the request may keep its answer waiting
+// besides what every request takes.
+func (*WaitForChangeRequest) MayWait() time.Duration { return 60 * time.Second }
+
+// WaitForChangeResponse has no changes if none came in time.
+type WaitForChangeResponse struct {
+	Changes []SecretChange `json:"changes"` // in the order of their index
+	Index   uint64         `json:"index"`   // afterIndex of the next request
+}
+
+// SecretChange says that a secret is not what it was. Version 0: it has no
+// current one, or is gone.
+type SecretChange struct {
+	Path           string `json:"path"`
+	CurrentVersion uint64 `json:"currentVersion"`
+	Index          uint64 `json:"index"` // of its last change
+}
+
+// CopySecretRequest makes a secret of the live versions of another one.
+type CopySecretRequest struct {
+	Write
+	Path             string `json:"path" doc:"path of the secret to copy"`
+	ToPath           string `json:"toPath" doc:"path of the copy"`
+	KMSKeyID         string `json:"kmsKeyId,omitzero" doc:"KMS key to bind the copy to: an id or alias/NAME (default the key of the secret)"`
+	ReuseRetiredPath bool   `json:"reuseRetiredPath,omitzero" doc:"take a path whose secret was purged"`
+}
+
+// CopySecretResponse names the copy. No value is shown.
+type CopySecretResponse struct {
+	Path           string `json:"path"`
+	SecretID       string `json:"secretId"`
+	KMSKeyID       string `json:"kmsKeyId"`
+	Versions       int    `json:"versions"` // how many were copied; they are numbered from 1
+	CurrentVersion uint64 `json:"currentVersion"`
 }

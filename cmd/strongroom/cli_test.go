@@ -420,3 +420,17 @@ func TestThePageOfKeyStatesIsUpToDate(t *testing.T) {
 	writeKeyStates(&b)
 	require.Equal(t, strings.TrimSpace(b.String()), strings.TrimSpace(generated), "run: make docs")
 }
+
+// TestAWaitHasATimeoutOfItsOwn: the flag of that name is the request's there,
+// and how long to try is something else.
+func TestAWaitHasATimeoutOfItsOwn(t *testing.T) {
+	c := fakeCluster(t, map[string]string{"secrets/waitForChange": `{"changes":[{"path":"/app/x","currentVersion":2,"index":7}],"index":7}`})
+	code, stdout, stderr := c.run("", "secrets wait-for-change --prefix /app --after-index 3 --timeout 5s -o json")
+	require.Zero(t, code, stderr)
+	require.Contains(t, stdout, `"/app/x"`)
+	require.Equal(t, map[string]any{"prefix": "/app", "afterIndex": 3.0, "timeout": "5s"}, c.last())
+	code, _, stderr = c.run("", "secrets wait-for-change --prefix /app")
+	require.Zero(t, code, stderr)
+	code, _, _ = c.run("", "secrets get-usage --timeout 0s")
+	require.Equal(t, 2, code, "elsewhere it is how long to try")
+}

@@ -66,7 +66,7 @@ func connect(cmd *cobra.Command) (*connection, error) {
 	}
 	ca, caErr := setting(cmd, "cacert", envCACert)
 	tokenFile, tokenErr := setting(cmd, "token-file", envTokenFile)
-	timeout, timeoutErr := cmd.Flags().GetDuration("timeout")
+	timeout, timeoutErr := howLong(cmd)
 	if err := errors.Join(caErr, tokenErr, timeoutErr); err != nil {
 		return nil, err
 	}
@@ -88,6 +88,15 @@ func connect(cmd *cobra.Command) (*connection, error) {
 		return nil, usageError{errors.New(strings.TrimPrefix(err.Error(), "client: "))}
 	}
 	return &connection{Client: c, tokenFile: tokenFile}, nil
+}
+
+// howLong answers how long to try. An operation with a field of that name has
+// a flag --timeout of its own, which says something else.
+func howLong(cmd *cobra.Command) (time.Duration, error) {
+	if f := cmd.Flags().Lookup("timeout"); f != nil && f.Value.Type() != "duration" || cmd.LocalNonPersistentFlags().Lookup("timeout") != nil {
+		return clientTimeout, nil
+	}
+	return cmd.Flags().GetDuration("timeout")
 }
 
 // localHint helps who just ran make run.

@@ -130,6 +130,7 @@ func (n *node) start(ctx context.Context) {
 	serve("API listener", func() error { return n.api.Serve(n.listener) })
 	serve("node link listener", func() error { return n.api.ServeLink(n.raft.LinkListener()) })
 	n.raft.OnLeadership(n.engine.RunLeader)
+	n.background.Go(func() { n.engine.RunWatch(ctx) })
 	n.background.Go(func() { n.keepRoots(ctx) })
 	n.background.Go(func() { n.watch(ctx) })
 }

@@ -102,6 +102,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 // handing them on; then the requests, and what they need last.
 func (n *node) stop(stopWork func()) error {
 	n.draining.Store(true)
+	n.api.Drain() // what only waits is answered while this node can
 	ctx, cancel := context.WithTimeout(context.Background(), handOverTime)
 	if _, self, _ := n.raft.Leader(); self {
 		if err := n.raft.TransferLeadership(ctx, ""); err != nil {

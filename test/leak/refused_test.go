@@ -43,6 +43,8 @@ func (w *traffic) mistakes(path, stranger string) {
 		{"secrets/getSecretValue", `{"path":"/app/leak/s1","label":"%s"}`}, {"secrets/getSecretValue", `{"path":"/app/leak/s1","version":"%s"}`},
 		{"secrets/generateSecret", `{"path":"/app/leak/s1","kind":"%s"}`}, {"secrets/generateSecret", `{"path":"/app/leak/s1","kind":"password","include":["%s"]}`},
 		{"secrets/listSecrets", `{"prefix":"%s"}`}, {"secrets/listSecrets", `{"cursor":"%s"}`}, {"secrets/destroyVersion", `{"path":"/app/leak/s1","version":1,"delay":"%s"}`},
+		{"secrets/copySecret", `{"path":"/app/leak/s1","toPath":"%s"}`}, {"secrets/copySecret", `{"path":"%s","toPath":"/app/leak/x"}`},
+		{"secrets/getUsage", `{"prefix":"%s"}`}, {"secrets/waitForChange", `{"paths":["/app/leak/s1","%s"]}`}, {"secrets/waitForChange", `{"prefix":"/app","timeout":"%s"}`},
 		{"kms/encrypt", `{"keyId":"alias/default","plaintext":"%s"}`}, {"kms/encrypt", `{"keyId":"%s","plaintext":"eA=="}`}, {"kms/decrypt", `{"ciphertext":"%s"}`},
 		{"iam/createPrincipal", `{"name":"%s","kind":"user"}`}, {"iam/createPrincipal", `{"name":"x","kind":"%s"}`}, {"iam/createToken", `{"principal":"%s"}`},
 		{"iam/revokeToken", `{"tokenId":"%s"}`}, {"iam/putPolicy", `{"name":"%s","statements":[]}`}, {"audit/queryEvents", `{"path":"%s"}`},
