@@ -15,7 +15,7 @@ const (
 	reapLimit = 500 // items of one command
 
 	rotateEvery = 5 * time.Second
-	tellEvery   = time.Second
+	tellEvery   = 5 * time.Second
 )
 
 // RunLeader does the work of the leader until ctx ends with the leadership:
