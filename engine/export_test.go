@@ -14,6 +14,9 @@ func (e *Engine) Reap(ctx context.Context) { e.reap(ctx) }
 // RotateDue is one tick of the rotation of keys.
 func (e *Engine) RotateDue(ctx context.Context) { e.rotateDue(ctx) }
 
+// TellExpiries is one tick of what tells of versions that expire.
+func (e *Engine) TellExpiries(ctx context.Context) { e.tellExpiries(ctx) }
+
 // WriteUses is one tick of what keeps the last use of keys.
 func (e *Engine) WriteUses(ctx context.Context) { e.writeUses(ctx) }
 

@@ -61,7 +61,7 @@ func generateSecret(ctx context.Context, c *call, r *wire.GenerateSecretRequest)
 	if r.KMSKeyID != "" && !r.Create {
 		return nil, fault.Invalid("kmsKeyId", "goes with create; an existing secret keeps its key")
 	}
-	if err := c.checkExpiry(r.ExpiresAt); err != nil {
+	if err := c.checkLife(r.VersionLife); err != nil {
 		return nil, err
 	}
 	made, err := generate(r.GenerateSpec, c.engine.MaxValueBytes)
@@ -78,7 +78,7 @@ func generateSecret(ctx context.Context, c *call, r *wire.GenerateSecretRequest)
 	}
 	result, _, err := c.add(ctx, addition{
 		path: path, meta: meta, value: &wire.Value{Bytes: value}, activate: true, expected: r.ExpectedVersion,
-		version: fsm.NewVersion{VersionID: versionID(r.ClientToken), ExpiresAt: r.ExpiresAt.Milli()},
+		version: newVersion(r.ClientToken, "", r.VersionLife),
 	})
 	if err != nil {
 		return nil, err

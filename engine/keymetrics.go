@@ -47,6 +47,7 @@ type keyCollector struct {
 	jobs    *prometheus.Desc
 	root    *prometheus.Desc
 	oldRoot *prometheus.Desc
+	expire  *prometheus.Desc
 }
 
 func newKeyCollector(e *Engine) *keyCollector {
@@ -62,6 +63,7 @@ func newKeyCollector(e *Engine) *keyCollector {
 		dueDays: desc("strongroom_kms_next_deletion_seconds", "Time to the next destruction of a key that waits for its deletion; absent if none does."),
 		root:    desc("strongroom_kms_root_version", "Version of the root key that new keys are wrapped under."),
 		oldRoot: desc("strongroom_kms_material_on_old_root", "Pieces of key material that a rotation of the root key has still to wrap anew."),
+		expire:  desc("strongroom_secrets_versions_expiring", "Versions that expire within their notifyBefore, and can still be read."),
 		jobs:    desc("strongroom_jobs", "Jobs, by state; ended ones are forgotten after 90 days.", "state"),
 	}
 }
@@ -113,6 +115,7 @@ func (k *keyCollector) Collect(out chan<- prometheus.Metric) {
 		gauge(k.root, float64(roots.Current.Version))
 		gauge(k.oldRoot, float64(old))
 	}
+	gauge(k.expire, float64(state.ExpiringSoon(now)))
 	jobs := map[fsm.JobState]int{}
 	for job := range state.Jobs("") {
 		jobs[job.State]++

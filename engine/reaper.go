@@ -15,6 +15,7 @@ const (
 	reapLimit = 500 // items of one command
 
 	rotateEvery = 5 * time.Second
+	tellEvery   = 5 * time.Second
 )
 
 // RunLeader does the work of the leader until ctx ends with the leadership:
@@ -26,6 +27,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	defer work.Wait()
 	work.Go(func() { every(ctx, reapEvery, e.reap) })
 	work.Go(func() { every(ctx, rotateEvery, e.rotateDue) })
+	work.Go(func() { every(ctx, tellEvery, e.tellExpiries) })
 	work.Go(func() { every(ctx, usePrecision, e.writeUses) })
 	work.Go(func() { e.runJobs(ctx) })
 	work.Go(func() { e.runRootRotation(ctx) })

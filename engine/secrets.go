@@ -110,7 +110,8 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 		}
 		command.KeyID = key.ID
 		if value != nil {
-			id := fsm.NewVersion{Number: 1, VersionID: versionID(r.ClientToken), ContentType: r.ContentType, ExpiresAt: r.ExpiresAt.Milli()}
+			id := newVersion(r.ClientToken, r.ContentType, r.VersionLife)
+			id.Number = 1
 			if command.First, err = c.seal(ctx, key, path, command.SecretID, id, value); err != nil {
 				return nil, err
 			}
@@ -148,10 +149,10 @@ func (c *call) checkCreate(r *wire.CreateSecretRequest) error {
 			return err
 		}
 	}
-	if r.Value == nil && r.Generate == nil && (r.ContentType != "" || r.ExpiresAt != nil) {
-		return fault.Invalid("contentType", "and expiresAt describe a first value; give value or generate too")
+	if r.Value == nil && r.Generate == nil && (r.ContentType != "" || r.VersionLife != wire.VersionLife{}) {
+		return fault.Invalid("contentType", "and expiresAt describe a first value, as notifyBefore and reason do; give value or generate too")
 	}
-	if err := c.checkExpiry(r.ExpiresAt); err != nil {
+	if err := c.checkLife(r.VersionLife); err != nil {
 		return err
 	}
 	return checkContentType(r.ContentType)

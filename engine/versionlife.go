@@ -25,14 +25,20 @@ func versionLifeOperations() []*Operation {
 		operation(row[wire.SetVersionLabelRequest, wire.VersionLabelResponse]{
 			service: "secrets", name: "setVersionLabel", event: "secrets.label_version", write: true, action: "secrets:labelVersion",
 			summary: "Put a label on a version. The label current activates it: for an older version, the rollback.",
-			scope:   func(_ *call, r *wire.SetVersionLabelRequest) (scope, error) { return versionScope(r.Path, r.Version) },
-			run:     setVersionLabel,
+			scope: func(_ *call, r *wire.SetVersionLabelRequest) (scope, error) {
+				s, err := versionScope(r.Path, r.Version)
+				return labelled(s, err, "label ", r.Label)
+			},
+			run: setVersionLabel,
 		}),
 		operation(row[wire.RemoveVersionLabelRequest, wire.VersionLabelResponse]{
 			service: "secrets", name: "removeVersionLabel", event: "secrets.label_version", write: true, action: "secrets:labelVersion",
 			summary: "Take a label of people from the version that has it.",
-			scope:   func(_ *call, r *wire.RemoveVersionLabelRequest) (scope, error) { return pathScope(r.Path) },
-			run:     removeVersionLabel,
+			scope: func(_ *call, r *wire.RemoveVersionLabelRequest) (scope, error) {
+				s, err := pathScope(r.Path)
+				return labelled(s, err, "remove label ", r.Label)
+			},
+			run: removeVersionLabel,
 		}),
 		state("disableVersion", "secrets.disable_version", "Keep a version from being read until enableVersion; the current one, too.", true),
 		state("enableVersion", "secrets.enable_version", "Let a disabled version be read again.", false),
@@ -45,10 +51,17 @@ func versionLifeOperations() []*Operation {
 	}
 }
 
-func setVersionLabel(ctx context.Context, c *call, r *wire.SetVersionLabelRequest) (*wire.VersionLabelResponse, error) {
-	if err := checkName("label", r.Label); err != nil {
-		return nil, err
+// labelled adds the label to what a request is about, so that the event names
+// it, also that of a denial.
+func labelled(s scope, err error, verb, label string) (scope, error) {
+	if err != nil {
+		return s, err
 	}
+	s.subject = verb + label
+	return s, checkName("label", label)
+}
+
+func setVersionLabel(ctx context.Context, c *call, r *wire.SetVersionLabelRequest) (*wire.VersionLabelResponse, error) {
 	if err := checkText("reason", r.Reason); err != nil {
 		return nil, err
 	}
@@ -62,12 +75,12 @@ func setVersionLabel(ctx context.Context, c *call, r *wire.SetVersionLabelReques
 	if err != nil {
 		return nil, err
 	}
-	c.event.Reason = "label " + r.Label
-	return c.labelAnswer(ctx, r.Path, r.Label, result.Version, meta)
+	return c.labelAnswer(ctx, r.Label, result, meta)
 }
 
 func removeVersionLabel(ctx context.Context, c *call, r *wire.RemoveVersionLabelRequest) (*wire.VersionLabelResponse, error) {
-	if err := checkName("label", r.Label); err != nil {
+	number, err := checkVersion("version", r.Version, false)
+	if err != nil {
 		return nil, err
 	}
 	if err := checkText("reason", r.Reason); err != nil {
@@ -77,21 +90,23 @@ func removeVersionLabel(ctx context.Context, c *call, r *wire.RemoveVersionLabel
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.commit(ctx, fsm.RemoveVersionLabel{Meta: meta, Path: r.Path, Label: r.Label, Reason: r.Reason})
+	result, err := c.commit(ctx, fsm.RemoveVersionLabel{
+		Meta: meta, Path: r.Path, Label: r.Label, Version: number, Expected: r.ExpectedVersion, Reason: r.Reason,
+	})
 	if err != nil {
 		return nil, err
 	}
-	c.event.Version, c.event.Reason = result.Version, "removed label "+r.Label
-	return c.labelAnswer(ctx, r.Path, r.Label, result.Version, meta)
+	c.event.Version = result.Version
+	return c.labelAnswer(ctx, r.Label, result, meta)
 }
 
 // labelAnswer tells all labels as they are after the change.
-func (c *call) labelAnswer(ctx context.Context, path, label string, version uint64, meta fsm.Meta) (*wire.VersionLabelResponse, error) {
+func (c *call) labelAnswer(ctx context.Context, label string, result fsm.Result, meta fsm.Meta) (*wire.VersionLabelResponse, error) {
 	if err := c.refresh(ctx); err != nil {
 		return nil, uncertain(err, meta)
 	}
-	out := &wire.VersionLabelResponse{Path: path, Version: version, Label: label, Labels: map[string]uint64{}}
-	if s := c.state.Secret(names.Path(path)); s != nil {
+	out := &wire.VersionLabelResponse{Path: result.Path, Version: result.Version, Label: label, Labels: map[string]uint64{}}
+	if s := c.state.Secret(names.Path(result.Path)); s != nil && s.ID == result.SecretID {
 		out.CurrentVersion = s.Current
 		for name, number := range s.Labels {
 			out.Labels[name] = number

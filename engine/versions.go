@@ -15,8 +15,12 @@ import (
 	"github.com/strongroom/strongroom/kms"
 )
 
-// maxDestroyDelay bounds how long a destruction may wait.
-const maxDestroyDelay = 90 * 24 * time.Hour
+// Bounds of the life of a version.
+const (
+	maxDestroyDelay = 90 * 24 * time.Hour
+	minNotify       = time.Second
+	maxNotify       = 366 * 24 * time.Hour
+)
 
 func versionOperations() []*Operation {
 	return []*Operation{
@@ -105,7 +109,7 @@ func putSecretValue(ctx context.Context, c *call, r *wire.PutSecretValueRequest)
 	if err := checkContentType(r.ContentType); err != nil {
 		return nil, err
 	}
-	if err := c.checkExpiry(r.ExpiresAt); err != nil {
+	if err := c.checkLife(r.VersionLife); err != nil {
 		return nil, err
 	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
@@ -115,7 +119,7 @@ func putSecretValue(ctx context.Context, c *call, r *wire.PutSecretValueRequest)
 	result, unchanged, err := c.add(ctx, addition{
 		path: names.Path(r.Path), meta: meta, value: r.Value,
 		activate: r.Activate == nil || *r.Activate, expected: r.ExpectedVersion, reuse: true,
-		version: fsm.NewVersion{VersionID: versionID(r.ClientToken), ContentType: r.ContentType, ExpiresAt: r.ExpiresAt.Milli()},
+		version: newVersion(r.ClientToken, r.ContentType, r.VersionLife),
 	})
 	if err != nil {
 		return nil, err
@@ -246,7 +250,8 @@ func (c *call) sameAsCurrent(ctx context.Context, s *fsm.Secret, a addition) (*f
 		return nil, nil
 	}
 	v := c.state.Version(a.path, s.Current)
-	if v == nil || c.versionState(v) != fsm.VersionActive || v.ContentType != a.version.ContentType || v.ExpiresAt != a.version.ExpiresAt {
+	if v == nil || c.versionState(v) != fsm.VersionActive || v.ContentType != a.version.ContentType ||
+		v.ExpiresAt != a.version.ExpiresAt || v.NotifyBefore != a.version.NotifyBefore {
 		return nil, nil
 	}
 	key := c.state.Key(s.KeyID)
@@ -269,11 +274,28 @@ func (c *call) versionState(v *fsm.Version) fsm.VersionState {
 	return v.State
 }
 
-func (c *call) checkExpiry(at *wire.Time) error {
-	if at != nil && at.Milli() <= c.now.UnixMilli() {
+func (c *call) checkLife(life wire.VersionLife) error {
+	if life.ExpiresAt != nil && life.ExpiresAt.Milli() <= c.now.UnixMilli() {
 		return fault.Invalid("expiresAt", "must lie in the future")
 	}
-	return nil
+	if before := life.NotifyBefore; before != nil {
+		if life.ExpiresAt == nil {
+			return fault.Invalid("notifyBefore", "goes with expiresAt")
+		}
+		if time.Duration(*before) < minNotify || time.Duration(*before) > maxNotify {
+			return fault.Invalid("notifyBefore", "must be 1s to 366d")
+		}
+	}
+	return checkText("reason", life.Reason)
+}
+
+// newVersion answers what is known of a version before it is sealed.
+func newVersion(clientToken, contentType string, life wire.VersionLife) fsm.NewVersion {
+	v := fsm.NewVersion{VersionID: versionID(clientToken), ContentType: contentType, ExpiresAt: life.ExpiresAt.Milli(), Reason: life.Reason}
+	if life.NotifyBefore != nil {
+		v.NotifyBefore = time.Duration(*life.NotifyBefore).Milliseconds()
+	}
+	return v
 }
 
 // versionID answers the id of a new version: the client's token where it is
@@ -329,17 +351,25 @@ func listSecretVersions(ctx context.Context, c *call, r *wire.ListSecretVersions
 }
 
 func (c *call) versionSummary(s *fsm.Secret, v *fsm.Version) wire.VersionSummary {
-	return wire.VersionSummary{
+	out := wire.VersionSummary{
 		Version: v.Number, VersionID: v.ID, State: string(c.versionState(v)), Labels: labelsOf(s, v.Number),
 		Size: v.Size, ContentType: v.ContentType, KMSKeyID: v.KeyID, KMSKeyVersion: v.KeyVersion,
 		CreatedAt: wire.Millis(v.CreatedAt), CreatedBy: v.CreatedBy, RequestID: v.RequestID,
 		ExpiresAt: wire.Millis(v.ExpiresAt), DestroyAt: wire.Millis(v.DestroyAt),
-		DestroyedAt: wire.Millis(v.DestroyedAt), DestroyedBy: v.DestroyedBy, Reason: v.Reason, Changes: changesOf(v),
+		DestroyedAt: wire.Millis(v.DestroyedAt), DestroyedBy: v.DestroyedBy, Reason: v.Reason,
+		NotifiedAt: wire.Millis(v.NotifiedAt), Changes: changesOf(v), ChangesOmitted: v.Omitted,
 	}
+	if v.NotifyBefore != 0 {
+		before := wire.Duration(time.Duration(v.NotifyBefore) * time.Millisecond)
+		out.NotifyBefore = &before
+	}
+	return out
 }
 
 func changesOf(v *fsm.Version) []wire.VersionChange {
-	var out []wire.VersionChange
+	out := []wire.VersionChange{{
+		At: wire.Millis(v.CreatedAt), By: v.CreatedBy, RequestID: v.RequestID, What: "created", Reason: v.CreateReason,
+	}}
 	for _, change := range v.Changes {
 		out = append(out, wire.VersionChange{
 			At: wire.Millis(change.At), By: change.By, RequestID: change.RequestID, What: change.What, Label: change.Label, Reason: change.Reason,
@@ -371,11 +401,14 @@ func destroyVersion(ctx context.Context, c *call, r *wire.DestroyVersionRequest)
 }
 
 func cancelDestroyVersion(ctx context.Context, c *call, r *wire.CancelDestroyVersionRequest) (*wire.VersionStateResponse, error) {
+	if err := checkText("reason", r.Reason); err != nil {
+		return nil, err
+	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.commit(ctx, fsm.CancelDestroy{Meta: meta, Path: r.Path, Version: *r.Version})
+	result, err := c.commit(ctx, fsm.CancelDestroy{Meta: meta, Path: r.Path, Version: *r.Version, Reason: r.Reason})
 	if err != nil {
 		return nil, err
 	}

@@ -52,6 +52,7 @@ const (
 	KindRemoveVersionLabel  Kind = 43
 	KindSetVersionState     Kind = 44
 	KindUpdateSecret        Kind = 45
+	KindNoteExpiry          Kind = 46
 
 	KindCopySecret Kind = 50
 )
@@ -114,6 +115,9 @@ type NewVersion struct {
 	DataKey     []byte `cbor:"8,keyasint,omitempty"`
 	Fingerprint []byte `cbor:"9,keyasint,omitempty"`
 	ExpiresAt   int64  `cbor:"10,keyasint,omitempty"`
+	// NotifyBefore goes with ExpiresAt; 0: nobody is told.
+	NotifyBefore int64  `cbor:"11,keyasint,omitempty"`
+	Reason       string `cbor:"12,keyasint,omitempty"`
 }
 
 // PutVersion adds a version.
@@ -151,6 +155,7 @@ type CancelDestroy struct {
 	Meta    Meta   `cbor:"1,keyasint,omitempty"`
 	Path    string `cbor:"2,keyasint,omitempty"`
 	Version uint64 `cbor:"3,keyasint,omitempty"`
+	Reason  string `cbor:"4,keyasint,omitempty"`
 }
 
 // SetVersionLabel puts a label on a version; the label current activates it.
@@ -170,6 +175,10 @@ type RemoveVersionLabel struct {
 	Path   string `cbor:"2,keyasint,omitempty"`
 	Label  string `cbor:"3,keyasint,omitempty"`
 	Reason string `cbor:"4,keyasint,omitempty"`
+	// Expected, if set, must be the current version (0: none yet).
+	Expected *uint64 `cbor:"5,keyasint,omitempty"`
+	// Version, if set, must be the one that has the label.
+	Version uint64 `cbor:"6,keyasint,omitempty"`
 }
 
 // SetVersionState disables or enables a version.
@@ -189,6 +198,15 @@ type UpdateSecret struct {
 	Description *string           `cbor:"3,keyasint,omitempty"`
 	SetTags     bool              `cbor:"4,keyasint,omitempty"`
 	Tags        map[string]string `cbor:"5,keyasint,omitempty"`
+}
+
+// NoteExpiry marks that it is told, now, that a version expires soon. It is
+// accepted once: whose command it was tells it.
+type NoteExpiry struct {
+	Meta     Meta   `cbor:"1,keyasint,omitempty"`
+	Path     string `cbor:"2,keyasint,omitempty"`
+	SecretID string `cbor:"3,keyasint,omitempty"`
+	Version  uint64 `cbor:"4,keyasint,omitempty"`
 }
 
 // DeleteSecret starts the recovery window, or purges at once (PurgeAt 0).

@@ -36,11 +36,12 @@ func copySecret(t *txn, c CopySecret) (Result, *Refusal) {
 	s.Description, s.Tags = source.Description, source.Tags
 	for i, item := range c.Versions {
 		v := versions[i]
-		t.putVersion(path, nil, v)
-		s.Latest = v.Number
 		if item.Source == source.Current {
 			s.Current = v.Number
+			t.note(v, c.Meta, ChangeActivated, labelCurrent, "")
 		}
+		t.putVersion(path, nil, v)
+		s.Latest = v.Number
 		for _, label := range []string{labelCurrent, labelPrevious} {
 			if source.Labels[label] == item.Source {
 				s.Labels = setLabel(s.Labels, label, v.Number)
@@ -83,6 +84,7 @@ func (t *txn) copied(c CopySecret, source *Secret, key *Key) ([]*Version, *Refus
 			KeyID: key.ID, KeyVersion: item.KeyVersion, Sealed: item.Sealed, DataKey: item.DataKey, Fingerprint: item.Fingerprint,
 			CreatedAt: t.now, CreatedBy: t.by, RequestID: c.Meta.RequestID, ExpiresAt: v.ExpiresAt,
 			DestroyAt: v.DestroyAt, DestroyedBy: v.DestroyedBy, Reason: v.Reason, Disabled: v.Disabled,
+			DestroyRequest: v.DestroyRequest, NotifyBefore: v.NotifyBefore,
 		})
 	}
 	if len(out) != len(c.Versions) {

@@ -22,6 +22,7 @@ func TestACopyHasTheLiveVersionsInOrder(t *testing.T) {
 	w.secret("/a", 3)
 	expiring := w.put("/a")
 	expiring.Version.ExpiresAt, expiring.Version.ContentType, expiring.Activate = w.now+day, "text/x", false
+	expiring.Version.NotifyBefore = day / 2
 	w.ok(expiring)
 	w.ok(w.destroy("/a", 1))
 	doomed := w.put("/a")
@@ -44,7 +45,8 @@ func TestACopyHasTheLiveVersionsInOrder(t *testing.T) {
 	require.Equal(t, w.m.State().Time(), s.CreatedAt)
 	for to, from := range map[uint64]uint64{1: 2, 2: 3, 3: 4, 4: 5} {
 		old, v := w.version("/a", from), w.version("/b", to)
-		require.Equal(t, []any{old.State, old.Size, old.ContentType, old.ExpiresAt, old.DestroyAt}, []any{v.State, v.Size, v.ContentType, v.ExpiresAt, v.DestroyAt})
+		require.Equal(t, []any{old.State, old.Size, old.ContentType, old.ExpiresAt, old.DestroyAt, old.NotifyBefore, old.DestroyRequest},
+			[]any{v.State, v.Size, v.ContentType, v.ExpiresAt, v.DestroyAt, v.NotifyBefore, v.DestroyRequest})
 		require.Equal(t, []byte("sealed anew"), v.Sealed)
 		require.NotEqual(t, old.ID, v.ID)
 	}

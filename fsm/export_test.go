@@ -53,6 +53,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "bindings", s.bindings.Root())
 	dump(out, "chosen", s.chosen.Root())
 	dump(out, "rotations", s.rotations.Root())
+	dump(out, "expiries", s.expiries.Root())
 	dump(out, "jobs", s.jobs.Root())
 	dump(out, "under", s.under.Root())
 	dump(out, "bound", s.bound.Root())
@@ -78,6 +79,19 @@ func DumpWithoutChanges(s *State) map[string]any {
 	}
 	out["secrets"] = secrets
 	return out
+}
+
+// WithoutHistory is a dump without the changes of versions: a build that keeps
+// more of them than the one that wrote a snapshot is right, too.
+func WithoutHistory(dump map[string]any) map[string]any {
+	versions := map[string]Version{}
+	for key, v := range dump["versions"].(map[string]*Version) {
+		without := *v
+		without.Changes, without.Omitted = nil, 0
+		versions[key] = without
+	}
+	dump["versions"] = versions
+	return dump
 }
 
 func dump[T any](out map[string]any, name string, root *iradix.Node[T]) {
@@ -109,6 +123,15 @@ func ForceDeletionAt(m *Machine, id string, at int64) {
 	next := *t.keys.value([]byte(id))
 	next.DeletionAt = at
 	t.putKey(&next)
+	m.state.Store(t.commit().at(s.index, s.time, s.hash))
+}
+
+// ForceVersion stores a secret and one of its versions, as no command would.
+func ForceVersion(m *Machine, secret *Secret, v *Version) {
+	s := m.State()
+	t := s.begin(s.index, Meta{})
+	t.secrets.put([]byte(secret.Path), secret)
+	t.versions.put(versionKey(secret.Path, v.Number), v)
 	m.state.Store(t.commit().at(s.index, s.time, s.hash))
 }
 

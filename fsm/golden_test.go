@@ -161,7 +161,7 @@ func TestGoldenCommands(t *testing.T) {
 	for _, kind := range fsm.RegisteredKinds() {
 		require.Contains(t, samples, kind, "kind %d has no sample, so no golden file", kind)
 	}
-	require.Len(t, fsm.RegisteredKinds(), int(fsm.KindUpdateSecret)+1, "a new kind belongs into the table of kinds")
+	require.Len(t, fsm.RegisteredKinds(), int(fsm.KindNoteExpiry)+1, "a new kind belongs into the table of kinds")
 	for kind, sample := range samples {
 		path := filepath.Join(commandFolder, fmt.Sprintf("%03d-%s-v1.hex", kind, kindName(sample)))
 		current := encoded(t, sample)

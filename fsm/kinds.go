@@ -47,6 +47,7 @@ func (RemoveRoot) Kind() Kind          { return KindRemoveRoot }
 func (SetVersionLabel) Kind() Kind     { return KindSetVersionLabel }
 func (RemoveVersionLabel) Kind() Kind  { return KindRemoveVersionLabel }
 func (SetVersionState) Kind() Kind     { return KindSetVersionState }
+func (NoteExpiry) Kind() Kind          { return KindNoteExpiry }
 func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
 func (CopySecret) Kind() Kind          { return KindCopySecret }
 
@@ -94,6 +95,7 @@ func (c RemoveRoot) meta() Meta          { return c.Meta }
 func (c SetVersionLabel) meta() Meta     { return c.Meta }
 func (c RemoveVersionLabel) meta() Meta  { return c.Meta }
 func (c SetVersionState) meta() Meta     { return c.Meta }
+func (c NoteExpiry) meta() Meta          { return c.Meta }
 func (c UpdateSecret) meta() Meta        { return c.Meta }
 func (c CopySecret) meta() Meta          { return c.Meta }
 
@@ -158,6 +160,7 @@ var kinds = register(
 	kind(removeVersionLabel),
 	kind(setVersionState),
 	kind(updateSecret),
+	kind(noteExpiry),
 	kind(copySecret),
 )
 

@@ -65,6 +65,9 @@ func (p player) version(s *fsm.Secret) fsm.NewVersion {
 		v.Number, v.KeyID = s.Latest+pick(p, uint64(1), 1, 1, 1, 0, 2), s.KeyID
 	}
 	v.KeyVersion = pick(p, uint32(1), 1, 1, 1, 2)
+	if pick(p, true, false) {
+		v.ExpiresAt, v.NotifyBefore = p.due(), pick(p, 0, day, day, 7*day)
+	}
 	if k := p.w.m.State().Key(v.KeyID); k != nil && pick(p, true, true, true, false) {
 		v.KeyVersion = k.Current
 	}
@@ -126,6 +129,12 @@ func (p player) versionLife() fsm.Command {
 		return fsm.RemoveVersionLabel{Meta: m, Path: path, Label: pick(p, "blue", "blue", "current")}
 	}, func() fsm.Command {
 		return fsm.SetVersionState{Meta: m, Path: path, Version: number, Disable: pick(p, true, false)}
+	}, func() fsm.Command {
+		c := fsm.NoteExpiry{Meta: m, Path: path, SecretID: "other", Version: number}
+		for secret, v := range p.w.m.State().ExpiriesDue(p.w.now) {
+			c.Path, c.SecretID, c.Version = string(secret.Path), secret.ID, v.Number
+		}
+		return c
 	}, func() fsm.Command {
 		return fsm.UpdateSecret{Meta: m, Path: path, SetTags: true, Tags: map[string]string{"a": pick(p, "1", "2")}}
 	})()
@@ -395,12 +404,18 @@ func checkRoots(t tester, s *fsm.State) {
 func checkInvariants(t tester, s *fsm.State) {
 	bound := map[string]map[names.Path]int{}
 	chosen := map[string][]names.Path{}
+	untold, soon := 0, 0
 	for secret := range s.Secrets("/") {
-		checkSecret(t, s, secret, bound)
+		checkSecret(t, s, secret, bound, &untold, &soon)
 		if secret.State != fsm.SecretPurged {
 			chosen[secret.KeyID] = append(chosen[secret.KeyID], secret.Path)
 		}
 	}
+	for range s.ExpiriesDue(s.Time()) {
+		untold--
+	}
+	require.Zero(t, untold, "what is due to be told is found")
+	require.Equal(t, soon, s.ExpiringSoon(s.Time()))
 	checkChanges(t, s)
 	for job := range s.Jobs("") {
 		require.LessOrEqual(t, job.Done, job.Total)
@@ -452,9 +467,11 @@ func checkInvariants(t tester, s *fsm.State) {
 	}
 }
 
-func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]map[names.Path]int) {
+func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]map[names.Path]int, untold, soon *int) {
 	next := secret.Latest
 	for v := range s.Versions(secret.Path) {
+		require.LessOrEqual(t, len(v.Changes), 50)
+		require.True(t, v.NotifiedAt == 0 || v.NotifiedAt >= v.ExpiresAt-v.NotifyBefore, "told too early")
 		require.Equal(t, next, v.Number, "version numbers are dense")
 		next--
 		if v.State == fsm.VersionDestroyed {
@@ -470,6 +487,14 @@ func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]ma
 			bound[v.KeyID] = map[names.Path]int{}
 		}
 		bound[v.KeyID][secret.Path]++
+		if open := v.State == fsm.VersionActive && secret.State == fsm.SecretActive && v.NotifyBefore != 0; open && v.ExpiresAt-v.NotifyBefore <= s.Time() {
+			if v.NotifiedAt == 0 {
+				*untold++
+			}
+			if v.ExpiresAt > s.Time() {
+				*soon++
+			}
+		}
 	}
 	require.Zero(t, next, "version numbers start at 1")
 	for name, number := range secret.Labels {

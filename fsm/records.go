@@ -97,6 +97,9 @@ type Secret struct {
 	DeletedBy    string            `cbor:"15,keyasint,omitempty"`
 	PurgeAt      int64             `cbor:"16,keyasint,omitempty"`
 	DeleteReason string            `cbor:"17,keyasint,omitempty"`
+	// DeleteRequest is the request that deleted it: a purge at the end of the
+	// recovery window has no other one to tell.
+	DeleteRequest string `cbor:"18,keyasint,omitempty"`
 
 	// Changed is the index of the last command that changed what readers of
 	// the secret may notice. No decision may depend on it: a snapshot of a
@@ -144,6 +147,15 @@ type Version struct {
 	// Disabled remembers, while pendingDestroy, that it was disabled before.
 	Disabled bool            `cbor:"19,keyasint,omitempty"`
 	Changes  []VersionChange `cbor:"20,keyasint,omitempty"` // the latest, oldest first
+
+	// NotifyBefore is how many milliseconds before ExpiresAt it is told, once,
+	// that the version expires; NotifiedAt is when that was done.
+	NotifyBefore int64 `cbor:"21,keyasint,omitempty"`
+	NotifiedAt   int64 `cbor:"22,keyasint,omitempty"`
+
+	CreateReason   string `cbor:"23,keyasint,omitempty"`
+	DestroyRequest string `cbor:"24,keyasint,omitempty"` // that asked for the destruction
+	Omitted        uint64 `cbor:"25,keyasint,omitempty"` // changes that gave way to later ones
 }
 
 // VersionChange is one line of a version's history.

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/strongroom/strongroom/internal/names"
@@ -278,6 +280,14 @@ func (t *txn) restoreSecretRecord(s *Secret) (string, error) {
 	if s.PurgeAt < 0 || t.keys.value([]byte(s.KeyID)) == nil {
 		return "", errors.New("a secret is bound to a key that is not there, or due at no time")
 	}
+	if s.Labels[labelCurrent] != s.Current {
+		return "", errors.New("a secret does not know which version is current")
+	}
+	for _, number := range s.Labels {
+		if number == 0 || number > s.Latest {
+			return "", errors.New("a label is on no version")
+		}
+	}
 	switch {
 	case s.Changed > t.index:
 		return "", errors.New("a secret was changed in the future")
@@ -301,6 +311,12 @@ func (t *txn) restoreVersion(r *versionRecord) (string, error) {
 		return "", errors.New("a current version is destroyed, or a version due at no time")
 	case t.versions.value(versionKey(r.Path, v.Number)) != nil:
 		return "", errors.New("a version is there twice")
+	case v.ExpiresAt < 0 || v.ExpiresAt > maxTime || v.NotifyBefore < 0 || v.NotifyBefore > maxNotify || v.NotifyBefore != 0 && v.ExpiresAt == 0:
+		return "", errors.New("a version expires at a time out of range")
+	case len(v.Changes) > maxChanges:
+		return "", errors.New("a version has more changes than it may have")
+	case v.State == VersionDestroyed && slices.Contains(slices.Collect(maps.Values(s.Labels)), v.Number):
+		return "", errors.New("a label is on a destroyed version")
 	}
 	t.putVersion(r.Path, nil, v)
 	return string(versionKey(r.Path, v.Number)), nil

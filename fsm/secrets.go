@@ -108,6 +108,9 @@ func deleteSecret(t *txn, c DeleteSecret) (Result, *Refusal) {
 		return Result{}, conflict("path: the secret is already deleted and waits for the end of its recovery window; restoreSecret brings it back, force purges it now").
 			with("state", string(s.State))
 	}
+	if r := checkReason(c.Reason); r != nil {
+		return Result{}, r
+	}
 	// The window is what the caller was promised, so a command whose leader's
 	// clock was behind keeps its length, not its end.
 	window := c.PurgeAt - c.Meta.Time
@@ -117,13 +120,13 @@ func deleteSecret(t *txn, c DeleteSecret) (Result, *Refusal) {
 	t.unscheduleSecret(s)
 	next := *s
 	if s.State == SecretActive {
-		next.DeletedAt, next.DeletedBy, next.DeleteReason = t.now, t.by, c.Reason
+		next.DeletedAt, next.DeletedBy, next.DeleteReason, next.DeleteRequest = t.now, t.by, c.Reason, c.Meta.RequestID
 	} else if c.Reason != "" {
 		next.DeleteReason = c.Reason
 	}
 	next.UpdatedAt, next.UpdatedBy = t.now, t.by
 	if c.PurgeAt == 0 {
-		t.purge(&next)
+		t.purge(&next, VersionChange{By: t.by, RequestID: c.Meta.RequestID, Reason: next.DeleteReason})
 		return secretResult(&next), nil
 	}
 	next.State, next.PurgeAt = SecretPendingDeletion, t.now+window
@@ -144,7 +147,7 @@ func restoreSecret(t *txn, c RestoreSecret) (Result, *Refusal) {
 	t.unscheduleSecret(s)
 	next := *s
 	next.State, next.PurgeAt = SecretActive, 0
-	next.DeletedAt, next.DeletedBy, next.DeleteReason = 0, "", ""
+	next.DeletedAt, next.DeletedBy, next.DeleteReason, next.DeleteRequest = 0, "", "", ""
 	next.UpdatedAt, next.UpdatedBy = t.now, t.by
 	t.putSecret(&next)
 	return secretResult(&next), nil
@@ -157,9 +160,9 @@ func secretResult(s *Secret) Result {
 // purge turns s, a copy that the caller owns, into its tombstone: the
 // material of all versions is gone and its bindings are released at this
 // index. The path stays taken and the history of versions stays, without
-// what people wrote about the secret. It answers how many versions it
-// erased.
-func (t *txn) purge(s *Secret) int {
+// what people wrote about the secret. cause is who wants it, why and by which
+// request. It answers how many versions it erased.
+func (t *txn) purge(s *Secret, cause VersionChange) int {
 	erased := 0
 	for _, v := range t.versions.collect(pair(string(s.Path), ""), 0) {
 		if v.State == VersionDestroyed {
@@ -167,7 +170,7 @@ func (t *txn) purge(s *Secret) int {
 		}
 		next := *v
 		if v.State != VersionPendingDestroy {
-			next.DestroyedBy, next.Reason = s.DeletedBy, s.DeleteReason
+			next.DestroyedBy, next.DestroyRequest, next.Reason = cause.By, cause.RequestID, cause.Reason
 		}
 		t.erase(s, v, &next)
 		erased++

@@ -44,6 +44,7 @@ type trees struct {
 	bindings     *iradix.Tree[int]      // key id 0 path → live versions
 	chosen       *iradix.Tree[struct{}] // key id 0 path of a secret, not purged, whose new versions go under the key
 	rotations    *iradix.Tree[string]   // time key id → key id
+	expiries     *iradix.Tree[expiring] // see expiryKey
 	under        *iradix.Tree[int]      // root version key id → pieces of its material under that root
 	bound        *iradix.Tree[uint64]   // key id → secrets with live versions
 	tokenHashes  *iradix.Tree[*Token]   // hash
@@ -70,6 +71,7 @@ func emptyState() *State {
 		bindings:     iradix.New[int](),
 		chosen:       iradix.New[struct{}](),
 		rotations:    iradix.New[string](),
+		expiries:     iradix.New[expiring](),
 		under:        iradix.New[int](),
 		bound:        iradix.New[uint64](),
 		tokenHashes:  iradix.New[*Token](),

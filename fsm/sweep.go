@@ -107,7 +107,7 @@ func (t *txn) perform(d dueItem) int {
 	case duePurge:
 		s := *t.secrets.value([]byte(d.path))
 		s.UpdatedAt = t.now
-		return max(1, t.purge(&s))
+		return max(1, t.purge(&s, VersionChange{By: s.DeletedBy, RequestID: s.DeleteRequest, Reason: s.DeleteReason}))
 	case dueToken:
 		t.removeToken(t.tokens.value([]byte(d.id)))
 	case dueKey:

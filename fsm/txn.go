@@ -35,6 +35,7 @@ type txn struct {
 	bindings     table[int]
 	chosen       table[struct{}]
 	rotations    table[string]
+	expiries     table[expiring]
 	under        table[int]
 	bound        table[uint64]
 	tokenHashes  table[*Token]
@@ -128,6 +129,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		bindings:     table[int]{tree: s.bindings},
 		chosen:       table[struct{}]{tree: s.chosen},
 		rotations:    table[string]{tree: s.rotations},
+		expiries:     table[expiring]{tree: s.expiries},
 		under:        table[int]{tree: s.under},
 		bound:        table[uint64]{tree: s.bound},
 		tokenHashes:  table[*Token]{tree: s.tokenHashes},
@@ -159,6 +161,7 @@ func (t *txn) commit() *State {
 		bindings:     t.bindings.commit(),
 		chosen:       t.chosen.commit(),
 		rotations:    t.rotations.commit(),
+		expiries:     t.expiries.commit(),
 		under:        t.under.commit(),
 		bound:        t.bound.commit(),
 		tokenHashes:  t.tokenHashes.commit(),
@@ -213,6 +216,9 @@ func (t *txn) putVersion(path names.Path, old, v *Version) {
 	if v.State == VersionPendingDestroy {
 		t.schedule(dueItem{at: v.DestroyAt, kind: dueDestroy, path: path, number: v.Number})
 	}
+	if key := expiryKey(path, v); key != nil {
+		t.expiries.put(key, expiring{path, v.Number})
+	}
 }
 
 func (t *txn) unindexVersion(path names.Path, v *Version) {
@@ -221,6 +227,9 @@ func (t *txn) unindexVersion(path names.Path, v *Version) {
 	}
 	if v.State == VersionPendingDestroy {
 		t.unschedule(dueItem{at: v.DestroyAt, kind: dueDestroy, path: path, number: v.Number})
+	}
+	if key := expiryKey(path, v); key != nil {
+		t.expiries.remove(key)
 	}
 }
 

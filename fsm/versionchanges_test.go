@@ -2,6 +2,7 @@ package fsm_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -18,6 +19,14 @@ func (w *world) label(number uint64, label string) fsm.SetVersionLabel {
 
 func (w *world) disable(number uint64, on bool) fsm.SetVersionState {
 	return fsm.SetVersionState{Meta: w.meta(), Path: life, Version: number, Disable: on, Reason: "leaked"}
+}
+
+// story is what happened to a version, in short.
+func (w *world) story(number uint64) (out []string) {
+	for _, c := range w.v(number).Changes {
+		out = append(out, strings.TrimSpace(c.What+" "+c.Label))
+	}
+	return out
 }
 
 func (w *world) labels() map[string]uint64 { return w.m.State().Secret(life).Labels }
@@ -42,8 +51,12 @@ func TestAnOlderVersionIsActivated(t *testing.T) {
 	require.EqualValues(t, 3, w.m.State().Secret(life).Latest)
 	w.ok(w.label(1, "current"))
 	require.Equal(t, map[string]uint64{"current": 1, "previous": 3}, w.labels(), "again changes nothing")
-	require.Len(t, w.v(1).Changes, 1)
-	require.Equal(t, fsm.VersionChange{At: w.v(1).Changes[0].At, By: "admin", RequestID: good.Meta.RequestID, What: fsm.ChangeActivated, Label: "current", Reason: "because"}, w.v(1).Changes[0])
+	require.Equal(t, []string{"activated current", "replaced current", "activated current"}, w.story(1))
+	require.Equal(t, []string{"activated current", "replaced current"}, w.story(3), "what happens to one version happens to the other")
+	at := w.v(1).Changes[2].At
+	require.Equal(t, good.Meta.Time, at)
+	require.Equal(t, fsm.VersionChange{At: at, By: "admin", RequestID: good.Meta.RequestID, What: fsm.ChangeActivated, Label: "current", Reason: "because"}, w.v(1).Changes[2])
+	require.Equal(t, fsm.VersionChange{At: at, By: "admin", RequestID: good.Meta.RequestID, What: fsm.ChangeReplaced, Label: "current", Reason: "because"}, w.v(3).Changes[1])
 	w.refused(fault.Conflict, fsm.DestroyVersion{Meta: w.meta(), Path: life, Version: 1}, "current version")
 	w.ok(fsm.DestroyVersion{Meta: w.meta(), Path: life, Version: 3})
 	require.Equal(t, map[string]uint64{"current": 1}, w.labels(), "labels go with their version")
@@ -55,6 +68,7 @@ func TestLabelsOfPeople(t *testing.T) {
 	w.ok(w.label(1, "blue"))
 	w.ok(w.label(2, "blue"))
 	require.Equal(t, map[string]uint64{"blue": 2, "current": 2, "previous": 1}, w.labels(), "a label is on one version at most")
+	require.Equal(t, []string{"activated current", "replaced current", "labelled blue", "unlabelled blue"}, w.story(1))
 	w.refused(fault.Conflict, w.label(1, "previous"), "label: previous is kept by the server")
 	w.refused(fault.InvalidRequest, w.label(1, "no good"), "label: ")
 	w.refused(fault.NotFound, w.label(9, "blue"), "version: ")
@@ -68,12 +82,93 @@ func TestLabelsOfPeople(t *testing.T) {
 	for i := range 30 {
 		w.ok(w.label(1, fmt.Sprint("l", i)))
 	}
-	w.refused(fault.Conflict, w.label(1, "one-more"), "32 labels", "removeVersionLabel")
-	require.Len(t, w.v(1).Changes, 31)
+	w.refused(fault.Conflict, w.label(1, "one-more"), "30 labels", "removeVersionLabel")
+	w.ok(w.label(1, "current")) // the server's own have room beside them
+	require.Len(t, w.v(1).Changes, 35)
 	for i := range 40 {
-		w.ok(w.label(1+uint64(i%2), "l0"))
+		w.ok(w.label(1+uint64((i+1)%2), "l0"))
 	}
 	require.Len(t, w.v(1).Changes, 50, "the latest are kept")
+	require.EqualValues(t, 25, w.v(1).Omitted, "and the others counted")
+	require.Equal(t, "labelled l0", w.story(1)[49])
+}
+
+// TestLabelsAreTakenFromWhereOneSawThem: who decides by what they saw says so,
+// and learns that it is otherwise now.
+func TestLabelsAreTakenFromWhereOneSawThem(t *testing.T) {
+	w := newWorld(t)
+	w.secret(life, 2)
+	w.ok(w.label(1, "blue"))
+	remove := func() fsm.RemoveVersionLabel {
+		return fsm.RemoveVersionLabel{Meta: w.meta(), Path: life, Label: "blue", Reason: "done"}
+	}
+	stale, one, two := remove(), uint64(1), uint64(2)
+	stale.Expected = &one
+	w.refused(fault.Conflict, stale, "expectedVersion: is 1, but the current version is 2")
+	elsewhere := remove()
+	elsewhere.Version = 2
+	w.refused(fault.Conflict, elsewhere, "version: the label is on version 1")
+	good := remove()
+	good.Version, good.Expected = 1, &two
+	w.ok(good)
+	require.Equal(t, "unlabelled blue", w.story(1)[3])
+}
+
+// TestReasonsAreBounded, because a version keeps many.
+func TestReasonsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	w.secret(life, 2)
+	long := strings.Repeat("x", 1025)
+	put, label, off, destroy := w.put(life), w.label(1, "blue"), w.disable(1, true), w.destroy(life, 1)
+	put.Version.Reason, label.Reason, off.Reason, destroy.Reason = long, long, long, long
+	w.ok(w.label(1, "green"))
+	for _, c := range []fsm.Command{
+		put, label, off, destroy, fsm.RemoveVersionLabel{Meta: w.meta(), Path: life, Label: "green", Reason: long},
+		fsm.DeleteSecret{Meta: w.meta(), Path: life, Reason: long},
+	} {
+		w.refused(fault.InvalidRequest, c, "reason: has 1025 bytes")
+	}
+	later := w.destroy(life, 1)
+	later.DueAt = w.now + day
+	w.ok(later)
+	w.refused(fault.InvalidRequest, fsm.CancelDestroy{Meta: w.meta(), Path: life, Version: 1, Reason: long}, "reason: ")
+}
+
+// TestTheHistorySaysWhoWantedADestruction, not who came by to carry it out.
+func TestTheHistorySaysWhoWantedADestruction(t *testing.T) {
+	w := newWorld(t)
+	w.secret(life, 3)
+	last := func(n uint64) fsm.VersionChange {
+		changes := w.v(n).Changes
+		return changes[len(changes)-1]
+	}
+	by := func(name string) fsm.Meta {
+		m := w.meta()
+		m.Principal = name
+		return m
+	}
+	now := w.ok(fsm.DestroyVersion{Meta: by("ann"), Path: life, Version: 1, Reason: "leaked"})
+	require.Equal(t, fsm.VersionChange{At: w.m.State().Time(), By: "ann", RequestID: fmt.Sprint("request-", now.Index), What: fsm.ChangeDestroyed, Reason: "leaked"}, last(1))
+
+	later := w.ok(fsm.DestroyVersion{Meta: by("ben"), Path: life, Version: 2, Reason: "old", DueAt: w.now + day})
+	require.Equal(t, fsm.ChangeScheduled, last(2).What)
+	w.now += 2 * day
+	w.sweep()
+	require.Equal(t, fsm.VersionChange{At: w.m.State().Time(), By: "ben", RequestID: fmt.Sprint("request-", later.Index), What: fsm.ChangeDestroyed, Reason: "old"}, last(2))
+
+	deleted := w.ok(fsm.DeleteSecret{Meta: by("cem"), Path: life, Reason: "moved", PurgeAt: w.now + 7*day})
+	w.now += 8 * day
+	w.sweep()
+	require.Equal(t, fsm.VersionChange{At: w.m.State().Time(), By: "cem", RequestID: fmt.Sprint("request-", deleted.Index), What: fsm.ChangeDestroyed, Reason: "moved"}, last(3))
+	require.Equal(t, "cem", w.v(3).DestroyedBy)
+
+	// Who does not wait for the end of the window is who destroys.
+	w.ok(fsm.CreateSecret{Meta: w.meta(), Path: life, SecretID: "again", KeyID: defaultKey, ReuseRetired: true})
+	w.ok(w.put(life))
+	w.ok(fsm.DeleteSecret{Meta: by("ann"), Path: life, PurgeAt: w.now + 8*day})
+	w.ok(fsm.DeleteSecret{Meta: by("ben"), Path: life})
+	require.Equal(t, "ben", last(1).By)
+	require.Equal(t, "ben", w.v(1).DestroyedBy)
 }
 
 // TestADisabledVersion keeps what it has, and no reader is sent to it.
@@ -86,7 +181,7 @@ func TestADisabledVersion(t *testing.T) {
 	require.EqualValues(t, 1, w.m.State().BoundCount(defaultKey), "it still counts for its key")
 	w.refused(fault.VersionNotActive, w.label(1, "current"), "disabled; enableVersion first")
 	w.ok(w.disable(1, true))
-	require.Len(t, w.v(1).Changes, 1)
+	require.Len(t, w.v(1).Changes, 3, "again is no change")
 
 	// A destruction that is taken back leaves it disabled.
 	w.ok(fsm.DestroyVersion{Meta: w.meta(), Path: life, Version: 1, DueAt: w.now + day})
@@ -96,11 +191,7 @@ func TestADisabledVersion(t *testing.T) {
 	require.Equal(t, fsm.VersionDisabled, w.v(1).State)
 	w.ok(w.disable(1, false))
 	require.Equal(t, fsm.VersionActive, w.v(1).State)
-	var what []string
-	for _, c := range w.v(1).Changes {
-		what = append(what, c.What)
-	}
-	require.Equal(t, []string{fsm.ChangeDisabled, fsm.ChangeScheduled, fsm.ChangeCancelled, fsm.ChangeEnabled}, what)
+	require.Equal(t, []string{fsm.ChangeDisabled, fsm.ChangeScheduled, fsm.ChangeCancelled, fsm.ChangeEnabled}, w.story(1)[2:])
 
 	w.ok(w.disable(2, true))
 	require.EqualValues(t, 2, w.m.State().Secret(life).Current, "the brake does not move labels")
@@ -108,7 +199,7 @@ func TestADisabledVersion(t *testing.T) {
 	w.ok(fsm.DestroyVersion{Meta: w.meta(), Path: life, Version: 1})
 	w.refused(fault.VersionNotActive, w.disable(1, true), "destroyed")
 	w.refused(fault.VersionNotActive, w.label(1, "blue"), "destroyed")
-	require.Equal(t, fsm.ChangeDestroyed, w.v(1).Changes[4].What)
+	require.Equal(t, fsm.ChangeDestroyed, w.story(1)[6])
 }
 
 func TestAnExpiredVersionIsNotActivated(t *testing.T) {
@@ -120,6 +211,10 @@ func TestAnExpiredVersionIsNotActivated(t *testing.T) {
 	require.EqualValues(t, 1, w.m.State().Secret(life).Current)
 	w.now += 2 * day
 	w.refused(fault.VersionNotActive, w.label(2, "current"), "expired")
+	w.refused(fault.VersionNotActive, w.label(2, "blue"), "expired")
+	w.ok(w.disable(2, true))
+	r := w.refused(fault.VersionNotActive, w.disable(2, false), "expired")
+	require.Equal(t, "expired", r.Details["state"], "enabled it would not be read either")
 }
 
 func TestASecretIsUpdated(t *testing.T) {
@@ -144,5 +239,6 @@ func versionStory() []fsm.Command {
 		fsm.RemoveVersionLabel{Meta: meta, Path: life, Label: "blue", Reason: "done"},
 		fsm.SetVersionState{Meta: meta, Path: life, Version: 1, Disable: true, Reason: "leaked"},
 		fsm.UpdateSecret{Meta: meta, Path: life, Description: &text, SetTags: true, Tags: map[string]string{"a": "b"}},
+		fsm.NoteExpiry{Meta: meta, Path: life, SecretID: "s1", Version: 3},
 	}
 }

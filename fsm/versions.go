@@ -67,29 +67,32 @@ func (t *txn) checkVersion(v NewVersion, s *Secret, key *Key) *Refusal {
 		return invalid("value", "the sealed value or its data key is missing")
 	case v.VersionID == "" || len(v.VersionID) > maxVersionID:
 		return invalid("versionId", "must have 1 to %d characters", maxVersionID)
+	case v.NotifyBefore != 0 && v.ExpiresAt == 0:
+		return invalid("notifyBefore", "goes with expiresAt")
+	case v.NotifyBefore < 0 || v.NotifyBefore > maxNotify:
+		return invalid("notifyBefore", "must be more than 0 and at most 366d")
 	case v.ExpiresAt != 0:
-		return t.checkLater("expiresAt", v.ExpiresAt)
+		if r := t.checkLater("expiresAt", v.ExpiresAt); r != nil {
+			return r
+		}
 	}
-	return nil
+	return checkReason(v.Reason)
 }
 
 // addVersion makes v the latest version of s, a copy that the caller owns
 // and stores, and the current one if activate is set.
 func (t *txn) addVersion(s *Secret, v NewVersion, meta Meta, activate bool) {
-	t.putVersion(s.Path, nil, &Version{
+	added := &Version{
 		Number: v.Number, ID: v.VersionID, State: VersionActive, Size: v.Size, ContentType: v.ContentType,
 		KeyID: v.KeyID, KeyVersion: v.KeyVersion, Sealed: v.Sealed, DataKey: v.DataKey, Fingerprint: v.Fingerprint,
 		CreatedAt: t.now, CreatedBy: t.by, RequestID: meta.RequestID, ExpiresAt: v.ExpiresAt,
-	})
+		NotifyBefore: v.NotifyBefore, CreateReason: v.Reason,
+	}
+	if activate {
+		t.activate(s, added, meta, v.Reason)
+	}
+	t.putVersion(s.Path, nil, added)
 	s.Latest = v.Number
-	if !activate {
-		return
-	}
-	if s.Current != 0 {
-		s.Labels = setLabel(s.Labels, labelPrevious, s.Current)
-	}
-	s.Current = v.Number
-	s.Labels = setLabel(s.Labels, labelCurrent, v.Number)
 }
 
 func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
@@ -104,18 +107,20 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 	case c.DueAt < 0 || c.DueAt > maxTime:
 		return Result{}, invalid("delay", "must end before the year 10000")
 	}
+	if r := checkReason(c.Reason); r != nil {
+		return Result{}, r
+	}
 	next := *v
-	next.DestroyedBy, next.Reason = t.by, c.Reason
+	next.DestroyedBy, next.DestroyRequest, next.Reason = t.by, c.Meta.RequestID, c.Reason
 	secret := *s
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
 	if delay := c.DueAt - c.Meta.Time; c.DueAt != 0 && delay > 0 {
 		// Like a recovery window, the delay keeps its length.
 		next.Disabled = v.State == VersionDisabled || v.State == VersionPendingDestroy && v.Disabled
 		next.State, next.DestroyAt = VersionPendingDestroy, t.now+delay
-		t.noted(&next, c.Meta, ChangeScheduled, "", c.Reason)
+		t.note(&next, c.Meta, ChangeScheduled, "", c.Reason)
 		t.putVersion(s.Path, v, &next)
 	} else {
-		t.noted(&next, c.Meta, ChangeDestroyed, "", c.Reason)
 		t.erase(&secret, v, &next)
 	}
 	t.putSecret(&secret)
@@ -123,9 +128,11 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 }
 
 // erase stores next, a copy of v that the caller owns, without its material:
-// from this index on nothing can open the version. Labels on it are removed
-// from s, a copy that the caller owns and stores.
+// from this index on nothing can open the version. The caller has set who
+// asked for it, why and by which request: a Sweep only carries it out. Labels
+// on it are removed from s, a copy that the caller owns and stores.
 func (t *txn) erase(s *Secret, v, next *Version) {
+	t.remark(next, VersionChange{By: next.DestroyedBy, RequestID: next.DestroyRequest, What: ChangeDestroyed, Reason: next.Reason})
 	next.State = VersionDestroyed
 	next.Sealed, next.DataKey, next.Fingerprint = nil, nil, nil
 	next.DestroyAt, next.DestroyedAt, next.Disabled = 0, t.now, false
@@ -145,12 +152,16 @@ func cancelDestroy(t *txn, c CancelDestroy) (Result, *Refusal) {
 	case v.DestroyAt <= t.now:
 		return Result{}, conflict("version: the delay of %d has passed; it is being destroyed", v.Number).with("state", string(v.State))
 	}
+	if r := checkReason(c.Reason); r != nil {
+		return Result{}, r
+	}
 	next := *v
-	next.State, next.DestroyAt, next.DestroyedBy, next.Reason = VersionActive, 0, "", ""
+	next.State, next.DestroyAt = VersionActive, 0
+	next.DestroyedBy, next.DestroyRequest, next.Reason = "", "", ""
 	if v.Disabled {
 		next.State, next.Disabled = VersionDisabled, false
 	}
-	t.noted(&next, c.Meta, ChangeCancelled, "", "")
+	t.note(&next, c.Meta, ChangeCancelled, "", c.Reason)
 	t.putVersion(s.Path, v, &next)
 	secret := *s
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by

@@ -9,6 +9,13 @@ type Write struct {
 	ClientToken string `json:"clientToken,omitzero" doc:"makes a retry safe: the same token with the same request within 24 h answers the first result (at most 64 characters)"`
 }
 
+// VersionLife is embedded by requests that make a version.
+type VersionLife struct {
+	ExpiresAt    *Time     `json:"expiresAt,omitzero" doc:"when the version expires: from then on nobody can read it"`
+	NotifyBefore *Duration `json:"notifyBefore,omitzero" doc:"so long before expiresAt the event secrets.version_expires_soon tells of it, once (1s to 366d)"`
+	Reason       string    `json:"reason,omitzero" doc:"why the version is made; kept in the history, at most 1024 bytes"`
+}
+
 // CreateSecretRequest makes a path, with a first value if one is given.
 type CreateSecretRequest struct {
 	Write
@@ -18,9 +25,9 @@ type CreateSecretRequest struct {
 	KMSKeyID         string            `json:"kmsKeyId,omitzero" doc:"KMS key to bind to: an id or alias/NAME (default alias/default)"`
 	Value            *Value            `json:"value,omitzero" doc:"first value, base64"`
 	ContentType      string            `json:"contentType,omitzero" doc:"media type of the first value"`
-	ExpiresAt        *Time             `json:"expiresAt,omitzero" doc:"when the first value expires"`
 	Generate         *GenerateSpec     `json:"generate,omitzero" doc:"have the first value generated"`
 	ReuseRetiredPath bool              `json:"reuseRetiredPath,omitzero" doc:"take a path whose secret was purged"`
+	VersionLife
 }
 
 // CreateSecretResponse names what was made.
@@ -39,7 +46,7 @@ type PutSecretValueRequest struct {
 	ContentType     string  `json:"contentType,omitzero" doc:"media type of the value"`
 	Activate        *bool   `json:"activate,omitzero" doc:"make it the current version (default true)"`
 	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
-	ExpiresAt       *Time   `json:"expiresAt,omitzero" doc:"when the version expires"`
+	VersionLife
 }
 
 // PutSecretValueResponse names the version that now holds the value.
@@ -69,7 +76,7 @@ type GenerateSecretRequest struct {
 	Reveal          bool    `json:"reveal,omitzero" doc:"answer the value too; needs the right to read it"`
 	KMSKeyID        string  `json:"kmsKeyId,omitzero" doc:"with create: the KMS key to bind to"`
 	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
-	ExpiresAt       *Time   `json:"expiresAt,omitzero" doc:"when the version expires"`
+	VersionLife
 }
 
 // GenerateSecretResponse answers the value only to who asked for it and may
@@ -232,10 +239,15 @@ type VersionSummary struct {
 	DestroyAt     *Time    `json:"destroyAt,omitzero"`
 	DestroyedAt   *Time    `json:"destroyedAt,omitzero"`
 	DestroyedBy   string   `json:"destroyedBy,omitzero"`
-	Reason        string   `json:"reason,omitzero"`
+	Reason        string   `json:"reason,omitzero"` // why it was, or will be, destroyed
 	LastReadAt    *Time    `json:"lastReadAt"`
-	// Changes are the latest 50 after its creation, oldest first.
-	Changes []VersionChange `json:"changes,omitzero"`
+
+	NotifyBefore *Duration `json:"notifyBefore,omitzero"`
+	NotifiedAt   *Time     `json:"notifiedAt,omitzero"`
+	// Changes are its creation and the latest 50 after it, oldest first;
+	// ChangesOmitted counts those between, which the trail still has.
+	Changes        []VersionChange `json:"changes"`
+	ChangesOmitted uint64          `json:"changesOmitted,omitzero"`
 }
 
 // VersionChange is one line of a version's history.
@@ -243,7 +255,7 @@ type VersionChange struct {
 	At        *Time  `json:"at"`
 	By        string `json:"by"`
 	RequestID string `json:"requestId"`
-	What      string `json:"what"` // activated, labelled, unlabelled, disabled, enabled, destroyScheduled, destroyCancelled, destroyed
+	What      string `json:"what"` // created, activated, replaced, labelled, unlabelled, disabled, enabled, destroyScheduled, destroyCancelled, destroyed
 	Label     string `json:"label,omitzero"`
 	Reason    string `json:"reason,omitzero"`
 }
@@ -261,9 +273,11 @@ type SetVersionLabelRequest struct {
 // RemoveVersionLabelRequest takes a label away.
 type RemoveVersionLabelRequest struct {
 	Write
-	Path   string `json:"path" doc:"path of the secret"`
-	Label  string `json:"label" doc:"name of the label"`
-	Reason string `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
+	Path            string  `json:"path" doc:"path of the secret"`
+	Label           string  `json:"label" doc:"name of the label"`
+	Version         *uint64 `json:"version,omitzero" doc:"refuse unless this version has the label"`
+	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version"`
+	Reason          string  `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
 }
 
 // VersionLabelResponse tells all labels of the secret after the change.
@@ -313,6 +327,7 @@ type CancelDestroyVersionRequest struct {
 	Write
 	Path    string  `json:"path" doc:"path of the secret"`
 	Version *uint64 `json:"version" doc:"number of the version"`
+	Reason  string  `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
 }
 
 // DeleteSecretRequest starts the recovery window.

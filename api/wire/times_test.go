@@ -33,7 +33,7 @@ func TestTimesSurviveTheJourney(t *testing.T) {
 	rapid.Check(t, func(r *rapid.T) {
 		ms := rapid.Int64Range(1, 253402300799999).Draw(r, "ms")
 		var out bytes.Buffer
-		require.NoError(r, wire.Encode(&out, wire.PutSecretValueRequest{ExpiresAt: wire.Millis(ms)}))
+		require.NoError(r, wire.Encode(&out, wire.PutSecretValueRequest{VersionLife: wire.VersionLife{ExpiresAt: wire.Millis(ms)}}))
 		var in wire.PutSecretValueRequest
 		require.NoError(r, wire.Decode(out.Bytes(), &in), out.String())
 		require.Equal(r, ms, in.ExpiresAt.Milli())

@@ -144,7 +144,7 @@ func createWith(cmd *cobra.Command, s *session, put *wire.PutSecretValueRequest,
 	}
 	var made wire.CreateSecretResponse
 	err = s.Do(cmd.Context(), "secrets", "createSecret", &wire.CreateSecretRequest{
-		Path: put.Path, Value: put.Value, ContentType: put.ContentType, ExpiresAt: put.ExpiresAt, KMSKeyID: key, Description: description,
+		Path: put.Path, Value: put.Value, ContentType: put.ContentType, VersionLife: put.VersionLife, KMSKeyID: key, Description: description,
 	}, &made)
 	if err != nil {
 		return err

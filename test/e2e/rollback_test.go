@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -48,5 +49,33 @@ func TestARollbackIsSeenOnEveryNode(t *testing.T) {
 	r = c.CLI("", "secret", "versions", path, "-o", "json")
 	for _, want := range []string{"activated", "two does not work", "disabled", "enabled"} {
 		require.Contains(t, r.Out, want)
+	}
+}
+
+// TestAnExpiryIsToldOnceWhoeverLeads: the leader writes one event, and the one
+// that comes after it finds that it was told.
+func TestAnExpiryIsToldOnceWhoeverLeads(t *testing.T) {
+	c := suite.Shared(t)
+	const path = "/app/e2e/web/expires"
+	expiresAt := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	told := func() int {
+		return len(c.OK(1, "audit/queryEvents", `{"event":"secrets.version_expires_soon","path":%q}`, path)["events"].([]any))
+	}
+	put := func(node int, value string) {
+		c.OK(node, "secrets/putSecretValue", `{"path":%q,"value":%q,"expiresAt":%q,"notifyBefore":"2h","reason":"for an hour"}`, path, localcluster.B64(value), expiresAt)
+	}
+	c.OK(1, "secrets/createSecret", `{"path":%q}`, path)
+	put(2, "one")
+	c.Await("the event of version 1", func() bool { return told() == 1 })
+	leader := c.Leader()
+	c.Signal(leader, syscall.SIGKILL)
+	c.AwaitEnd(leader)
+	c.StartNode(leader)
+	c.AwaitReady(leader)
+	put(leader, "two")
+	c.Await("the event of version 2", func() bool { return told() >= 2 })
+	require.Equal(t, 2, told(), "version 1 is not told again")
+	for _, v := range c.OK(3, "secrets/listSecretVersions", `{"path":%q}`, path)["versions"].([]any) {
+		require.NotEmpty(t, v.(map[string]any)["notifiedAt"])
 	}
 }
