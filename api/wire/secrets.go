@@ -127,14 +127,16 @@ type KeyUse struct {
 
 // BatchGetSecretValueRequest reads up to 100 values.
 type BatchGetSecretValueRequest struct {
-	Items []BatchItem `json:"items" doc:"what to read: [{\"path\":…, \"version\":…, \"label\":…}], at most 100"`
+	Items    []BatchItem `json:"items" doc:"what to read: [{\"path\":…, \"version\":…, \"label\":…, \"ifNotVersion\":…}], at most 100"`
+	Instance string      `json:"instance,omitzero" doc:"which instance of the caller asks"`
 }
 
 // BatchItem is one read of a batch.
 type BatchItem struct {
-	Path    string  `json:"path"`
-	Version *uint64 `json:"version,omitzero"`
-	Label   string  `json:"label,omitzero"`
+	Path         string  `json:"path"`
+	Version      *uint64 `json:"version,omitzero"`
+	Label        string  `json:"label,omitzero"`
+	IfNotVersion *uint64 `json:"ifNotVersion,omitzero"`
 }
 
 // BatchGetSecretValueResponse has one result for each item, in order.
