@@ -38,6 +38,9 @@ type trees struct {
 	access     *iradix.Tree[*AccessPolicy] // name
 	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
 	jobs       *iradix.Tree[*Job]          // id
+	sessions   *iradix.Tree[*Session]      // number
+	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
+	reads      *iradix.Tree[int64]         // path 0 number → last read
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
@@ -53,6 +56,8 @@ type trees struct {
 	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
 	due          *iradix.Tree[dueItem]  // time kind subject
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
+
+	consumerCounts *iradix.Tree[int] // path → its consumers
 }
 
 func emptyState() *State {
@@ -66,6 +71,9 @@ func emptyState() *State {
 		access:     iradix.New[*AccessPolicy](),
 		writes:     iradix.New[*write](),
 		jobs:       iradix.New[*Job](),
+		sessions:   iradix.New[*Session](),
+		consumers:  iradix.New[*Consumer](),
+		reads:      iradix.New[int64](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),
@@ -80,6 +88,8 @@ func emptyState() *State {
 		writeIndexes: iradix.New[*write](),
 		due:          iradix.New[dueItem](),
 		changes:      iradix.New[struct{}](),
+
+		consumerCounts: iradix.New[int](),
 	}}
 }
 
@@ -335,6 +345,12 @@ func pair(a, b string) []byte {
 	out = append(out, a...)
 	out = append(out, 0)
 	return append(out, b...)
+}
+
+// splitVersionKey is the way back from versionKey.
+func splitVersionKey(key []byte) (names.Path, uint64) {
+	at := len(key) - 8
+	return names.Path(key[:at-1]), binary.BigEndian.Uint64(key[at:])
 }
 
 func versionKey(path names.Path, number uint64) []byte {

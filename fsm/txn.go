@@ -30,6 +30,9 @@ type txn struct {
 	access     table[*AccessPolicy]
 	writes     table[*write]
 	jobs       table[*Job]
+	sessions   table[*Session]
+	consumers  table[*Consumer]
+	reads      table[int64]
 
 	aliases      table[string]
 	bindings     table[int]
@@ -44,6 +47,8 @@ type txn struct {
 	writeIndexes table[*write]
 	due          table[dueItem]
 	changes      table[struct{}]
+
+	consumerCounts table[int]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -124,6 +129,9 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		access:     table[*AccessPolicy]{tree: s.access},
 		writes:     table[*write]{tree: s.writes},
 		jobs:       table[*Job]{tree: s.jobs},
+		sessions:   table[*Session]{tree: s.sessions},
+		consumers:  table[*Consumer]{tree: s.consumers},
+		reads:      table[int64]{tree: s.reads},
 
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
@@ -138,6 +146,8 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		writeIndexes: table[*write]{tree: s.writeIndexes},
 		due:          table[dueItem]{tree: s.due},
 		changes:      table[struct{}]{tree: s.changes},
+
+		consumerCounts: table[int]{tree: s.consumerCounts},
 	}
 }
 
@@ -156,6 +166,9 @@ func (t *txn) commit() *State {
 		access:     t.access.commit(),
 		writes:     t.writes.commit(),
 		jobs:       t.jobs.commit(),
+		sessions:   t.sessions.commit(),
+		consumers:  t.consumers.commit(),
+		reads:      t.reads.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
@@ -170,6 +183,8 @@ func (t *txn) commit() *State {
 		writeIndexes: t.writeIndexes.commit(),
 		due:          t.due.commit(),
 		changes:      t.changes.commit(),
+
+		consumerCounts: t.consumerCounts.commit(),
 	}}
 }
 
