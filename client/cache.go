@@ -182,6 +182,7 @@ func (c *Cache) Forget(path string) {
 func (c *Cache) retire(e *entry) {
 	e.gone = true
 	e.timer.Stop()
+	e.end.Stop()
 	e.held.Swap(nil).wipe()
 	c.entries.CompareAndDelete(e.path, e)
 }

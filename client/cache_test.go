@@ -53,6 +53,17 @@ func TestTheCeiling(t *testing.T) {
 		w.do(func() { w.down = false })
 		requireValue(t, c, "/a", "one")
 	})
+	run(t, "wipes also while a question hangs", func(t *testing.T, w *world) {
+		w.put("/a", "one")
+		c := w.cache(t, CacheConfig{MaxAge: 8 * time.Second})
+		defer c.Close()
+		requireValue(t, c, "/a", "one")
+		h := c.entry("/a").held.Load()
+		w.do(func() { w.slow = time.Hour })
+		later(8 * time.Second)
+		require.Empty(t, h.value.plain.Expose())
+		require.Zero(t, c.Stats().Held)
+	})
 	run(t, "is moved on by revalidation, which opens nothing", func(t *testing.T, w *world) {
 		w.put("/a", "one")
 		c := w.cache(t, CacheConfig{})

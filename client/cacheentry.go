@@ -77,7 +77,8 @@ type entry struct {
 	watched   bool
 	joined    bool // a long poll covers it
 	fails     int
-	timer     *time.Timer
+	timer     *time.Timer // asks again
+	end       *time.Timer // wipes at the ceiling, also while a question is under way
 	callbacks []func(*Value) error
 	deliverer bool   // a goroutine delivers
 	told      string // versionId that callbacks know
@@ -89,23 +90,26 @@ func (c *Cache) entry(path string) *entry {
 		return one.(*entry)
 	}
 	e := &entry{path: path, turn: make(chan struct{}, 1)}
-	e.timer = time.AfterFunc(1<<62, func() { c.due(e) })
+	e.timer = time.AfterFunc(1<<62, func() { _, _ = c.ask(e, false) }) // a closed cache, or a forgotten path, has nothing to ask
+	e.end = time.AfterFunc(1<<62, func() { c.expire(e) })
 	one, other := c.entries.LoadOrStore(path, e)
 	if other {
 		e.timer.Stop()
+		e.end.Stop()
 	}
 	return one.(*entry)
 }
 
 // schedule sets when the entry is due next: at a part of what is left of its
 // time, with jitter, so that many instances do not ask at once; after a
-// failure by a back-off; and in any case at the ceiling, to wipe. e.mu is held.
+// failure by a back-off. At the ceiling it is wiped in any case. e.mu is held.
 func (c *Cache) schedule(e *entry) {
 	const floor, most = time.Second, 30 * time.Second
 	h := e.held.Load()
 	pause := min(floor<<min(e.fails, 6), most)
 	if h != nil {
 		left := time.Duration(h.until.Load()) - c.now()
+		e.end.Reset(max(left, 0))
 		if e.fails == 0 {
 			pause = max(max(left, 0)/2+rand.N(max(left, 0)/4+1), floor)
 		} else {
@@ -117,14 +121,12 @@ func (c *Cache) schedule(e *entry) {
 	e.timer.Reset(pause)
 }
 
-// due wipes what is past its ceiling, and asks.
-func (c *Cache) due(e *entry) {
+// expire wipes what is past its ceiling.
+func (c *Cache) expire(e *entry) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	h := e.held.Load()
 	if h != nil && int64(c.now()) >= h.until.Load() && e.held.CompareAndSwap(h, nil) {
 		h.wipe()
 	}
-	e.mu.Unlock()
-	// A closed cache, or a forgotten path, has nothing to ask.
-	_, _ = c.ask(e, false)
 }
