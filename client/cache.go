@@ -17,7 +17,8 @@ var ErrClosed = errors.New("client: the cache is closed")
 // CacheConfig says how a Cache works. The zero value is ready.
 type CacheConfig struct {
 	// Instance says which instance of the application asks: a name of letters,
-	// digits and . _ -, at most 128. Default: the host's name and a random
+	// digits and . _ - + = @ that begins with a letter or digit, at most 128
+	// bytes. Default: the host's name and a random
 	// suffix, the same for the life of the Cache.
 	Instance string
 	// MaxAge, if not 0, is a ceiling below the server's cache.maxAge.

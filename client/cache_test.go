@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -423,4 +424,22 @@ func BenchmarkHit(b *testing.B) {
 			v.Wipe()
 		}
 	})
+}
+
+func TestAnInstanceIsANameThatTheServerTakes(t *testing.T) {
+	one, other := newInstance(), newInstance()
+	require.Regexp(t, `^[A-Za-z0-9][A-Za-z0-9.-]{9,127}$`, one)
+	require.NotEqual(t, one, other)
+}
+
+func TestAnAnswerOfAnotherPathIsNone(t *testing.T) {
+	n := serve(t, func(_ int, w http.ResponseWriter) {
+		_, _ = w.Write([]byte(`{"path":"/other","version":1,"value":"eA==","cache":{"maxAge":"5m"}}`))
+	})
+	c, err := NewCache(connect(t, Config{}, n), CacheConfig{})
+	require.NoError(t, err)
+	defer c.Close()
+	_, err = c.Get(context.Background(), "/a")
+	require.ErrorContains(t, err, "not about this path")
+	require.Zero(t, c.Stats().Held)
 }

@@ -28,7 +28,6 @@ type world struct {
 	slow    time.Duration
 	asked   map[string]int
 	bodies  map[string][]map[string]any
-	polls   int
 }
 
 type worldSecret struct {
