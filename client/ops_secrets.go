@@ -79,6 +79,16 @@ func (s SecretsService) CancelDestroyVersion(ctx context.Context, req wire.Cance
 	return do[wire.VersionStateResponse](ctx, s.c, "secrets", "cancelDestroyVersion", &req)
 }
 
+// ConfirmVersion: Say which version an instance uses now, and that it holds no other one.
+func (s SecretsService) ConfirmVersion(ctx context.Context, req wire.ConfirmVersionRequest) (*wire.ConfirmVersionResponse, error) {
+	return do[wire.ConfirmVersionResponse](ctx, s.c, "secrets", "confirmVersion", &req)
+}
+
+// ListConsumers: Show who was given which version, who has moved, and until when the others may hold it.
+func (s SecretsService) ListConsumers(ctx context.Context, req wire.ListConsumersRequest) (*wire.ListConsumersResponse, error) {
+	return do[wire.ListConsumersResponse](ctx, s.c, "secrets", "listConsumers", &req)
+}
+
 // SetVersionLabel: Put a label on a version. The label current activates it: for an older version, the rollback.
 func (s SecretsService) SetVersionLabel(ctx context.Context, req wire.SetVersionLabelRequest) (*wire.VersionLabelResponse, error) {
 	return do[wire.VersionLabelResponse](ctx, s.c, "secrets", "setVersionLabel", &req)
