@@ -91,6 +91,18 @@ func (s *State) Consumers(path names.Path) iter.Seq[*Consumer] {
 	return values(scan(s.consumers.Root(), pair(string(path), ""), nil))
 }
 
+// Knows reports whether o tells nothing that a reader of the ledger would miss
+// for a while: the consumer is known to have had the version, and to have said
+// what it says.
+func (s *State) Knows(o Observation) bool {
+	c := at(s.consumers, consumerKey(names.Path(o.Path), o.Principal, o.Instance))
+	if c == nil {
+		return false
+	}
+	i, found := c.find(o.Version)
+	return found && !c.Moved(c.Holds[i]) && (o.Said == 0 || c.Said.Version == o.Version)
+}
+
 // LastRead answers when the version was last handed out, in milliseconds
 // since the Unix epoch, 0: never, as far as the ledger knows.
 func (s *State) LastRead(path names.Path, number uint64) int64 {
