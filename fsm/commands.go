@@ -55,6 +55,9 @@ const (
 	KindNoteExpiry          Kind = 46
 
 	KindCopySecret Kind = 50
+
+	KindPutPathRule    Kind = 51
+	KindDeletePathRule Kind = 52
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -367,4 +370,6 @@ type Result struct {
 	Unchanged  bool   `cbor:"18,keyasint,omitempty"` // the write asked for what is there
 
 	RootVersion uint32 `cbor:"19,keyasint,omitempty"`
+
+	Kept []Kept `cbor:"24,keyasint,omitempty"` // Sweep: what rules had destroyed
 }

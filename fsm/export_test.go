@@ -55,6 +55,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "rotations", s.rotations.Root())
 	dump(out, "expiries", s.expiries.Root())
 	dump(out, "jobs", s.jobs.Root())
+	dump(out, "pathRules", s.pathRules.Root())
 	dump(out, "under", s.under.Root())
 	dump(out, "bound", s.bound.Root())
 	dump(out, "tokenHashes", s.tokenHashes.Root())

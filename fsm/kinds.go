@@ -50,6 +50,8 @@ func (SetVersionState) Kind() Kind     { return KindSetVersionState }
 func (NoteExpiry) Kind() Kind          { return KindNoteExpiry }
 func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
 func (CopySecret) Kind() Kind          { return KindCopySecret }
+func (PutPathRule) Kind() Kind         { return KindPutPathRule }
+func (DeletePathRule) Kind() Kind      { return KindDeletePathRule }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -98,6 +100,8 @@ func (c SetVersionState) meta() Meta     { return c.Meta }
 func (c NoteExpiry) meta() Meta          { return c.Meta }
 func (c UpdateSecret) meta() Meta        { return c.Meta }
 func (c CopySecret) meta() Meta          { return c.Meta }
+func (c PutPathRule) meta() Meta         { return c.Meta }
+func (c DeletePathRule) meta() Meta      { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -162,6 +166,8 @@ var kinds = register(
 	kind(updateSecret),
 	kind(noteExpiry),
 	kind(copySecret),
+	kind(putPathRule),
+	kind(deletePathRule),
 )
 
 // kind makes the entry of a command type from the function that decides it.

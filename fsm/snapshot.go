@@ -54,6 +54,7 @@ const (
 	recordWrite     recordType = 9
 	recordJob       recordType = 10
 	recordRoots     recordType = 11
+	recordPathRule  recordType = 12
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -100,6 +101,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	if s.state.genesis != nil && !s.state.roots.first() {
 		out.record(recordRoots, s.state.roots)
 	}
+	records(out, recordPathRule, s.state.PathRules(""))
 	out.trailer()
 	return out.written, out.err
 }

@@ -38,6 +38,7 @@ type trees struct {
 	access     *iradix.Tree[*AccessPolicy] // name
 	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
 	jobs       *iradix.Tree[*Job]          // id
+	pathRules  *iradix.Tree[*PathRule]     // prefix
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
@@ -66,6 +67,7 @@ func emptyState() *State {
 		access:     iradix.New[*AccessPolicy](),
 		writes:     iradix.New[*write](),
 		jobs:       iradix.New[*Job](),
+		pathRules:  iradix.New[*PathRule](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),

@@ -93,6 +93,7 @@ func (t *txn) addVersion(s *Secret, v NewVersion, meta Meta, activate bool) {
 	}
 	t.putVersion(s.Path, nil, added)
 	s.Latest = v.Number
+	t.review(s)
 }
 
 func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
@@ -110,12 +111,19 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 	if r := checkReason(c.Reason); r != nil {
 		return Result{}, r
 	}
+	// Like a recovery window, the delay keeps its length.
+	delay := int64(0)
+	if c.DueAt != 0 {
+		delay = max(0, c.DueAt-c.Meta.Time)
+	}
+	if r := t.checkRetained(s.Path, v, t.now+delay); r != nil {
+		return Result{}, r
+	}
 	next := *v
 	next.DestroyedBy, next.DestroyRequest, next.Reason = t.by, c.Meta.RequestID, c.Reason
 	secret := *s
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
-	if delay := c.DueAt - c.Meta.Time; c.DueAt != 0 && delay > 0 {
-		// Like a recovery window, the delay keeps its length.
+	if delay > 0 {
 		next.Disabled = v.State == VersionDisabled || v.State == VersionPendingDestroy && v.Disabled
 		next.State, next.DestroyAt = VersionPendingDestroy, t.now+delay
 		t.note(&next, c.Meta, ChangeScheduled, "", c.Reason)
@@ -164,6 +172,7 @@ func cancelDestroy(t *txn, c CancelDestroy) (Result, *Refusal) {
 	t.note(&next, c.Meta, ChangeCancelled, "", c.Reason)
 	t.putVersion(s.Path, v, &next)
 	secret := *s
+	t.review(&secret)
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
 	t.putSecret(&secret)
 	return versionResult(s, &next), nil
