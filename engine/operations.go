@@ -112,6 +112,7 @@ func buildTable() []*Operation {
 	out = append(out, versionOperations()...)
 	out = append(out, versionLifeOperations()...)
 	out = append(out, bindKeyOperation(), copyOperation(), usageOperation(), waitOperation())
+	out = append(out, pathRuleOperations()...)
 	out = append(out, keyOperations()...)
 	out = append(out, keyLifeOperations()...)
 	out = append(out, keyUseOperations()...)

@@ -181,7 +181,6 @@ func TestRolesAndOperationsNameTheSameActions(t *testing.T) {
 // API's contract: a role means the same on every node during an upgrade.
 var later = []iam.Action{
 	"secrets:listConsumers",
-	"secrets:managePathRules",
 	"iam:listGroups", "iam:listAccessKeys", "iam:listTrusts", "iam:explain", "iam:whoCan", "iam:whatCan", "iam:simulatePolicy",
 	"iam:createGroup", "iam:addToGroup", "iam:removeFromGroup", "iam:deleteGroup", "iam:createAccessKey", "iam:deleteAccessKey",
 	"iam:putTrust", "iam:deleteTrust",

@@ -85,8 +85,9 @@ func (t *txn) keepLast(path names.Path, limit int) ([]Kept, int) {
 			s.KeepAt = at
 		}
 	}
-	s.KeptFrom = s.Current
-	if rest := t.stored(&s); len(rest) > 0 {
+	rest := t.stored(&s)
+	s.KeptFrom = s.Latest + 1
+	if len(rest) > 0 {
 		s.KeptFrom = rest[0].Number
 	}
 	if len(gone) == 0 {

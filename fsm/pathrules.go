@@ -124,6 +124,15 @@ func checkPrefix(prefix string) *Refusal {
 	return nil
 }
 
+// CheckPathRule answers the refusal of a rule that cannot be put now, nil for
+// none: for one that is only tried out.
+func (s *State) CheckPathRule(rule PathRule) *Refusal {
+	if r := checkPathRule(&rule); r != nil || rule.KeyRef == "" {
+		return r
+	}
+	return s.begin(s.index, Meta{}).checkRuleKey(rule.KeyRef)
+}
+
 // checkPathRule checks the shape of a rule, whatever the state.
 func checkPathRule(rule *PathRule) *Refusal {
 	if r := checkPrefix(rule.Prefix); r != nil {

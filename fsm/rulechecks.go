@@ -51,11 +51,20 @@ func (e EffectiveRule) TagBreaches(tags map[string]string) []Breach {
 
 // checkNewPath decides whether a secret with these tags may be made at path.
 func (t *txn) checkNewPath(path names.Path, tags map[string]string) *Refusal {
-	rule := t.ruleFor(path)
-	if r := breached("path", rule.PathBreaches(path)); r != nil {
+	return t.ruleFor(path).refuseNew(path, tags)
+}
+
+// CheckNewPath answers the refusal that Apply would have for a new secret
+// with these tags at path, nil for none: it saves a caller the sealing.
+func (s *State) CheckNewPath(path names.Path, tags map[string]string) *Refusal {
+	return s.RuleFor(path).refuseNew(path, tags)
+}
+
+func (e EffectiveRule) refuseNew(path names.Path, tags map[string]string) *Refusal {
+	if r := breached("path", e.PathBreaches(path)); r != nil {
 		return r
 	}
-	return breached("tags", rule.TagBreaches(tags))
+	return breached("tags", e.TagBreaches(tags))
 }
 
 // breached is the refusal of the first breach, which names the field of the
