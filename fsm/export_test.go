@@ -138,3 +138,6 @@ func ForceVersion(m *Machine, secret *Secret, v *Version) {
 
 // MonthStart answers the first millisecond of the month of a time.
 func MonthStart(at int64) int64 { return monthStart(at) }
+
+// UTC spells a time as refusals do.
+func UTC(at int64) string { return utc(at) }

@@ -174,7 +174,7 @@ func (t *txn) walkRule(prefix string) int {
 	}
 	for _, s := range step {
 		next := *s
-		if t.review(&next); next.KeepAt != s.KeepAt && s.State == SecretActive {
+		if t.review(&next); next.KeepAt != s.KeepAt && s.State != SecretPurged {
 			t.keepSecret(&next)
 		}
 	}
