@@ -68,6 +68,11 @@ func belowScope(prefix *string, reason string) (scope, error) {
 	if err != nil {
 		return scope{}, fault.Invalid("prefix", "%v", err)
 	}
+	if parsed != "/" {
+		if _, err := checkPath("prefix", strings.TrimSuffix(parsed, "/")); err != nil {
+			return scope{}, err
+		}
+	}
 	*prefix = parsed
 	return scope{below: parsed, subject: reason}, nil
 }
@@ -113,6 +118,11 @@ func ruleRecord(prefix string, f wire.PathRuleFields) (fsm.PathRule, error) {
 	rule := fsm.PathRule{Prefix: prefix, Segments: f.Segments, KeyRef: f.KMSKeyID, Owner: f.Owner}
 	if err := checkText("owner", f.Owner); err != nil {
 		return rule, err
+	}
+	for _, entry := range f.Segments {
+		if err := checkNoToken("segments", entry); err != nil {
+			return rule, err
+		}
 	}
 	for _, period := range []struct {
 		field string

@@ -96,7 +96,7 @@ func TestEveryWayInIsHeldToTheRule(t *testing.T) {
 	w := newWorld(t)
 	w.ok("secrets/createSecret", `{"path":"/app/qa/web/old","value":%q}`, b64("v"))
 	w.ok("secrets/putPathRule", `{"prefix":"/app/",%s,"requiredTags":["owner","tier=1|2"]}`, convention)
-	const bad, tags = "path: the rule /app/ wants {env:dev|staging|prod}/{service}/{name} below it: segment 1 (env) is qa", `"tags":{"owner":"web","tier":"1"}`
+	const bad, tags = "path: the rule /app/ wants {env:dev|staging|prod}/{service}/{name} below it: segment 1 (env) must be dev or staging or prod", `"tags":{"owner":"web","tier":"1"}`
 	used := len(w.events(audit.Filter{Events: []string{"kms.encrypt", "kms.decrypt"}}))
 	for operation, body := range map[string]string{
 		"secrets/createSecret":   `{"path":"/app/qa/web/db",` + tags + `,"value":"dg=="}`,

@@ -49,7 +49,7 @@ func ParseGrammar(texts []string) (Grammar, error) {
 		case rest && i != len(texts)-1:
 			return Grammar{}, fmt.Errorf("entry %d: '...' is only for the last entry", i+1)
 		case labels[e.label]:
-			return Grammar{}, fmt.Errorf("entry %d: the name %s is taken by an earlier entry", i+1, e.label)
+			return Grammar{}, fmt.Errorf("entry %d: its name is taken by an earlier entry", i+1)
 		}
 		labels[e.label] = e.label != ""
 		g.entries, g.rest = append(g.entries, e), rest
@@ -124,7 +124,8 @@ func (g Grammar) String() string {
 }
 
 // Check holds the part of a valid path that follows the prefix against the
-// grammar. The error says where it differs and what is allowed there.
+// grammar. The error says where it differs and what is allowed there; it does
+// not repeat the path, in which somebody may have put a value by mistake.
 func (g Grammar) Check(below string) error {
 	segments := strings.Split(below, "/")
 	if len(segments) < len(g.entries) || len(segments) > len(g.entries) && !g.rest {
@@ -136,7 +137,7 @@ func (g Grammar) Check(below string) error {
 	}
 	for i, e := range g.entries {
 		if !e.matches(segments[i]) {
-			return fmt.Errorf("segment %d%s is %s; allowed is %s", i+1, e.called(), segments[i], strings.Join(e.allowed, ", "))
+			return fmt.Errorf("segment %d%s must be %s", i+1, e.called(), strings.Join(e.allowed, " or "))
 		}
 	}
 	return nil

@@ -22,8 +22,8 @@ func TestAGrammarSaysWherePathsDiffer(t *testing.T) {
 	for below, says := range map[string]string{
 		"dev/web/db":     "",
 		"pr-17/web/db":   "",
-		"qa/web/db":      "segment 1 (env) is qa; allowed is dev, staging, prod, pr-*",
-		"Dev/web/db":     "segment 1 (env) is Dev",
+		"qa/web/db":      "segment 1 (env) must be dev or staging or prod or pr-*",
+		"Dev/web/db":     "segment 1 (env) must be dev",
 		"dev/web":        "must have 3 segments there, not 2",
 		"dev/web/db/one": "must have 3 segments there, not 4",
 	} {
@@ -37,7 +37,7 @@ func TestAGrammarSaysWherePathsDiffer(t *testing.T) {
 	require.NoError(t, open.Check("config/db-1/a"))
 	require.NoError(t, open.Check("config/db-/a/b/c"))
 	require.ErrorContains(t, open.Check("config/db-1"), "at least 3 segments there, not 2")
-	require.ErrorContains(t, open.Check("conf/db-1/a"), "segment 1 is conf; allowed is config")
+	require.ErrorContains(t, open.Check("conf/db-1/a"), "segment 1 must be config")
 	require.NoError(t, grammar(t, "*").Check("anything"))
 }
 
