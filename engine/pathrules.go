@@ -83,6 +83,9 @@ func putPathRule(ctx context.Context, c *call, r *wire.PutPathRuleRequest) (*wir
 		return nil, err
 	}
 	rule.Reason = r.Reason
+	if refusal := fsm.CheckPathRule(rule); refusal != nil {
+		return nil, c.refused(refusal)
+	}
 	if rule.KeepVersions != 0 {
 		// The rule destroys in the name of who made it.
 		if err := c.require("secrets:destroyVersion", iam.Resource{Below: r.Prefix}); err != nil {
@@ -112,8 +115,8 @@ func deletePathRule(ctx context.Context, c *call, r *wire.DeletePathRuleRequest)
 	return &wire.PathRuleResponse{Prefix: result.Name, Revision: result.Revision}, nil
 }
 
-// ruleRecord turns the fields of a request into a record. Its bounds are
-// checked by Apply.
+// ruleRecord turns the fields of a request into a record, whose bounds are
+// for fsm to check.
 func ruleRecord(prefix string, f wire.PathRuleFields) (fsm.PathRule, error) {
 	rule := fsm.PathRule{Prefix: prefix, Segments: f.Segments, KeyRef: f.KMSKeyID, Owner: f.Owner}
 	if err := checkText("owner", f.Owner); err != nil {
@@ -276,10 +279,21 @@ func (c *call) keyForNew(path names.Path, ref string, tags map[string]string) (*
 		}
 	}
 	if rule := c.state.RuleFor(path); ref == "" && rule.KeyRef != "" {
-		if ref = rule.KeyID; ref == "" {
-			return nil, fault.New(fault.NotFound, "kmsKeyId: the rule %s names the key %s, which is not there; give kmsKeyId, or change the rule with putPathRule", rule.From.Key, rule.KeyRef).
-				With("rule", rule.From.Key).With("ruleField", "kmsKeyId")
-		}
+		return c.keyOfRule(rule)
 	}
 	return c.bindable(ref)
+}
+
+func (c *call) keyOfRule(rule fsm.EffectiveRule) (*fsm.Key, error) {
+	const way = "give kmsKeyId, or change the rule with putPathRule"
+	key := c.state.Key(rule.KeyID)
+	if key == nil {
+		return nil, fault.New(fault.NotFound, "kmsKeyId: the rule %s names the key %s, which is not there; %s", rule.From.Key, rule.KeyRef, way).
+			With("rule", rule.From.Key).With("ruleField", "kmsKeyId")
+	}
+	if refused := fsm.RuleFor(key.State, fsm.KeyProtect).Refused; refused != "" {
+		return nil, fault.New(refused, "kmsKeyId: the rule %s names the key %s, which is %s; %s", rule.From.Key, rule.KeyRef, key.State, way).
+			With("rule", rule.From.Key).With("ruleField", "kmsKeyId").With("keyId", key.ID).With("state", string(key.State))
+	}
+	return key, nil
 }

@@ -83,8 +83,10 @@ func TestRulesThatCannotBeMeantAreRefused(t *testing.T) {
 		if strings.Contains(fields, "prefix") {
 			prefix, fields = fields[1:], ""
 		}
+		before := w.log.proposed
 		_, err := w.as(w.admin, "secrets/putPathRule", "{"+prefix+fields+"}")
 		w.refused(fault.InvalidRequest, says, err)
+		require.True(t, before == w.log.proposed || strings.Contains(fields, "alias/mac"), "what is no rule does not go into the log")
 	}
 	_, err := w.as(w.admin, "secrets/putPathRule", `{"prefix":"/app/","kmsKeyId":"alias/none"}`)
 	w.refused(fault.NotFound, "kmsKeyId: there is no key alias/none", err)
@@ -144,8 +146,13 @@ func TestTheKeyOfARuleIsTheDefaultAndFollowsItsAlias(t *testing.T) {
 	require.Equal(t, []string{"/app/a", "/app/", "kmsKeyId", "notice"}, []string{findings[0].Path, findings[0].Rule, findings[0].Field, findings[0].Severity})
 	require.Contains(t, findings[0].Message, one)
 
-	w.ok("kms/deleteAlias", `{"alias":"alias/pay"}`)
+	w.ok("kms/createKey", `{"alias":"alias/third"}`)
+	w.ok("kms/updateAlias", `{"alias":"alias/pay","keyId":"alias/third"}`)
+	w.ok("kms/disableKey", `{"keyId":"alias/third"}`)
 	_, err := w.as(w.admin, "secrets/createSecret", `{"path":"/app/c"}`)
+	w.refused(fault.KeyNotActive, "kmsKeyId: the rule /app/ names the key alias/pay, which is disabled; give kmsKeyId, or change the rule", err)
+	w.ok("kms/deleteAlias", `{"alias":"alias/pay"}`)
+	_, err = w.as(w.admin, "secrets/createSecret", `{"path":"/app/c"}`)
 	w.refused(fault.NotFound, "kmsKeyId: the rule /app/ names the key alias/pay, which is not there; give kmsKeyId, or change the rule", err)
 	w.ok("secrets/createSecret", `{"path":"/app/c","kmsKeyId":"alias/default"}`)
 	require.Equal(t, "missing", into[wire.ListPathRulesResponse](t, w.ok("secrets/listPathRules", `{}`)).PathRules[0].KMSKeyState)

@@ -124,6 +124,11 @@ func checkPrefix(prefix string) *Refusal {
 	return nil
 }
 
+// CheckPathRule answers the refusal of a rule that no state would take, nil
+// for none. What is not even a rule must not reach the log, where it would
+// stay: it may be something else that was put there by mistake.
+func CheckPathRule(rule PathRule) *Refusal { return checkPathRule(&rule) }
+
 // CheckPathRule answers the refusal of a rule that cannot be put now, nil for
 // none: for one that is only tried out.
 func (s *State) CheckPathRule(rule PathRule) *Refusal {
