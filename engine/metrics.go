@@ -19,6 +19,8 @@ type metrics struct {
 	pendingUses prometheus.Counter
 	rotations   *prometheus.CounterVec
 	rewrapped   prometheus.Counter
+	observed    prometheus.Counter
+	inUse       prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -53,11 +55,19 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "strongroom_kms_rewrapped_versions_total",
 		Help: "Versions whose data key jobs of this leader moved to another key.",
 	})
+	m.observed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_consumers_observations_total",
+		Help: "Observations of consumers that this node committed to the ledger.",
+	})
+	m.inUse = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_consumers_destructions_refused_total",
+		Help: "Destructions that were refused because consumers may still hold the version.",
+	})
 	for _, result := range []string{"ok", "failed"} { // zero is an answer, too
 		m.rotations.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped)
+		r.MustRegister(m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse)
 	}
 	return m
 }

@@ -279,6 +279,10 @@ func TestTheLeaderDestroysWhatARuleDoesNotKeep(t *testing.T) {
 	}
 	w.ok("secrets/setVersionLabel", `{"path":"/app/a","version":2,"label":"blue"}`)
 	w.ok("secrets/putPathRule", `{"prefix":"/app/","keepVersions":3}`)
+	w.ok("secrets/getSecretValue", `{"path":"/app/a","version":1}`)
+	w.engine.Reap(t.Context())
+	require.Equal(t, "active", string(w.log.machine.State().Version("/app/a", 1).State), "its reader may hold it for a while")
+	w.now = w.now.Add(time.Hour)
 	w.engine.Reap(t.Context())
 	states := func() (out []string) {
 		for _, v := range into[wire.ListSecretVersionsResponse](t, w.ok("secrets/listSecretVersions", `{"path":"/app/a"}`)).Versions {
@@ -294,7 +298,7 @@ func TestTheLeaderDestroysWhatARuleDoesNotKeep(t *testing.T) {
 
 	told := w.events(audit.Filter{Events: []string{"secrets.destroy_version"}, Path: "/app/a"})
 	require.Len(t, told, 4)
-	require.Equal(t, []any{"strongroom:leader", "keepVersions 3 of the rule /app/", uint64(1)}, []any{told[0].Principal, told[0].Reason, told[0].Version})
+	require.Equal(t, []any{"strongroom:leader", "keepVersions 3 of the rule /app/", uint64(3)}, []any{told[0].Principal, told[0].Reason, told[0].Version}, "1 was held then")
 	last := into[wire.ListSecretVersionsResponse](t, w.ok("secrets/listSecretVersions", `{"path":"/app/a"}`)).Versions[6]
 	change := last.Changes[len(last.Changes)-1]
 	require.Equal(t, []string{"destroyed", "strongroom:leader", "keepVersions 3 of the rule /app/"}, []string{change.What, change.By, change.Reason})

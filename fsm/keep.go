@@ -17,6 +17,10 @@ const (
 	walkCost = 20
 )
 
+// keptHeldFor is for how long a version that consumers may hold is left
+// alone, at most: by then they may have moved to another one.
+const keptHeldFor = int64(60 * 60 * 1000)
+
 // Kept is one version that a rule had destroyed.
 type Kept struct {
 	Path    string `cbor:"1,keyasint,omitempty"`
@@ -40,8 +44,8 @@ func (t *txn) review(s *Secret) {
 // what readers are or may be sent to (the current version, those after it,
 // and all that a label is on, previous too), and what a person has decided
 // about: a disabled version is evidence or a brake, and a pending destruction
-// has its own time.
-func (t *txn) mayDestroy(s *Secret, v *Version, rule EffectiveRule) (at int64, may bool) {
+// has its own time. Who may still hold the version is asked besides.
+func mayDestroy(s *Secret, v *Version, rule EffectiveRule) (at int64, may bool) {
 	if v.Number >= s.Current || v.State != VersionActive {
 		return 0, false
 	}
@@ -55,8 +59,11 @@ func (t *txn) mayDestroy(s *Secret, v *Version, rule EffectiveRule) (at int64, m
 
 // keepLast destroys, at most limit of them, the versions at path that its
 // rule does not keep, oldest first, and notes in the secret when to look
-// again. It answers what it destroyed and what the work counts for.
-func (t *txn) keepLast(path names.Path, limit int) ([]Kept, int) {
+// again. It answers what it destroyed and what the work counts for. As with
+// every destruction, the node of session must have stopped handing out what
+// goes (closed; nil: there is no ledger yet), and nobody may still hold it:
+// then it stays readable, and is looked at again later.
+func (t *txn) keepLast(path names.Path, limit int, session uint64, closed map[ClosedVersion]bool) ([]Kept, int) {
 	s := *t.secrets.value([]byte(path))
 	rule := t.ruleFor(path)
 	s.KeepAt = 0
@@ -68,13 +75,18 @@ func (t *txn) keepLast(path names.Path, limit int) ([]Kept, int) {
 	versions := t.stored(&s)
 	var gone []Kept
 	for _, v := range surplus(&s, slices.Values(versions), rule.KeepVersions) {
-		at, may := t.mayDestroy(&s, v, rule)
-		switch {
-		case !may:
+		at, may := mayDestroy(&s, v, rule)
+		if !may {
 			continue
-		case at <= t.now && len(gone) == limit:
-			at = t.now // the next item goes on
-		case at <= t.now:
+		}
+		if until, count := t.heldUntil(path, v, session, t.now); count > 0 {
+			at = max(at, min(until, t.now+keptHeldFor))
+		}
+		switch {
+		case at > t.now:
+		case len(gone) == limit || closed != nil && !closed[ClosedVersion{Path: string(path), Version: v.Number}]:
+			at = t.now // the next Sweep goes on
+		default:
 			next := *v
 			next.DestroyedBy, next.DestroyRequest, next.Reason = ownName, "", reason
 			t.erase(&s, v, &next)
@@ -114,6 +126,36 @@ func surplus(s *Secret, versions func(func(*Version) bool), keep uint64) []*Vers
 		return nil
 	}
 	return counted[:uint64(len(counted))-keep]
+}
+
+// keepable answers up to limit versions at path that keepLast would destroy
+// at now, as far as the ledger knows who holds them. What it leaves out
+// because it is held is put off by keepLast, so Sweeps get on.
+func (s *State) keepable(path names.Path, now int64, limit int) []ClosedVersion {
+	secret, rule := s.Secret(path), s.RuleFor(path)
+	var out []ClosedVersion
+	for _, v := range s.Surplus(secret, rule) {
+		if at, may := mayDestroy(secret, v, rule); may && at <= now && len(out) < limit && !s.held(path, v, now) {
+			out = append(out, ClosedVersion{Path: string(path), Version: v.Number})
+		}
+	}
+	return out
+}
+
+// held reports whether somebody may hold v at now.
+func (s *State) held(path names.Path, v *Version, now int64) bool {
+	var session uint64
+	for one := range s.Sessions() {
+		if one.EndedAt == 0 {
+			session = one.Number
+		}
+	}
+	for c := range s.Consumers(path) {
+		if c.Holding(v.Number, session) > now {
+			return true
+		}
+	}
+	return len(s.Unknown(path, v, now).Nodes) > 0
 }
 
 // Surplus answers the versions of s that its rule does not keep and that are

@@ -17,6 +17,7 @@ const (
 	maxKeepVersions = 10_000
 	minRulePeriod   = int64(1000)
 	maxRulePeriod   = int64(3660 * dayMillis)
+	maxRuleHorizon  = maxHorizon // the ledger forgets by then
 )
 
 // PathRules answers the rules with prefixes greater than after, in order.
@@ -158,6 +159,9 @@ func checkPathRule(rule *PathRule) *Refusal {
 	}
 	if len(rule.Owner) > maxOwner {
 		return invalid("owner", "has %d bytes; at most %d are allowed", len(rule.Owner), maxOwner)
+	}
+	if rule.ConsumerHorizon > maxRuleHorizon {
+		return invalid("consumerHorizon", "must be 1s to 366d")
 	}
 	for _, period := range []struct {
 		field string

@@ -187,6 +187,59 @@ func TestARuleThatChangesIsWalkedInBoundedSteps(t *testing.T) {
 	require.Equal(t, []uint64{2, 3, 4}, w.live("/app/0"))
 }
 
+// TestWhatAConsumerMayHoldIsKeptUntilItCannot: also what the node has not
+// committed yet, and what it goes on handing out.
+func TestWhatAConsumerMayHoldIsKeptUntilItCannot(t *testing.T) {
+	w, session := ledgerWorld(t)
+	w.ok(w.put(ledger))
+	w.ok(w.put(ledger))
+	w.rule(fsm.PathRule{Prefix: "/app/", KeepVersions: 1})
+	sweep := func(closed []fsm.ClosedVersion, observed ...fsm.Observation) []fsm.Kept {
+		return w.ok(fsm.Sweep{Meta: fsm.Meta{Time: w.now}, Limit: 10, Session: session, Closed: closed, Observed: observed}).Kept
+	}
+	w.observe(w.gave(1, "a", session))
+	require.Empty(t, sweep(nil), "the walk")
+	due := w.m.State().DueDestructions(w.now, 10)
+	require.Equal(t, []fsm.ClosedVersion{{Path: ledger, Version: 2}}, due, "1 is held")
+	require.Empty(t, sweep(nil), "the node goes on handing it out")
+	require.Empty(t, sweep(due, w.gave(2, "b", session)), "it was handed out just before")
+	require.False(t, w.m.State().Due(w.now), "both are held: nobody need look before one is not")
+	w.now += 6 * minute
+	require.Len(t, sweep(w.m.State().DueDestructions(w.now, 10)), 2)
+	require.Equal(t, []uint64{3, 4}, w.live(ledger))
+
+	// A consumer may let go before its time: an hour later at most it is seen.
+	w.ok(w.put(ledger))
+	long := w.gave(3, "a", session)
+	long.Until = w.now + 30*day
+	w.observe(long)
+	require.Empty(t, sweep(w.m.State().DueDestructions(w.now, 10)))
+	w.now++
+	w.observe(w.heard(5, "a", session))
+	w.now += 61 * minute
+	require.Len(t, sweep(w.m.State().DueDestructions(w.now, 10)), 1)
+}
+
+// TestHeldVersionsDoNotHoldUpOthers: more than fit into one Sweep are held,
+// and the one that is free is found all the same.
+func TestHeldVersionsDoNotHoldUpOthers(t *testing.T) {
+	w, session := ledgerWorld(t)
+	for range 10 {
+		w.ok(w.put(ledger))
+	}
+	w.rule(fsm.PathRule{Prefix: "/app/", KeepVersions: 1})
+	for n := uint64(1); n < 10; n++ {
+		w.observe(w.gave(n, fmt.Sprint("i", n), session))
+	}
+	gone := 0
+	for steps := 0; w.m.State().Due(w.now); steps++ {
+		require.Less(t, steps, 10, "Sweeps get on")
+		gone += len(w.ok(fsm.Sweep{Meta: fsm.Meta{Time: w.now}, Limit: 2, Session: session, Closed: w.m.State().DueDestructions(w.now, 2)}).Kept)
+	}
+	require.Equal(t, 1, gone)
+	require.Equal(t, fsm.VersionDestroyed, w.version(ledger, 10).State)
+}
+
 func TestARetiredPathStartsItsKeepingAnew(t *testing.T) {
 	w := newWorld(t)
 	w.rule(fsm.PathRule{Prefix: "/app/", KeepVersions: 1})

@@ -75,6 +75,10 @@ func checkRuled(t tester, before, after *fsm.State, c fsm.Command, result fsm.Re
 					newer++
 				}
 			}
+			for consumer := range after.Consumers(secret.Path) {
+				require.LessOrEqual(t, consumer.Holding(v.Number, c.Session), after.Time(), "somebody may hold it")
+			}
+			require.True(t, c.Session == 0 || slices.Contains(c.Closed, fsm.ClosedVersion{Path: kept.Path, Version: kept.Version}), "it may be handed out this moment")
 			require.NotZero(t, rule.KeepVersions)
 			require.GreaterOrEqual(t, uint64(newer), rule.KeepVersions)
 		}

@@ -39,6 +39,9 @@ type trees struct {
 	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
 	jobs       *iradix.Tree[*Job]          // id
 	pathRules  *iradix.Tree[*PathRule]     // prefix
+	sessions   *iradix.Tree[*Session]      // number
+	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
+	reads      *iradix.Tree[int64]         // path 0 number → last read
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
@@ -54,6 +57,8 @@ type trees struct {
 	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
 	due          *iradix.Tree[dueItem]  // time kind subject
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
+
+	consumerCounts *iradix.Tree[int] // path → its consumers
 }
 
 func emptyState() *State {
@@ -68,6 +73,9 @@ func emptyState() *State {
 		writes:     iradix.New[*write](),
 		jobs:       iradix.New[*Job](),
 		pathRules:  iradix.New[*PathRule](),
+		sessions:   iradix.New[*Session](),
+		consumers:  iradix.New[*Consumer](),
+		reads:      iradix.New[int64](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),
@@ -82,6 +90,8 @@ func emptyState() *State {
 		writeIndexes: iradix.New[*write](),
 		due:          iradix.New[dueItem](),
 		changes:      iradix.New[struct{}](),
+
+		consumerCounts: iradix.New[int](),
 	}}
 }
 
@@ -337,6 +347,12 @@ func pair(a, b string) []byte {
 	out = append(out, a...)
 	out = append(out, 0)
 	return append(out, b...)
+}
+
+// splitVersionKey is the way back from versionKey.
+func splitVersionKey(key []byte) (names.Path, uint64) {
+	at := len(key) - 8
+	return names.Path(key[:at-1]), binary.BigEndian.Uint64(key[at:])
 }
 
 func versionKey(path names.Path, number uint64) []byte {

@@ -31,6 +31,9 @@ type txn struct {
 	writes     table[*write]
 	jobs       table[*Job]
 	pathRules  table[*PathRule]
+	sessions   table[*Session]
+	consumers  table[*Consumer]
+	reads      table[int64]
 
 	aliases      table[string]
 	bindings     table[int]
@@ -45,6 +48,8 @@ type txn struct {
 	writeIndexes table[*write]
 	due          table[dueItem]
 	changes      table[struct{}]
+
+	consumerCounts table[int]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -126,6 +131,9 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		writes:     table[*write]{tree: s.writes},
 		jobs:       table[*Job]{tree: s.jobs},
 		pathRules:  table[*PathRule]{tree: s.pathRules},
+		sessions:   table[*Session]{tree: s.sessions},
+		consumers:  table[*Consumer]{tree: s.consumers},
+		reads:      table[int64]{tree: s.reads},
 
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
@@ -140,6 +148,8 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		writeIndexes: table[*write]{tree: s.writeIndexes},
 		due:          table[dueItem]{tree: s.due},
 		changes:      table[struct{}]{tree: s.changes},
+
+		consumerCounts: table[int]{tree: s.consumerCounts},
 	}
 }
 
@@ -159,6 +169,9 @@ func (t *txn) commit() *State {
 		writes:     t.writes.commit(),
 		jobs:       t.jobs.commit(),
 		pathRules:  t.pathRules.commit(),
+		sessions:   t.sessions.commit(),
+		consumers:  t.consumers.commit(),
+		reads:      t.reads.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
@@ -173,6 +186,8 @@ func (t *txn) commit() *State {
 		writeIndexes: t.writeIndexes.commit(),
 		due:          t.due.commit(),
 		changes:      t.changes.commit(),
+
+		consumerCounts: t.consumerCounts.commit(),
 	}}
 }
 

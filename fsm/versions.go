@@ -2,6 +2,7 @@ package fsm
 
 import (
 	"strconv"
+	"time"
 
 	"github.com/strongroom/strongroom/internal/fault"
 )
@@ -111,19 +112,19 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 	if r := checkReason(c.Reason); r != nil {
 		return Result{}, r
 	}
-	// Like a recovery window, the delay keeps its length.
-	delay := int64(0)
-	if c.DueAt != 0 {
-		delay = max(0, c.DueAt-c.Meta.Time)
-	}
+	delay := max(0, c.DueAt-c.Meta.Time)
 	if r := t.checkRetained(s.Path, v, t.now+delay); r != nil {
 		return Result{}, r
 	}
+	if r := t.checkUnused(s, v, c, delay); r != nil {
+		return Result{}, r
+	}
 	next := *v
-	next.DestroyedBy, next.DestroyRequest, next.Reason = t.by, c.Meta.RequestID, c.Reason
+	next.DestroyedBy, next.DestroyRequest, next.Reason, next.Forced = t.by, c.Meta.RequestID, c.Reason, c.Force
 	secret := *s
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
-	if delay > 0 {
+	if c.DueAt != 0 && delay > 0 {
+		// Like a recovery window, the delay keeps its length.
 		next.Disabled = v.State == VersionDisabled || v.State == VersionPendingDestroy && v.Disabled
 		next.State, next.DestroyAt = VersionPendingDestroy, t.now+delay
 		t.note(&next, c.Meta, ChangeScheduled, "", c.Reason)
@@ -135,6 +136,29 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 	return versionResult(s, &next), nil
 }
 
+// checkUnused refuses to destroy what somebody may hold when it would be
+// destroyed. A delayed destruction is held against the ledger again when it
+// is due.
+func (t *txn) checkUnused(s *Secret, v *Version, c DestroyVersion, delay int64) *Refusal {
+	if r := t.decides(c.Session, c.Observed); r != nil {
+		return r
+	}
+	if c.Force {
+		if c.Reason == "" {
+			return invalid("reason", "must say why a version is destroyed that consumers may still hold")
+		}
+		return nil
+	}
+	until, count := t.heldUntil(s.Path, v, c.Session, t.now+delay)
+	if count == 0 {
+		return nil
+	}
+	r := refuse(fault.New(fault.VersionInUse, "version: %d may still be in use by %d consumers until %s; "+
+		"listConsumers shows whom to wait for; force, with a reason, destroys it all the same", v.Number, count, formatTime(until)))
+	r.Count = count
+	return r.with("mayHoldUntil", formatTime(until))
+}
+
 // erase stores next, a copy of v that the caller owns, without its material:
 // from this index on nothing can open the version. The caller has set who
 // asked for it, why and by which request: a Sweep only carries it out. Labels
@@ -143,7 +167,7 @@ func (t *txn) erase(s *Secret, v, next *Version) {
 	t.remark(next, VersionChange{By: next.DestroyedBy, RequestID: next.DestroyRequest, What: ChangeDestroyed, Reason: next.Reason})
 	next.State = VersionDestroyed
 	next.Sealed, next.DataKey, next.Fingerprint = nil, nil, nil
-	next.DestroyAt, next.DestroyedAt, next.Disabled = 0, t.now, false
+	next.DestroyAt, next.DestroyedAt, next.Disabled, next.HeldUpAt = 0, t.now, false, 0
 	t.putVersion(s.Path, v, next)
 	s.Labels = dropLabels(s.Labels, v.Number)
 }
@@ -165,7 +189,7 @@ func cancelDestroy(t *txn, c CancelDestroy) (Result, *Refusal) {
 	}
 	next := *v
 	next.State, next.DestroyAt = VersionActive, 0
-	next.DestroyedBy, next.DestroyRequest, next.Reason = "", "", ""
+	next.DestroyedBy, next.DestroyRequest, next.Reason, next.Forced, next.HeldUpAt = "", "", "", false, 0
 	if v.Disabled {
 		next.State, next.Disabled = VersionDisabled, false
 	}
@@ -203,4 +227,9 @@ func errExpired(number uint64) *fault.Error {
 
 func notActive(v *Version, format string, args ...any) *Refusal {
 	return refuse(fault.New(fault.VersionNotActive, format, args...)).with("state", string(v.State))
+}
+
+// formatTime writes a time of the state for people.
+func formatTime(millis int64) string {
+	return time.UnixMilli(millis).UTC().Format("2006-01-02T15:04:05.000Z")
 }

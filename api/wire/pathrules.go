@@ -6,7 +6,7 @@ type PathRuleFields struct {
 	KMSKeyID        string    `json:"kmsKeyId,omitzero" doc:"key of secrets that are made without kmsKeyId: an id, or alias/NAME, which is followed whenever a secret is made"`
 	Owner           string    `json:"owner,omitzero" doc:"who answers for the secrets, for people, at most 256 bytes"`
 	RotationPeriod  *Duration `json:"rotationPeriod,omitzero" doc:"how often values are to be replaced (1s to 3660d)"`
-	ConsumerHorizon *Duration `json:"consumerHorizon,omitzero" doc:"how long a consumer may hold a value that it has read (1s to 3660d)"`
+	ConsumerHorizon *Duration `json:"consumerHorizon,omitzero" doc:"how long a consumer may hold a value that it has read (1s to 366d)"`
 	RequiredTags    []string  `json:"requiredTags,omitzero" doc:"tags that a secret must have: owner, or with the values that are allowed, tier=1|2|3; at most 50"`
 	KeepVersions    *uint64   `json:"keepVersions,omitzero" doc:"destroy older versions than this many, counted from the current one down (1 to 10000); needs secrets:destroyVersion too"`
 	MinRetention    *Duration `json:"minRetention,omitzero" doc:"age before which no version may be destroyed or purged (1s to 3660d)"`
