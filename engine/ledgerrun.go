@@ -79,14 +79,14 @@ func (e *Engine) OpenLedger(ctx context.Context) error {
 	return nil
 }
 
-// trailID tells this node's trail from one that was begun anew, by the time
-// of its first event.
+// trailID tells this node's trail from one that was begun anew, by its first
+// event.
 func (e *Engine) trailID(ctx context.Context) (string, error) {
 	first, _, err := e.Trail.Query(ctx, audit.Filter{Limit: 1})
 	if err != nil || len(first) == 0 {
 		return "", err
 	}
-	return first[0].Time.UTC().Format(time.RFC3339Nano), nil
+	return first[0].Time.UTC().Format(time.RFC3339Nano) + " " + first[0].RequestID, nil
 }
 
 // proposeOwn commits a command of the node's own. A refusal is an error.

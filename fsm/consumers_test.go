@@ -282,3 +282,38 @@ func TestMergingIsASemilattice(t *testing.T) {
 		}
 	})
 }
+
+// What another node noted was noted by another clock.
+func TestClocksOfNodesMayDiffer(t *testing.T) {
+	w, first := ledgerWorld(t)
+	given := w.gave(1, "a", first)
+	w.observe(given)
+	second := w.open("n2")
+	w.ok(fsm.SettleLedger{Meta: w.meta(), Session: first})
+	w.now = given.Until + fsm.ClockSlack - 10
+	w.refused(fault.VersionInUse, w.destroyIn(second))
+	w.now = given.Until + fsm.ClockSlack
+	w.ok(w.destroyIn(second))
+}
+
+// An earlier leader's clock was fast, so the time of the state is ahead of
+// the clock by which the present one notes and decides.
+func TestAFastClockOfAnEarlierLeaderEndsNothingEarly(t *testing.T) {
+	w, first := ledgerWorld(t)
+	ahead := w.meta()
+	ahead.Time += 4000
+	w.ok(fsm.OpenLedger{Meta: ahead, Node: "n2"})
+	w.ok(fsm.SettleLedger{Meta: w.meta(), Session: first})
+	var session uint64
+	for s := range w.m.State().Sessions() {
+		session = s.Number
+	}
+	given := w.gave(1, "a", session)
+	w.observe(given)
+	early := w.destroyIn(session)
+	early.Meta.Time = given.Until - 1
+	w.refused(fault.VersionInUse, early)
+	late := w.destroyIn(session)
+	late.Meta.Time = given.Until
+	w.ok(late)
+}

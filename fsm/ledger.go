@@ -127,6 +127,11 @@ func (t *txn) decides(session uint64, observed []Observation) *Refusal {
 	return nil
 }
 
+// own answers the time of the node that proposed, which the time of the state
+// may be ahead of. What a node noted by its own clock is held against the same
+// clock: by an earlier leader's, which was fast, it would be over too soon.
+func (t *txn) own(meta Meta) int64 { return min(t.now, meta.Time) }
+
 // Unknown are nodes of which nobody can tell yet what they handed out last.
 type Unknown struct {
 	Nodes []string

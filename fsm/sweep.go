@@ -87,7 +87,7 @@ func sweep(t *txn, c Sweep) (Result, *Refusal) {
 			kept, done = append(kept, gone...), done+cost
 			continue
 		}
-		done += t.perform(d, c.Session, closed)
+		done += t.perform(d, c, closed)
 	}
 	for done < limit {
 		_, w, ok := t.writeIndexes.root().Minimum()
@@ -157,19 +157,19 @@ const heldUpFor = 60 * 1000
 
 // destroyDue destroys a version whose delay has passed, or puts it off while
 // consumers may hold it.
-func (t *txn) destroyDue(d dueItem, session uint64, closed map[ClosedVersion]bool) int {
+func (t *txn) destroyDue(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
 	if closed != nil && !closed[ClosedVersion{Path: string(d.path), Version: d.number}] {
 		return 0 // became due since the node looked: the next Sweep has it
 	}
 	secret, v := t.secrets.value([]byte(d.path)), t.versions.value(versionKey(d.path, d.number))
 	s, next := *secret, *v
 	s.UpdatedAt = t.now
-	if until, count := t.heldUntil(d.path, v, session, t.now); count > 0 && !v.Forced {
+	if until, count := t.heldUntil(d.path, v, c.Session, t.own(c.Meta)); count > 0 && !v.Forced {
 		if v.HeldUpAt == 0 {
 			next.HeldUpAt = t.now
 			t.remark(&next, VersionChange{By: v.DestroyedBy, RequestID: v.DestroyRequest, What: ChangeHeldUp, Reason: v.Reason})
 		}
-		next.DestroyAt = min(until, t.now+heldUpFor)
+		next.DestroyAt = max(t.now+1, min(until, t.now+heldUpFor))
 		t.putVersion(d.path, v, &next)
 	} else {
 		t.unschedule(d)
@@ -182,9 +182,9 @@ func (t *txn) destroyDue(d dueItem, session uint64, closed map[ClosedVersion]boo
 // perform does one item and answers what it counts for. The item itself is
 // gone afterwards, or later. A purge is not split: a secret is either whole or
 // gone.
-func (t *txn) perform(d dueItem, session uint64, closed map[ClosedVersion]bool) int {
+func (t *txn) perform(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
 	if d.kind == dueDestroy {
-		return t.destroyDue(d, session, closed)
+		return t.destroyDue(d, c, closed)
 	}
 	t.unschedule(d)
 	switch d.kind {

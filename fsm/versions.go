@@ -149,7 +149,7 @@ func (t *txn) checkUnused(s *Secret, v *Version, c DestroyVersion, delay int64) 
 		}
 		return nil
 	}
-	until, count := t.heldUntil(s.Path, v, c.Session, t.now+delay)
+	until, count := t.heldUntil(s.Path, v, c.Session, t.own(c.Meta)+delay)
 	if count == 0 {
 		return nil
 	}
