@@ -93,7 +93,7 @@ func (c *Cache) read(e *entry, old *held) (answer, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.cfg.RequestTimeout)
 	defer cancel()
 	req := wire.GetSecretValueRequest{Path: e.path, Instance: c.cfg.Instance}
-	if old != nil {
+	if old != nil && e.may(old) {
 		number := old.value.version
 		req.IfNotVersion = &number
 	}
@@ -125,6 +125,11 @@ func (c *Cache) read(e *entry, old *held) (answer, error) {
 	case resp.NotModified && old != nil:
 	case resp.NotModified:
 		return answer{}, errors.New("the server says that nothing changed, to a question that it was not asked")
+	case old != nil && resp.VersionID == old.value.versionID && resp.Version == old.value.version:
+		if resp.Value != nil {
+			resp.Value.Wipe()
+		}
+		out.same = old
 	default:
 		v := Value{path: e.path, version: resp.Version, versionID: resp.VersionID, contentType: resp.ContentType}
 		if resp.Value != nil && resp.Value.Len() > 0 {

@@ -60,6 +60,21 @@ type flight struct {
 	err  error
 }
 
+// says notes that the application has said that it uses h, and nothing else.
+func (e *entry) says(h *held) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.said = h.value.versionID
+}
+
+// may reports whether to name h in a question: "not this version" is read as
+// "I use this one, and no other", which is for the application to say first.
+func (e *entry) may(h *held) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.said == h.value.versionID
+}
+
 // entry is what the cache has for one path.
 type entry struct {
 	path    string
@@ -83,6 +98,7 @@ type entry struct {
 	deliverer bool   // a goroutine delivers
 	told      string // versionId that callbacks know
 	confirmed string // versionId that needs no confirmation any more
+	said      string // versionId that the application was said to use
 }
 
 func (c *Cache) entry(path string) *entry {

@@ -88,6 +88,9 @@ func (c *Cache) confirmHeld(e *entry, h *held, number uint64) bool {
 			return answer{}, nil
 		}
 		err := c.confirm(c.ctx, e.path, number)
+		if err == nil {
+			e.says(h)
+		}
 		var answered *Error
 		// A last word, such as that of a server which does not know the
 		// operation, is not argued with: the version stays on the ledger as one
@@ -101,7 +104,22 @@ func (c *Cache) confirmHeld(e *entry, h *held, number uint64) bool {
 // Confirm says that this instance uses the version now, and holds no other one
 // of the secret. It is for applications with ConfirmManually.
 func (c *Cache) Confirm(ctx context.Context, path string, version uint64) error {
-	return c.confirm(ctx, path, version)
+	one, held := c.entries.Load(path)
+	if !held {
+		return c.confirm(ctx, path, version)
+	}
+	e := one.(*entry)
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := c.confirm(ctx, path, version)
+	if h := e.held.Load(); err == nil && h != nil && h.value.version == version {
+		e.says(h)
+	}
+	return err
 }
 
 func (c *Cache) confirm(ctx context.Context, path string, version uint64) error {

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/strongroom/strongroom/api/wire"
@@ -168,6 +169,11 @@ func (c *call) inUse(err *fault.Error, path names.Path, number uint64) *fault.Er
 		}
 	}
 	err = err.With("consumers", shown).With("count", count)
+	if text, ok := err.Details["mayHoldUntil"].(string); ok {
+		if until, parseErr := strconv.ParseInt(text, 10, 64); parseErr == nil {
+			err = err.With("mayHoldUntil", wire.Millis(until))
+		}
+	}
 	if v := c.state.Version(path, number); v != nil {
 		if unknown := c.state.Unknown(path, v, c.now.UnixMilli()); len(unknown.Nodes) > 0 {
 			err = err.With("unknown", map[string]any{"nodes": unknown.Nodes, "until": wire.Millis(unknown.Until)})

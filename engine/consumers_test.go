@@ -58,6 +58,7 @@ func TestAConsumerIsSeenAtOnceAndHoldsWhatItWasGiven(t *testing.T) {
 	shown := detail(t, err, "consumers").([]wire.Consumer)
 	require.Len(t, shown, 1)
 	require.Equal(t, "pod-1", shown[0].Instance)
+	require.Equal(t, w.now.Add(5*time.Minute).UnixMilli(), detail(t, err, "mayHoldUntil").(*wire.Time).UnixMilli())
 	w.now = w.now.Add(5*time.Minute - time.Millisecond)
 	w.refused(fault.VersionInUse, "", w.destroys(""))
 	require.Len(t, w.consumers(`,"holding":true`), 1)

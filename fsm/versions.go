@@ -2,7 +2,6 @@ package fsm
 
 import (
 	"strconv"
-	"time"
 
 	"github.com/strongroom/strongroom/internal/fault"
 )
@@ -153,10 +152,10 @@ func (t *txn) checkUnused(s *Secret, v *Version, c DestroyVersion, delay int64) 
 	if count == 0 {
 		return nil
 	}
-	r := refuse(fault.New(fault.VersionInUse, "version: %d may still be in use by %d consumers until %s; "+
-		"listConsumers shows whom to wait for; force, with a reason, destroys it all the same", v.Number, count, formatTime(until)))
+	r := refuse(fault.New(fault.VersionInUse, "version: %d may still be in use by %d consumers; "+
+		"listConsumers shows whom to wait for; force, with a reason, destroys it all the same", v.Number, count))
 	r.Count = count
-	return r.with("mayHoldUntil", formatTime(until))
+	return r.with("mayHoldUntil", strconv.FormatInt(until, 10)) // milliseconds: the engine writes it for people
 }
 
 // erase stores next, a copy of v that the caller owns, without its material:
@@ -227,9 +226,4 @@ func errExpired(number uint64) *fault.Error {
 
 func notActive(v *Version, format string, args ...any) *Refusal {
 	return refuse(fault.New(fault.VersionNotActive, format, args...)).with("state", string(v.State))
-}
-
-// formatTime writes a time of the state for people.
-func formatTime(millis int64) string {
-	return time.UnixMilli(millis).UTC().Format("2006-01-02T15:04:05.000Z")
 }

@@ -22,6 +22,7 @@ func rotateForm() opForm {
   strongroom secret rotate /app/dev/web/api-key --value-file - --wait   # a value that somebody else made
   strongroom secret rotate /app/dev/web/db-password --wait --wait-for 1h`)
 	f.short = "Make a new version current, wait until all consumers have moved, destroy the old one"
+	f.free = []string{"kind"}
 	r := &rotation{}
 	f.extra = func(cmd *cobra.Command) {
 		cmd.Flags().BoolVar(&r.wait, "wait", false, "wait until nobody holds the old version any more, then destroy it")
