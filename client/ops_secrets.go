@@ -133,3 +133,23 @@ func (s SecretsService) GetUsage(ctx context.Context, req wire.GetUsageRequest) 
 func (s SecretsService) WaitForChange(ctx context.Context, req wire.WaitForChangeRequest) (*wire.WaitForChangeResponse, error) {
 	return do[wire.WaitForChangeResponse](ctx, s.c, "secrets", "waitForChange", &req)
 }
+
+// PutPathRule: Make or replace the rule of a prefix: what secrets below it must look like, and what becomes of them.
+func (s SecretsService) PutPathRule(ctx context.Context, req wire.PutPathRuleRequest) (*wire.PathRuleResponse, error) {
+	return do[wire.PathRuleResponse](ctx, s.c, "secrets", "putPathRule", &req)
+}
+
+// ListPathRules: List the path rules about secrets that the caller may describe or make rules for.
+func (s SecretsService) ListPathRules(ctx context.Context, req wire.ListPathRulesRequest) (*wire.ListPathRulesResponse, error) {
+	return do[wire.ListPathRulesResponse](ctx, s.c, "secrets", "listPathRules", &req)
+}
+
+// DeletePathRule: Delete the rule of a prefix; rules of shorter prefixes go on holding.
+func (s SecretsService) DeletePathRule(ctx context.Context, req wire.DeletePathRuleRequest) (*wire.PathRuleResponse, error) {
+	return do[wire.PathRuleResponse](ctx, s.c, "secrets", "deletePathRule", &req)
+}
+
+// LintPaths: Report the secrets that differ from their path rules, or would from one that is tried out.
+func (s SecretsService) LintPaths(ctx context.Context, req wire.LintPathsRequest) (*wire.LintPathsResponse, error) {
+	return do[wire.LintPathsResponse](ctx, s.c, "secrets", "lintPaths", &req)
+}

@@ -61,6 +61,12 @@ func generateSecret(ctx context.Context, c *call, r *wire.GenerateSecretRequest)
 	if r.KMSKeyID != "" && !r.Create {
 		return nil, fault.Invalid("kmsKeyId", "goes with create; an existing secret keeps its key")
 	}
+	if r.Tags != nil && !r.Create {
+		return nil, fault.Invalid("tags", "goes with create; updateSecret changes those of an existing secret")
+	}
+	if err := checkTags(r.Tags); err != nil {
+		return nil, err
+	}
 	if err := c.checkLife(r.VersionLife); err != nil {
 		return nil, err
 	}
@@ -131,13 +137,13 @@ func (c *call) createIfMissing(ctx context.Context, r *wire.GenerateSecretReques
 	if s := c.state.Secret(path); !r.Create || s != nil && s.State == fsm.SecretActive {
 		return nil
 	}
-	key, err := c.bindable(r.KMSKeyID)
+	key, err := c.keyForNew(path, r.KMSKeyID, r.Tags)
 	if err != nil {
 		return err
 	}
 	result, err := c.propose(ctx, fsm.CreateSecret{
 		Meta: fsm.Meta{Time: c.now.UnixMilli(), Principal: c.who.name, RequestID: c.from.RequestID},
-		Path: r.Path, SecretID: uuid.NewString(), KeyID: key.ID,
+		Path: r.Path, SecretID: uuid.NewString(), KeyID: key.ID, Tags: r.Tags,
 	})
 	if err != nil {
 		return err

@@ -14,6 +14,7 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	reaped   prometheus.Counter
+	kept     prometheus.Counter
 
 	pendingUses prometheus.Counter
 	rotations   *prometheus.CounterVec
@@ -38,6 +39,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Destructions, purges and expiries that the leader carried out because they were due.",
 		}),
 	}
+	m.kept = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_path_rules_destroyed_versions_total",
+		Help: "Versions that the leader destroyed because a path rule keeps fewer.",
+	})
 	m.pendingUses = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "strongroom_kms_pending_deletion_uses_total",
 		Help: "Attempts to use a key that waits for its deletion: something still needs it.",
@@ -62,7 +67,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.rotations.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds, m.reaped, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse)
+		r.MustRegister(m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse)
 	}
 	return m
 }

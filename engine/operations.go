@@ -113,6 +113,7 @@ func buildTable() []*Operation {
 	out = append(out, consumerOperations()...)
 	out = append(out, versionLifeOperations()...)
 	out = append(out, bindKeyOperation(), copyOperation(), usageOperation(), waitOperation())
+	out = append(out, pathRuleOperations()...)
 	out = append(out, keyOperations()...)
 	out = append(out, keyLifeOperations()...)
 	out = append(out, keyUseOperations()...)

@@ -104,7 +104,7 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 		defer value.Wipe()
 	}
 	for range maxRaces {
-		key, err := c.bindable(r.KMSKeyID)
+		key, err := c.keyForNew(path, r.KMSKeyID, r.Tags)
 		if err != nil {
 			return nil, err
 		}
@@ -203,6 +203,7 @@ func describeSecret(ctx context.Context, c *call, r *wire.PathRequest) (*wire.De
 		Tags: s.Tags, CreatedAt: wire.Millis(s.CreatedAt), CreatedBy: s.CreatedBy,
 		UpdatedAt: wire.Millis(s.UpdatedAt), UpdatedBy: s.UpdatedBy,
 		DeletedAt: wire.Millis(s.DeletedAt), DeletionAt: wire.Millis(s.PurgeAt),
+		Rule: secretRule(c.state.RuleFor(s.Path)),
 	}, nil
 }
 

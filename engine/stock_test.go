@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,6 +44,9 @@ func newStock(t *testing.T) *stock {
 	}
 	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/db","version":2,"delay":"1d"}`)
 	w.ok("secrets/setVersionLabel", `{"path":"/app/dev/web/db","version":1,"label":"blue"}`)
+	w.ok("secrets/putPathRule", `{"prefix":"/app/dev/","owner":"web"}`)
+	w.ok("secrets/putPathRule", `{"prefix":"/app/dev/web/","owner":"web","minRetention":"1s"}`)
+	w.now = w.now.Add(time.Second)
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/gone","value":%q}`, b64(markValue+"-4"))
 	w.ok("secrets/deleteSecret", `{"path":"/app/dev/web/gone"}`)
 	s.keyID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/pay"}`)).KeyID
@@ -122,6 +126,10 @@ func (s *stock) samples() []sample {
 		{"secrets/copySecret", `{"path":"` + db + `","toPath":"/app/dev/web/copy"}`, `{"path":"` + db + `","toPath":"` + gone + `"}`, "AlreadyExists", db, slices.Repeat([]string{"kms.decrypt", "kms.encrypt"}, 3)},
 		{"secrets/getUsage", `{"prefix":"/app"}`, `{"prefix":"app"}`, "InvalidRequest", "/app/", nil},
 		{"secrets/waitForChange", `{"paths":["` + db + `"],"timeout":"0s"}`, `{"paths":["` + db + `"],"timeout":"61s"}`, "InvalidRequest", db, nil},
+		{"secrets/putPathRule", `{"prefix":"/app/prod","keepVersions":3,"reason":"enough to go back"}`, `{"prefix":"/app/prod","kmsKeyId":"alias/off"}`, "KeyNotActive", "/app/prod/", nil},
+		{"secrets/listPathRules", `{"prefix":"/app"}`, `{"limit":0}`, "InvalidRequest", "/app/", nil},
+		{"secrets/deletePathRule", `{"prefix":"/app/dev/"}`, `{"prefix":"/app/none/"}`, "NotFound", "/app/dev/", nil},
+		{"secrets/lintPaths", `{"prefix":"/app","rule":{"requiredTags":["owner"]}}`, `{"prefix":"/app","rule":{}}`, "InvalidRequest", "/app/", nil},
 		{"secrets/cancelDestroyVersion", `{"path":"` + db + `","version":2}`, `{"path":"` + db + `","version":1}`, "Conflict", db, nil},
 
 		{"kms/createKey", `{"alias":"alias/more"}`, `{"alias":"alias/pay"}`, "AlreadyExists", "", nil},

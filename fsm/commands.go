@@ -58,6 +58,9 @@ const (
 	KindSettleLedger        Kind = 49
 
 	KindCopySecret Kind = 50
+
+	KindPutPathRule    Kind = 51
+	KindDeletePathRule Kind = 52
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -417,4 +420,6 @@ type Result struct {
 
 	RootVersion uint32 `cbor:"19,keyasint,omitempty"`
 	Session     uint64 `cbor:"20,keyasint,omitempty"`
+
+	Kept []Kept `cbor:"24,keyasint,omitempty"` // Sweep: what rules had destroyed
 }

@@ -55,6 +55,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "rotations", s.rotations.Root())
 	dump(out, "expiries", s.expiries.Root())
 	dump(out, "jobs", s.jobs.Root())
+	dump(out, "pathRules", s.pathRules.Root())
 	dump(out, "under", s.under.Root())
 	dump(out, "bound", s.bound.Root())
 	dump(out, "tokenHashes", s.tokenHashes.Root())
@@ -141,3 +142,6 @@ func ForceVersion(m *Machine, secret *Secret, v *Version) {
 
 // MonthStart answers the first millisecond of the month of a time.
 func MonthStart(at int64) int64 { return monthStart(at) }
+
+// UTC spells a time as refusals do.
+func UTC(at int64) string { return utc(at) }

@@ -53,6 +53,8 @@ func (Observe) Kind() Kind             { return KindObserve }
 func (SettleLedger) Kind() Kind        { return KindSettleLedger }
 func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
 func (CopySecret) Kind() Kind          { return KindCopySecret }
+func (PutPathRule) Kind() Kind         { return KindPutPathRule }
+func (DeletePathRule) Kind() Kind      { return KindDeletePathRule }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -104,6 +106,8 @@ func (c Observe) meta() Meta             { return c.Meta }
 func (c SettleLedger) meta() Meta        { return c.Meta }
 func (c UpdateSecret) meta() Meta        { return c.Meta }
 func (c CopySecret) meta() Meta          { return c.Meta }
+func (c PutPathRule) meta() Meta         { return c.Meta }
+func (c DeletePathRule) meta() Meta      { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -171,6 +175,8 @@ var kinds = register(
 	kind(observe),
 	kind(settleLedger),
 	kind(copySecret),
+	kind(putPathRule),
+	kind(deletePathRule),
 )
 
 // kind makes the entry of a command type from the function that decides it.

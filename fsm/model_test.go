@@ -109,6 +109,7 @@ func (p player) keyLife() fsm.Command {
 			return fsm.SetJobState{Meta: m, JobID: pick(p, someJobs...), State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
 		},
 		p.versionLife, p.versionLife, p.versionLife, p.versionLife,
+		p.ruleLife, p.ruleLife,
 		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
 		p.rootLife, p.rootLife, p.rootLife, p.rootLife,
 	}
@@ -371,6 +372,7 @@ func TestInvariants(t *testing.T) {
 			before := p.w.m.State()
 			result := p.w.do(c)
 			checkRetry(t, answered, before, p.w.m.State(), c, result)
+			checkRuled(t, before, p.w.m.State(), c, result)
 			checkInvariants(t, p.w.m.State())
 			require.GreaterOrEqual(t, p.w.m.State().Time(), before.Time())
 
@@ -507,6 +509,7 @@ func checkInvariants(t tester, s *fsm.State) {
 		}
 	}
 	checkRoots(t, s)
+	checkKeeping(t, s)
 	full := 0
 	for p := range s.Principals("") {
 		if slices.Contains(p.Policies, fsm.FullAccess) {

@@ -179,6 +179,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreJob)
 	case recordRoots:
 		return read(kind, payload, t.restoreRoots)
+	case recordPathRule:
+		return read(kind, payload, t.restorePathRule)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:
@@ -256,6 +258,17 @@ func (t *txn) restoreRoots(r *Roots) (string, error) {
 	return "roots", nil
 }
 
+func (t *txn) restorePathRule(rule *PathRule) (string, error) {
+	if checkPathRule(rule) != nil || rule.Revision == 0 {
+		return "", errors.New("a path rule is none that could have been put")
+	}
+	if rule.WalkAt < 0 || rule.WalkAt > maxTime {
+		return "", errors.New("a path rule is being walked at a time out of range")
+	}
+	t.putRule(rule)
+	return rule.Prefix, nil
+}
+
 func (t *txn) restorePrincipal(p *Principal) (string, error) {
 	for _, policy := range p.Policies {
 		if t.policies.value([]byte(policy)) == nil {
@@ -285,6 +298,9 @@ func (t *txn) restoreSecretRecord(s *Secret) (string, error) {
 	}
 	if s.PurgeAt < 0 || t.keys.value([]byte(s.KeyID)) == nil {
 		return "", errors.New("a secret is bound to a key that is not there, or due at no time")
+	}
+	if s.KeepAt < 0 || s.KeepAt > maxTime {
+		return "", errors.New("a secret is to be looked at at a time out of range")
 	}
 	if s.Labels[labelCurrent] != s.Current {
 		return "", errors.New("a secret does not know which version is current")

@@ -54,6 +54,7 @@ const (
 	recordWrite     recordType = 9
 	recordJob       recordType = 10
 	recordRoots     recordType = 11
+	recordPathRule  recordType = 12
 	recordSession   recordType = 21
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
@@ -111,6 +112,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	if s.state.genesis != nil && !s.state.roots.first() {
 		out.record(recordRoots, s.state.roots)
 	}
+	records(out, recordPathRule, s.state.PathRules(""))
 	records(out, recordSession, s.state.Sessions())
 	records(out, recordConsumer, values(scan(s.state.consumers.Root(), nil, nil)))
 	for key, at := range scan(s.state.reads.Root(), nil, nil) {

@@ -38,6 +38,7 @@ type trees struct {
 	access     *iradix.Tree[*AccessPolicy] // name
 	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
 	jobs       *iradix.Tree[*Job]          // id
+	pathRules  *iradix.Tree[*PathRule]     // prefix
 	sessions   *iradix.Tree[*Session]      // number
 	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
 	reads      *iradix.Tree[int64]         // path 0 number → last read
@@ -71,6 +72,7 @@ func emptyState() *State {
 		access:     iradix.New[*AccessPolicy](),
 		writes:     iradix.New[*write](),
 		jobs:       iradix.New[*Job](),
+		pathRules:  iradix.New[*PathRule](),
 		sessions:   iradix.New[*Session](),
 		consumers:  iradix.New[*Consumer](),
 		reads:      iradix.New[int64](),

@@ -30,6 +30,7 @@ type txn struct {
 	access     table[*AccessPolicy]
 	writes     table[*write]
 	jobs       table[*Job]
+	pathRules  table[*PathRule]
 	sessions   table[*Session]
 	consumers  table[*Consumer]
 	reads      table[int64]
@@ -129,6 +130,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		access:     table[*AccessPolicy]{tree: s.access},
 		writes:     table[*write]{tree: s.writes},
 		jobs:       table[*Job]{tree: s.jobs},
+		pathRules:  table[*PathRule]{tree: s.pathRules},
 		sessions:   table[*Session]{tree: s.sessions},
 		consumers:  table[*Consumer]{tree: s.consumers},
 		reads:      table[int64]{tree: s.reads},
@@ -166,6 +168,7 @@ func (t *txn) commit() *State {
 		access:     t.access.commit(),
 		writes:     t.writes.commit(),
 		jobs:       t.jobs.commit(),
+		pathRules:  t.pathRules.commit(),
 		sessions:   t.sessions.commit(),
 		consumers:  t.consumers.commit(),
 		reads:      t.reads.commit(),
@@ -209,6 +212,12 @@ func (t *txn) keepSecret(s *Secret) {
 		t.changes.remove(changeKey(old.Changed, old.Path))
 	}
 	t.changes.put(changeKey(s.Changed, s.Path), struct{}{})
+	if old != nil {
+		t.unscheduleKeep(old)
+	}
+	if s.keepDue() {
+		t.schedule(dueItem{at: s.KeepAt, kind: dueKeep, path: s.Path})
+	}
 	if s.State != SecretPurged {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}

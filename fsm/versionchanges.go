@@ -227,6 +227,7 @@ func setVersionState(t *txn, c SetVersionState) (Result, *Refusal) {
 func (t *txn) changeVersion(s *Secret, old, v *Version) Result {
 	t.putVersion(s.Path, old, v)
 	s.UpdatedAt, s.UpdatedBy = t.now, t.by
+	t.review(s)
 	t.putSecret(s)
 	return versionResult(s, v)
 }
@@ -242,6 +243,9 @@ func updateSecret(t *txn, c UpdateSecret) (Result, *Refusal) {
 		next.Description = *c.Description
 	}
 	if c.SetTags {
+		if r := breached("tags", t.ruleFor(s.Path).TagBreaches(c.Tags)); r != nil {
+			return Result{}, r
+		}
 		next.Tags = c.Tags
 	}
 	next.UpdatedAt, next.UpdatedBy = t.now, t.by

@@ -22,7 +22,7 @@ type CreateSecretRequest struct {
 	Path             string            `json:"path" doc:"identity of the secret, such as /app/{env}/{service}/{name}"`
 	Description      string            `json:"description,omitzero" doc:"for people, at most 1024 bytes"`
 	Tags             map[string]string `json:"tags,omitzero" doc:"at most 50 names with values"`
-	KMSKeyID         string            `json:"kmsKeyId,omitzero" doc:"KMS key to bind to: an id or alias/NAME (default alias/default)"`
+	KMSKeyID         string            `json:"kmsKeyId,omitzero" doc:"KMS key to bind to: an id or alias/NAME (default that of the path rule, else alias/default)"`
 	Value            *Value            `json:"value,omitzero" doc:"first value, base64"`
 	ContentType      string            `json:"contentType,omitzero" doc:"media type of the first value"`
 	Generate         *GenerateSpec     `json:"generate,omitzero" doc:"have the first value generated"`
@@ -71,11 +71,12 @@ type GenerateSpec struct {
 type GenerateSecretRequest struct {
 	Write
 	GenerateSpec
-	Path            string  `json:"path" doc:"path of the secret"`
-	Create          bool    `json:"create,omitzero" doc:"make the secret if it is not there"`
-	Reveal          bool    `json:"reveal,omitzero" doc:"answer the value too; needs the right to read it"`
-	KMSKeyID        string  `json:"kmsKeyId,omitzero" doc:"with create: the KMS key to bind to"`
-	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
+	Path            string            `json:"path" doc:"path of the secret"`
+	Create          bool              `json:"create,omitzero" doc:"make the secret if it is not there"`
+	Reveal          bool              `json:"reveal,omitzero" doc:"answer the value too; needs the right to read it"`
+	KMSKeyID        string            `json:"kmsKeyId,omitzero" doc:"with create: the KMS key to bind to (default that of the path rule, else alias/default)"`
+	Tags            map[string]string `json:"tags,omitzero" doc:"with create: tags of the secret, which a path rule may require"`
+	ExpectedVersion *uint64           `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
 	VersionLife
 }
 
@@ -181,6 +182,7 @@ type DescribeSecretResponse struct {
 	UpdatedBy      string            `json:"updatedBy"`
 	DeletedAt      *Time             `json:"deletedAt,omitzero"`
 	DeletionAt     *Time             `json:"deletionAt,omitzero"`
+	Rule           *SecretRule       `json:"rule,omitzero"` // absent: no path rule covers it
 }
 
 // ListSecretsRequest browses or lists.

@@ -88,6 +88,14 @@ func (w *traffic) secrets(path string) {
 	w.ok("secrets/listSecretVersions", `{"path":%q}`, path)
 	w.ok("secrets/copySecret", `{"path":%q,"toPath":"%s-copy"}`, path, path)
 	w.ok("secrets/getUsage", `{"prefix":"/app"}`)
+	w.ok("secrets/putPathRule", `{"prefix":"%s-ruled/","segments":["{name}"],"requiredTags":["team"],"keepVersions":1,"reason":"a look"}`, path)
+	w.ok("secrets/createSecret", `{"path":"%s-ruled/one","value":%q,"tags":{"team":"leak"}}`, path, w.value64())
+	for range 2 {
+		w.ok("secrets/putSecretValue", `{"path":"%s-ruled/one","value":%q}`, path, w.value64())
+	}
+	w.ok("secrets/listPathRules", `{}`)
+	w.ok("secrets/lintPaths", `{"prefix":"/app","rule":{"requiredTags":["owner"]}}`)
+	w.ok("secrets/deletePathRule", `{"prefix":"%s-ruled/"}`, path)
 	w.ok("secrets/waitForChange", `{"paths":["/app/leak/none"],"timeout":"100ms"}`)
 	w.ok("secrets/waitForChange", `{"prefix":"/app"}`)
 	w.ok("secrets/deleteSecret", `{"path":%q}`, path)
