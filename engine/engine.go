@@ -85,6 +85,7 @@ type Engine struct {
 	seals     *sealBook
 	health    keyHealthCache
 	watch     *watch
+	cursors   cursorKey
 }
 
 // New makes an Engine.

@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -204,72 +203,6 @@ func describeSecret(ctx context.Context, c *call, r *wire.PathRequest) (*wire.De
 		UpdatedAt: wire.Millis(s.UpdatedAt), UpdatedBy: s.UpdatedBy,
 		DeletedAt: wire.Millis(s.DeletedAt), DeletionAt: wire.Millis(s.PurgeAt),
 	}, nil
-}
-
-func listSecrets(ctx context.Context, c *call, r *wire.ListSecretsRequest) (*wire.ListSecretsResponse, error) {
-	p, err := checkPage(r.Page)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.checkConsistency(r.Consistency); err != nil {
-		return nil, err
-	}
-	out := &wire.ListSecretsResponse{Folders: []string{}, Secrets: []wire.SecretSummary{}}
-	after := p.after
-	for len(out.Folders)+len(out.Secrets) < p.limit {
-		s := c.nextVisible(r, after)
-		if s == nil {
-			return out, nil
-		}
-		after = string(s.Path)
-		if folder, ok := folderBelow(r, s.Path); ok {
-			out.Folders = append(out.Folders, folder)
-			// No path byte is above '~', so this skips the whole folder.
-			after = folder + "\x7f"
-			continue
-		}
-		out.Secrets = append(out.Secrets, wire.SecretSummary{
-			Path: string(s.Path), CurrentVersion: s.Current, State: string(s.State),
-			KMSKeyID: s.KeyID, UpdatedAt: wire.Millis(s.UpdatedAt),
-		})
-	}
-	if c.nextVisible(r, after) != nil {
-		out.NextCursor = cursor(after)
-	}
-	return out, nil
-}
-
-// folderBelow answers the folder one level below the prefix that path lies
-// in, when browsing.
-func folderBelow(r *wire.ListSecretsRequest, path names.Path) (string, bool) {
-	if r.Recursive {
-		return "", false
-	}
-	rest := string(path[len(r.Prefix):])
-	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		return r.Prefix + rest[:i+1], true
-	}
-	return "", false
-}
-
-// nextVisible answers the first secret after a place that matches the
-// request and that the caller may list.
-func (c *call) nextVisible(r *wire.ListSecretsRequest, after string) *fsm.Secret {
-	for s := range c.state.SecretsFrom(r.Prefix, after) {
-		if s.State != fsm.SecretPurged && matches(r, s) && c.may("secrets:listSecrets", iam.Resource{Path: s.Path}) {
-			return s
-		}
-	}
-	return nil
-}
-
-func matches(r *wire.ListSecretsRequest, s *fsm.Secret) bool {
-	for name, value := range r.Tags {
-		if got, ok := s.Tags[name]; !ok || got != value {
-			return false
-		}
-	}
-	return r.Text == "" || strings.Contains(string(s.Path), r.Text) || strings.Contains(s.Description, r.Text)
 }
 
 func deleteSecret(ctx context.Context, c *call, r *wire.DeleteSecretRequest) (*wire.SecretStateResponse, error) {

@@ -53,6 +53,7 @@ type trees struct {
 	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
 	due          *iradix.Tree[dueItem]  // time kind subject
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
+	tagged       *iradix.Tree[struct{}] // see tagKey
 }
 
 func emptyState() *State {
@@ -80,6 +81,7 @@ func emptyState() *State {
 		writeIndexes: iradix.New[*write](),
 		due:          iradix.New[dueItem](),
 		changes:      iradix.New[struct{}](),
+		tagged:       iradix.New[struct{}](),
 	}}
 }
 

@@ -44,6 +44,7 @@ type txn struct {
 	writeIndexes table[*write]
 	due          table[dueItem]
 	changes      table[struct{}]
+	tagged       table[struct{}]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -138,6 +139,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		writeIndexes: table[*write]{tree: s.writeIndexes},
 		due:          table[dueItem]{tree: s.due},
 		changes:      table[struct{}]{tree: s.changes},
+		tagged:       table[struct{}]{tree: s.tagged},
 	}
 }
 
@@ -170,6 +172,7 @@ func (t *txn) commit() *State {
 		writeIndexes: t.writeIndexes.commit(),
 		due:          t.due.commit(),
 		changes:      t.changes.commit(),
+		tagged:       t.tagged.commit(),
 	}}
 }
 
@@ -197,6 +200,7 @@ func (t *txn) keepSecret(s *Secret) {
 	if s.State != SecretPurged {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}
+	t.indexTags(old, s)
 	t.secrets.put([]byte(s.Path), s)
 	if s.State == SecretPendingDeletion {
 		t.schedule(dueItem{at: s.PurgeAt, kind: duePurge, path: s.Path})
