@@ -63,6 +63,7 @@ type Config struct {
 	MaxValueBytes int // default 64 KiB, at most 1 MiB
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
+	HSMRandom     bool             // generated values come from the HSM too
 	Now           func() time.Time // default time.Now
 }
 
@@ -86,6 +87,7 @@ type Engine struct {
 	health    keyHealthCache
 	watch     *watch
 	cursors   cursorKey
+	slow      slowTurn
 }
 
 // New makes an Engine.
@@ -112,6 +114,7 @@ func New(cfg Config) (*Engine, error) {
 		metrics:   newMetrics(cfg.Registerer),
 		seals:     newSealBook(),
 		watch:     newWatch(cfg.Log.Local()),
+		slow:      newSlowTurn(),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"time"
@@ -77,12 +78,27 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 	if err := c.checkCreate(r); err != nil {
 		return nil, err
 	}
+	var recipe recipe
+	if r.Generate != nil {
+		var err error
+		if recipe, err = recipeFor(*r.Generate, c.engine.MaxValueBytes); err != nil {
+			return nil, err
+		}
+	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
 	if err != nil {
 		return nil, err
 	}
-	if done, err := c.replayed(meta); done != nil || err != nil {
-		return createdAnswer(done), err
+	if done, err := c.replayed(meta); err != nil {
+		return nil, err
+	} else if done != nil {
+		return c.createdAnswer(ctx, *done, recipe, nil)
+	}
+	value := r.Value
+	if r.Generate != nil {
+		if value, err = c.make(ctx, recipe); err != nil {
+			return nil, err
+		}
 	}
 	unlock, err := c.engine.locks.lock(ctx, path)
 	if err != nil {
@@ -93,15 +109,6 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 		Meta: meta, Path: r.Path, SecretID: uuid.NewString(), Description: r.Description,
 		Tags: r.Tags, ReuseRetired: r.ReuseRetiredPath,
 	}
-	value := r.Value
-	if r.Generate != nil {
-		generated, err := generate(*r.Generate, c.engine.MaxValueBytes)
-		if err != nil {
-			return nil, err
-		}
-		value = generated.value
-		defer value.Wipe()
-	}
 	for range maxRaces {
 		key, err := c.bindable(r.KMSKeyID)
 		if err != nil {
@@ -109,7 +116,7 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 		}
 		command.KeyID = key.ID
 		if value != nil {
-			id := newVersion(r.ClientToken, r.ContentType, r.VersionLife)
+			id := newVersion(r.ClientToken, cmp.Or(r.ContentType, recipe.contentType), r.VersionLife)
 			id.Number = 1
 			if command.First, err = c.seal(ctx, key, path, command.SecretID, id, value); err != nil {
 				return nil, err
@@ -121,7 +128,7 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 		}
 		if result.Refused == nil {
 			c.event.Version = result.Version
-			return createdAnswer(&result), nil
+			return c.createdAnswer(ctx, result, recipe, value)
 		}
 		if !result.Refused.Race {
 			return nil, c.refused(result.Refused)
@@ -157,15 +164,16 @@ func (c *call) checkCreate(r *wire.CreateSecretRequest) error {
 	return checkContentType(r.ContentType)
 }
 
-func createdAnswer(r *fsm.Result) *wire.CreateSecretResponse {
-	if r == nil {
-		return nil
-	}
+// createdAnswer describes what was made. fresh is the value that was stored,
+// nil if there is none or if it was an earlier request that stored it.
+func (c *call) createdAnswer(ctx context.Context, r fsm.Result, recipe recipe, fresh *wire.Value) (*wire.CreateSecretResponse, error) {
 	out := &wire.CreateSecretResponse{Path: r.Path, SecretID: r.SecretID, VersionID: r.VersionID}
 	if r.Version != 0 {
 		out.Version = &r.Version
 	}
-	return out
+	var err error
+	out.PublicKey, err = c.publicHalf(ctx, recipe, r, fresh)
+	return out, err
 }
 
 // bindable answers the key that new versions are bound to: active, and for

@@ -105,6 +105,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, StepDown: n.stepDown,
 		},
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
+		HSMRandom: n.cfg.Generate.HSMRandom,
 	})
 	if err != nil {
 		return err
