@@ -138,3 +138,6 @@ func ForceVersion(m *Machine, secret *Secret, v *Version) {
 
 // MonthStart answers the first millisecond of the month of a time.
 func MonthStart(at int64) int64 { return monthStart(at) }
+
+// TaggedLen answers how many entries the index of tags has.
+func TaggedLen(s *State) int { return s.tagged.Len() }
