@@ -58,3 +58,11 @@ func ListPage(state *fsm.State, rules iam.Rules, r *wire.ListSecretsRequest, lim
 
 // SlowFull reports whether nobody more may wait.
 func (e *Engine) SlowFull() bool { return len(e.slow.waiting) == cap(e.slow.waiting) }
+
+// ListPageOf is ListPage with so much work, and without its count.
+func ListPageOf(state *fsm.State, rules iam.Rules, r *wire.ListSecretsRequest, limit, work int, after string) (out *wire.ListSecretsResponse, next string, more bool) {
+	l := newLister(&call{state: state, rules: rules}, r, page{limit: limit, after: after})
+	l.work = work
+	end := l.run()
+	return l.out, l.place, end != nothingLeft
+}
