@@ -15,12 +15,12 @@ import (
 
 const listAction = iam.Action("secrets:listSecrets")
 
-// What one page may cost, in units of some ten nanoseconds: a
+// What one page may cost, in units of about a tenth of a microsecond: a
 // filter that matches nothing in a million secrets must not hold a processor
 // for longer than a page that is full. A page whose work is used up ends where
 // it is, with a cursor to go on from.
 const (
-	pageWork     = 40_000
+	pageWork     = 20_000
 	lookWork     = 2  // the next record in order
 	textWork     = 1  // searching it for a text
 	seekWork     = 10 // a place in a tree: after a folder, or a record by its path
