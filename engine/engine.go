@@ -69,6 +69,7 @@ type Config struct {
 	MaxValueBytes int // default 64 KiB, at most 1 MiB
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
+	HSMRandom     bool             // generated values come from the HSM too
 	Now           func() time.Time // default time.Now
 }
 
@@ -91,6 +92,8 @@ type Engine struct {
 	seals     *sealBook
 	health    keyHealthCache
 	watch     *watch
+	cursors   cursorKey
+	slow      slowTurn
 	ledger    *ledger
 }
 
@@ -118,6 +121,7 @@ func New(cfg Config) (*Engine, error) {
 		metrics:   newMetrics(cfg.Registerer),
 		seals:     newSealBook(),
 		watch:     newWatch(cfg.Log.Local()),
+		slow:      newSlowTurn(),
 		ledger:    newLedger(cfg.Now),
 	}
 	if cfg.Registerer != nil {

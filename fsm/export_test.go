@@ -64,6 +64,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "writeIndexes", s.writeIndexes.Root())
 	dump(out, "due", s.due.Root())
 	dump(out, "changes", s.changes.Root())
+	dump(out, "tagged", s.tagged.Root())
 	dump(out, "sessions", s.sessions.Root())
 	dump(out, "consumers", s.consumers.Root())
 	dump(out, "reads", s.reads.Root())
@@ -142,6 +143,9 @@ func ForceVersion(m *Machine, secret *Secret, v *Version) {
 
 // MonthStart answers the first millisecond of the month of a time.
 func MonthStart(at int64) int64 { return monthStart(at) }
+
+// TaggedLen answers how many entries the index of tags has.
+func TaggedLen(s *State) int { return s.tagged.Len() }
 
 // UTC spells a time as refusals do.
 func UTC(at int64) string { return utc(at) }

@@ -475,6 +475,7 @@ func checkInvariants(t tester, s *fsm.State) {
 	require.Zero(t, untold, "what is due to be told is found")
 	require.Equal(t, soon, s.ExpiringSoon(s.Time()))
 	checkChanges(t, s)
+	checkTags(t, s)
 	for job := range s.Jobs("") {
 		require.LessOrEqual(t, job.Done, job.Total)
 		require.Equal(t, job.State == fsm.JobDone || job.State == fsm.JobCancelled, job.FinishedAt != 0)

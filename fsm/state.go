@@ -57,6 +57,7 @@ type trees struct {
 	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
 	due          *iradix.Tree[dueItem]  // time kind subject
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
+	tagged       *iradix.Tree[struct{}] // see tagKey
 
 	consumerCounts *iradix.Tree[int] // path → its consumers
 }
@@ -90,6 +91,7 @@ func emptyState() *State {
 		writeIndexes: iradix.New[*write](),
 		due:          iradix.New[dueItem](),
 		changes:      iradix.New[struct{}](),
+		tagged:       iradix.New[struct{}](),
 
 		consumerCounts: iradix.New[int](),
 	}}

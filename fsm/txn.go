@@ -48,6 +48,7 @@ type txn struct {
 	writeIndexes table[*write]
 	due          table[dueItem]
 	changes      table[struct{}]
+	tagged       table[struct{}]
 
 	consumerCounts table[int]
 }
@@ -148,6 +149,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		writeIndexes: table[*write]{tree: s.writeIndexes},
 		due:          table[dueItem]{tree: s.due},
 		changes:      table[struct{}]{tree: s.changes},
+		tagged:       table[struct{}]{tree: s.tagged},
 
 		consumerCounts: table[int]{tree: s.consumerCounts},
 	}
@@ -186,6 +188,7 @@ func (t *txn) commit() *State {
 		writeIndexes: t.writeIndexes.commit(),
 		due:          t.due.commit(),
 		changes:      t.changes.commit(),
+		tagged:       t.tagged.commit(),
 
 		consumerCounts: t.consumerCounts.commit(),
 	}}
@@ -221,6 +224,7 @@ func (t *txn) keepSecret(s *Secret) {
 	if s.State != SecretPurged {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}
+	t.indexTags(old, s)
 	t.secrets.put([]byte(s.Path), s)
 	if s.State == SecretPendingDeletion {
 		t.schedule(dueItem{at: s.PurgeAt, kind: duePurge, path: s.Path})

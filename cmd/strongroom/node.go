@@ -108,6 +108,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		},
 		BootID: bootID(), DurableTrail: n.cfg.Audit.Durability == "synced",
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
+		HSMRandom: n.cfg.Generate.HSMRandom,
 	})
 	if err != nil {
 		return err

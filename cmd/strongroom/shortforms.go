@@ -85,7 +85,7 @@ func secretForms() []opForm {
 		}
 		return showRaw(s.out, r.Value.Expose())
 	}
-	generate := withExample(short("generate", "secrets", "generateSecret", "path"), "  strongroom secret generate /app/dev/web/db-password --create --kind password --length 40")
+	generate := withExample(short("generate", "secrets", "generateSecret", "path"), "  strongroom secret generate /app/dev/web/db-password --create --kind password --length 40\n  strongroom secret generate /app/dev/web/tls-key --create --kind ec -o json   # answers the public key")
 	return []opForm{
 		withExample(short("create", "secrets", "createSecret", "path"), `  strongroom secret create /app/dev/web/db-password --description "main database"`),
 		putForm(), get, generate, list,

@@ -23,14 +23,15 @@ import (
 // defaults and descriptions: `strongroom config defaults` and
 // docs/configuration.md are made from them.
 type Config struct {
-	Node    Node    `yaml:"node" doc:"This node."`
-	API     API     `yaml:"api" doc:"The HTTPS API that clients use."`
-	Cluster Cluster `yaml:"cluster" doc:"The cluster, and the mutual TLS link between its nodes."`
-	Gossip  Gossip  `yaml:"gossip" doc:"Encrypted gossip about who is alive. It gives hints and never changes the membership."`
-	HSM     HSM     `yaml:"hsm" doc:"The PKCS#11 token that holds the root key. The module runs in a child process."`
-	Audit   Audit   `yaml:"audit" doc:"The audit trail."`
-	Raft    Raft    `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
-	Log     Log     `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
+	Node     Node     `yaml:"node" doc:"This node."`
+	API      API      `yaml:"api" doc:"The HTTPS API that clients use."`
+	Cluster  Cluster  `yaml:"cluster" doc:"The cluster, and the mutual TLS link between its nodes."`
+	Gossip   Gossip   `yaml:"gossip" doc:"Encrypted gossip about who is alive. It gives hints and never changes the membership."`
+	HSM      HSM      `yaml:"hsm" doc:"The PKCS#11 token that holds the root key. The module runs in a child process."`
+	Audit    Audit    `yaml:"audit" doc:"The audit trail."`
+	Generate Generate `yaml:"generate" doc:"Values that the server generates."`
+	Raft     Raft     `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
+	Log      Log      `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
 }
 
 // Node names this node and its folder.
@@ -106,6 +107,11 @@ func (h HSM) Dialect() dialect.Dialect {
 	}
 	preset, _ := dialect.Of(h.Vendor) // an unknown one is refused by faults
 	return own.Over(preset)
+}
+
+// Generate configures generated values.
+type Generate struct {
+	HSMRandom bool `yaml:"hsmRandom" default:"false" doc:"Generated values come from the HSM's random numbers and this machine's, mixed so that they are as good as the better of the two; while the HSM is not there, nothing is generated. RSA keys are made from this machine's alone. All nodes should have the same."`
 }
 
 // Audit configures the trail.

@@ -62,6 +62,13 @@ func (p Pattern) Match(path Path) bool {
 	return rest == ""
 }
 
+// Head answers what every path that matches starts with: the text before the
+// first '*'. exact says that there is no '*', so only that one path matches.
+func (p Pattern) Head() (head string, exact bool) {
+	head, _, starred := strings.Cut(p.text, "*")
+	return head, !starred
+}
+
 // Wide reports whether the pattern reaches beyond one service: fewer than
 // three literal leading segments (/app/{env}/{service}).
 func (p Pattern) Wide() bool {

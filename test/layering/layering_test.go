@@ -26,14 +26,15 @@ const root = "../.."
 // mayImport lists for each package of the product what it may import of it.
 // A package that is not a key has no floor, and fails.
 var mayImport = map[string][]string{
-	"internal/secret":  {},
-	"internal/fault":   {},
-	"internal/names":   {},
-	"internal/wrapped": {},
-	"internal/pki":     {},
-	"internal/dialect": {},
-	"internal/config":  {"internal/dialect"},
-	"api/wire":         {"internal/secret", "internal/fault"},
+	"internal/secret":   {},
+	"internal/fault":    {},
+	"internal/names":    {},
+	"internal/wrapped":  {},
+	"internal/pki":      {},
+	"internal/dialect":  {},
+	"internal/wordlist": {},
+	"internal/config":   {"internal/dialect"},
+	"api/wire":          {"internal/secret", "internal/fault"},
 
 	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped", "internal/dialect"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
@@ -43,7 +44,7 @@ var mayImport = map[string][]string{
 	"kms":  {"fsm", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
 	"raft": {"fsm", "internal/fault"},
 
-	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
+	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/names", "internal/fault", "internal/secret", "internal/wordlist", "internal/wrapped"},
 
 	"client": {"api/wire", "internal/secret", "internal/fault"},
 	"api":    {"engine", "api/wire", "internal/fault", "internal/secret"},

@@ -65,6 +65,7 @@ func (w *traffic) ok(operation, format string, args ...any) map[string]any {
 func (w *traffic) secrets(path string) {
 	w.ok("secrets/createSecret", `{"path":%q,"value":%q,"tags":{"team":"leak"}}`, path, w.value64())
 	w.ok("secrets/createSecret", `{"path":"%s-generated","generate":{"kind":"hex","length":24}}`, path)
+	w.ok("secrets/createSecret", `{"path":"%s-key","generate":{"kind":"ec"}}`, path)
 	for range 3 {
 		w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"contentType":"text/plain"}`, path, w.value64())
 	}
@@ -105,7 +106,7 @@ func (w *traffic) secrets(path string) {
 
 // generated has the server make values and begins to look for them.
 func (w *traffic) generated(path string) {
-	for _, kind := range []string{"password", "bytes", "hex", "base64", "uuid"} {
+	for _, kind := range []string{"password", "passphrase", "bytes", "hex", "base64", "uuid", "rsa", "ec", "ed25519"} {
 		made := w.ok("secrets/generateSecret", `{"path":"%s-%s","kind":%q,"create":true,"reveal":true}`, path, kind, kind)
 		raw, err := json.Marshal(made)
 		require.NoError(w.t, err)
