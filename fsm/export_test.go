@@ -68,6 +68,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "sessions", s.sessions.Root())
 	dump(out, "consumers", s.consumers.Root())
 	dump(out, "reads", s.reads.Root())
+	dump(out, "horizons", s.horizons.Root())
 	dump(out, "consumerCounts", s.consumerCounts.Root())
 	return out
 }

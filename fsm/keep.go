@@ -60,10 +60,10 @@ func mayDestroy(s *Secret, v *Version, rule EffectiveRule) (at int64, may bool) 
 // keepLast destroys, at most limit of them, the versions at path that its
 // rule does not keep, oldest first, and notes in the secret when to look
 // again. It answers what it destroyed and what the work counts for. As with
-// every destruction, the node of session must have stopped handing out what
+// every destruction, the node of the Sweep must have stopped handing out what
 // goes (closed; nil: there is no ledger yet), and nobody may still hold it:
 // then it stays readable, and is looked at again later.
-func (t *txn) keepLast(path names.Path, limit int, session uint64, closed map[ClosedVersion]bool) ([]Kept, int) {
+func (t *txn) keepLast(path names.Path, limit int, c Sweep, closed map[ClosedVersion]bool) ([]Kept, int) {
 	s := *t.secrets.value([]byte(path))
 	rule := t.ruleFor(path)
 	s.KeepAt = 0
@@ -79,7 +79,7 @@ func (t *txn) keepLast(path names.Path, limit int, session uint64, closed map[Cl
 		if !may {
 			continue
 		}
-		if until, count := t.heldUntil(path, v, session, t.now); count > 0 {
+		if until, count := t.heldUntil(path, v, c.Session, t.own(c.Meta)); count > 0 {
 			at = max(at, min(until, t.now+keptHeldFor))
 		}
 		switch {

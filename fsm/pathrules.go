@@ -50,7 +50,7 @@ func putPathRule(t *txn, c PutPathRule) (Result, *Refusal) {
 	}
 	rule.UpdatedAt, rule.UpdatedBy, rule.RequestID = t.now, t.by, c.Meta.RequestID
 	rule.WalkAt, rule.WalkAfter = 0, ""
-	t.putRule(&rule)
+	t.changeRule(rule.Prefix, func() { t.putRule(&rule) })
 	t.reconsider(rule.Prefix)
 	return Result{Name: rule.Prefix, Revision: rule.Revision}, nil
 }
@@ -70,7 +70,7 @@ func deletePathRule(t *txn, c DeletePathRule) (Result, *Refusal) {
 		return Result{}, r
 	}
 	t.unscheduleWalk(old)
-	t.pathRules.remove([]byte(old.Prefix))
+	t.changeRule(old.Prefix, func() { t.pathRules.remove([]byte(old.Prefix)) })
 	t.reconsider(old.Prefix)
 	return Result{Name: old.Prefix, Revision: old.Revision}, nil
 }

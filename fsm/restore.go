@@ -187,6 +187,14 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreConsumer)
 	case recordRead:
 		return read(kind, payload, t.restoreRead)
+	case recordHorizon:
+		return read(kind, payload, func(p *PastHorizon) (string, error) {
+			if p.Horizon <= 0 || p.Horizon > maxHorizon || p.Until <= 0 || p.Until > maxTime {
+				return "", errors.New("a past horizon is of no time")
+			}
+			t.horizons.put([]byte(p.Prefix), p)
+			return p.Prefix, nil
+		})
 	default:
 		return "", fmt.Errorf("records of type %d are not known to this build", kind)
 	}

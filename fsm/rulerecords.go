@@ -136,8 +136,8 @@ func (t *txn) keyByRef(ref string) string {
 }
 
 // covering looks up each prefix of path that ends in a slash.
-func covering(path string, rule func(prefix string) *PathRule) []*PathRule {
-	var out []*PathRule
+func covering[T any](path string, rule func(prefix string) *T) []*T {
+	var out []*T
 	for i := range len(path) {
 		if path[i] != '/' {
 			continue

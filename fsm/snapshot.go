@@ -58,6 +58,7 @@ const (
 	recordSession   recordType = 21
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
+	recordHorizon   recordType = 24
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -122,6 +123,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		path, number := splitVersionKey(key)
 		out.record(recordRead, readRecord{Path: path, Version: number, At: at})
 	}
+	records(out, recordHorizon, values(scan(s.state.horizons.Root(), nil, nil)))
 	out.trailer()
 	return out.written, out.err
 }

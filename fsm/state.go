@@ -42,6 +42,7 @@ type trees struct {
 	sessions   *iradix.Tree[*Session]      // number
 	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
 	reads      *iradix.Tree[int64]         // path 0 number → last read
+	horizons   *iradix.Tree[*PastHorizon]  // prefix
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
@@ -77,6 +78,7 @@ func emptyState() *State {
 		sessions:   iradix.New[*Session](),
 		consumers:  iradix.New[*Consumer](),
 		reads:      iradix.New[int64](),
+		horizons:   iradix.New[*PastHorizon](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),

@@ -83,7 +83,7 @@ func sweep(t *txn, c Sweep) (Result, *Refusal) {
 			continue // a purge takes other items along
 		}
 		if d.kind == dueKeep {
-			gone, cost := t.keepLast(d.path, limit-done, c.Session, closed)
+			gone, cost := t.keepLast(d.path, limit-done, c, closed)
 			kept, done = append(kept, gone...), done+cost
 			continue
 		}

@@ -34,6 +34,7 @@ type txn struct {
 	sessions   table[*Session]
 	consumers  table[*Consumer]
 	reads      table[int64]
+	horizons   table[*PastHorizon]
 
 	aliases      table[string]
 	bindings     table[int]
@@ -135,6 +136,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		sessions:   table[*Session]{tree: s.sessions},
 		consumers:  table[*Consumer]{tree: s.consumers},
 		reads:      table[int64]{tree: s.reads},
+		horizons:   table[*PastHorizon]{tree: s.horizons},
 
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
@@ -174,6 +176,7 @@ func (t *txn) commit() *State {
 		sessions:   t.sessions.commit(),
 		consumers:  t.consumers.commit(),
 		reads:      t.reads.commit(),
+		horizons:   t.horizons.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
