@@ -63,6 +63,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "writeIndexes", s.writeIndexes.Root())
 	dump(out, "due", s.due.Root())
 	dump(out, "changes", s.changes.Root())
+	dump(out, "secretRotations", s.secretRotations.Root())
 	return out
 }
 

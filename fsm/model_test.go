@@ -109,6 +109,7 @@ func (p player) keyLife() fsm.Command {
 			return fsm.SetJobState{Meta: m, JobID: pick(p, someJobs...), State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
 		},
 		p.versionLife, p.versionLife, p.versionLife, p.versionLife,
+		p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife,
 		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
 		p.rootLife, p.rootLife, p.rootLife, p.rootLife,
 	}
@@ -417,6 +418,7 @@ func checkInvariants(t tester, s *fsm.State) {
 	require.Zero(t, untold, "what is due to be told is found")
 	require.Equal(t, soon, s.ExpiringSoon(s.Time()))
 	checkChanges(t, s)
+	checkRotations(t, s)
 	for job := range s.Jobs("") {
 		require.LessOrEqual(t, job.Done, job.Total)
 		require.Equal(t, job.State == fsm.JobDone || job.State == fsm.JobCancelled, job.FinishedAt != 0)

@@ -109,6 +109,8 @@ type Secret struct {
 	// lived that a retired secret of this path had: their records are gone.
 	PastMonth  int64 `cbor:"41,keyasint,omitempty"`
 	PastMillis int64 `cbor:"42,keyasint,omitempty"`
+
+	Rotation *Rotation `cbor:"55,keyasint,omitempty"` // nil: nobody rotates it
 }
 
 // VersionState is where a version is in its life.

@@ -53,6 +53,8 @@ type trees struct {
 	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
 	due          *iradix.Tree[dueItem]  // time kind subject
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
+
+	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
 }
 
 func emptyState() *State {
@@ -80,6 +82,8 @@ func emptyState() *State {
 		writeIndexes: iradix.New[*write](),
 		due:          iradix.New[dueItem](),
 		changes:      iradix.New[struct{}](),
+
+		secretRotations: iradix.New[names.Path](),
 	}}
 }
 

@@ -44,6 +44,8 @@ type txn struct {
 	writeIndexes table[*write]
 	due          table[dueItem]
 	changes      table[struct{}]
+
+	secretRotations table[names.Path]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -138,6 +140,8 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		writeIndexes: table[*write]{tree: s.writeIndexes},
 		due:          table[dueItem]{tree: s.due},
 		changes:      table[struct{}]{tree: s.changes},
+
+		secretRotations: table[names.Path]{tree: s.secretRotations},
 	}
 }
 
@@ -170,6 +174,8 @@ func (t *txn) commit() *State {
 		writeIndexes: t.writeIndexes.commit(),
 		due:          t.due.commit(),
 		changes:      t.changes.commit(),
+
+		secretRotations: t.secretRotations.commit(),
 	}}
 }
 
@@ -194,6 +200,7 @@ func (t *txn) keepSecret(s *Secret) {
 		t.changes.remove(changeKey(old.Changed, old.Path))
 	}
 	t.changes.put(changeKey(s.Changed, s.Path), struct{}{})
+	t.indexRotation(old, s)
 	if s.State != SecretPurged {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}
