@@ -191,31 +191,40 @@ func endRotation(t *txn, c EndRotation) (Result, *Refusal) {
 	if r != nil {
 		return Result{}, r
 	}
-	if c.Step != RotationFinish && c.Step != RotationRollBack {
-		return Result{}, conflict("rotation: it does not end at the step %s", c.Step)
-	}
 	for _, at := range []int64{c.NextAt, c.RetryAt} {
 		if r := t.checkRotationTime("nextAt", at); r != nil {
 			return Result{}, r
 		}
 	}
+	if r := checkReason(c.Error); r != nil {
+		return Result{}, r
+	}
 	next, rotation, run := *s, *s.Rotation, *s.Rotation.Run
-	if c.Step == RotationFinish {
+	rotation.Run, rotation.EndedAt = nil, t.now
+	switch c.Step {
+	case RotationFinish:
 		if r := t.finishRotation(&next, run, c.Meta); r != nil {
 			return Result{}, r
 		}
 		rotation.Outcome, rotation.DoneAt, rotation.Failures, rotation.LastError = RotationDone, t.now, 0, ""
 		rotation.NextAt, rotation.RetryAt = c.NextAt, 0
-	} else {
+		if c.Tell {
+			told := run
+			told.Step, told.Attempts, told.NextAttemptAt, told.LastError = RotationTell, 0, 0, ""
+			rotation.Run = &told
+		}
+	case RotationTell:
+		rotation.LastError = c.Error
+	case RotationRollBack:
 		t.dropPending(&next, run, c.Meta, c.Keep)
-		rotation.Outcome, rotation.LastError = RotationFailed, run.LastError
-		rotation.RetryAt = c.RetryAt
+		rotation.Outcome, rotation.LastError, rotation.RetryAt = RotationFailed, run.LastError, c.RetryAt
 		rotation.Failures++
 		if run.Cancelled {
 			rotation.Outcome, rotation.NextAt, rotation.RetryAt, rotation.Failures = RotationCancelled, c.NextAt, 0, 0
 		}
+	default:
+		return Result{}, conflict("rotation: it does not end at the step %s", c.Step)
 	}
-	rotation.Run, rotation.EndedAt = nil, t.now
 	next.Rotation = &rotation
 	t.putSecret(&next)
 	result := rotationResult(&next)
@@ -290,6 +299,10 @@ func cancelRotation(t *txn, c CancelRotation) (Result, *Refusal) {
 		why += ": " + c.Reason
 	}
 	why = strings.ToValidUTF8(why[:min(len(why), maxWhy)], "")
+	if run.Step == RotationTell { // it is done: only nobody heard of it
+		rotation.Run, rotation.EndedAt, rotation.LastError = nil, t.now, why
+		return t.keepRotation(s, rotation), nil
+	}
 	if !c.Force {
 		run.Step, run.Cancelled, run.Attempts, run.NextAttemptAt, run.LastError = RotationRollBack, true, 0, 0, why
 		rotation.Run = &run

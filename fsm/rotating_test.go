@@ -21,7 +21,7 @@ func rotationStory() []fsm.Command {
 		fsm.StartRotation{Meta: meta, Path: life, SecretID: "s1", ID: "run-1", Scheduled: true, Reason: "leaked"},
 		fsm.AdvanceRotation{Meta: meta, Path: life, SecretID: "s1", ID: "run-1", Step: fsm.RotationCreate, To: fsm.RotationSet, Version: &version, From: 3, Error: "e"},
 		fsm.RetryRotation{Meta: meta, Path: life, SecretID: "s1", ID: "run-1", Step: fsm.RotationSet, Attempts: 2, NextAt: start + day, Error: "the server is away"},
-		fsm.EndRotation{Meta: meta, Path: life, SecretID: "s1", ID: "run-1", Step: fsm.RotationRollBack, Keep: true, NextAt: start + day, RetryAt: start + 2*day},
+		fsm.EndRotation{Meta: meta, Path: life, SecretID: "s1", ID: "run-1", Step: fsm.RotationRollBack, Keep: true, NextAt: start + day, RetryAt: start + 2*day, Tell: true, Error: "e"},
 		fsm.CancelRotation{Meta: meta, Path: life, Force: true, Reason: "stuck", NextAt: start + day},
 	}
 }
@@ -112,6 +112,39 @@ func TestARotationActivatesItsVersionAtTheEnd(t *testing.T) {
 
 // TestALateStepChangesNothing: what a deposed leader still proposes finds
 // another step, another attempt or another rotation.
+// TestTheTargetIsToldAfterTheActivation: who is told may take the old value
+// out of force.
+func TestTheTargetIsToldAfterTheActivation(t *testing.T) {
+	for _, how := range []string{"told", "given up", "cancelled"} {
+		w := newWorld(t)
+		w.rotated(1)
+		w.ok(w.startRun())
+		w.ok(w.advance(fsm.RotationCreate, fsm.RotationFinish))
+		end := w.end(fsm.RotationFinish)
+		end.Tell = true
+		w.ok(end)
+		require.EqualValues(t, 2, w.get(life).Current)
+		require.Equal(t, fsm.RotationTell, w.run().Step)
+		require.Equal(t, []string{life}, w.due())
+		w.refused(fault.Conflict, w.advance(fsm.RotationTell, fsm.RotationRollBack), "does not follow")
+		end = w.end(fsm.RotationTell)
+		switch how {
+		case "told":
+			w.ok(end)
+		case "given up":
+			end.Error = how
+			w.ok(end)
+		default:
+			w.ok(fsm.CancelRotation{Meta: w.meta(), Path: life, Reason: how})
+		}
+		s := w.get(life)
+		require.Equal(t, fsm.RotationDone, s.Rotation.Outcome)
+		require.Equal(t, how != "told", s.Rotation.LastError != "")
+		require.EqualValues(t, 2, s.Current)
+		require.Empty(t, w.due())
+	}
+}
+
 func TestALateStepChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.rotated(1)

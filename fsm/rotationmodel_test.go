@@ -31,8 +31,8 @@ func (p player) rotationLife() fsm.Command {
 		return fsm.CancelRotation{Meta: m, Path: path, Force: pick(p, true, false), NextAt: p.due()}
 	case pick(p, true, false, false, false):
 		return fsm.RetryRotation{Meta: m, Path: path, SecretID: s.ID, ID: run.ID, Step: step, Attempts: run.Attempts, NextAt: p.due(), Error: "no"}
-	case pick(p, true, false) && (step == fsm.RotationFinish || step == fsm.RotationRollBack):
-		return fsm.EndRotation{Meta: m, Path: path, SecretID: s.ID, ID: run.ID, Step: step, Keep: pick(p, true, false), NextAt: p.due(), RetryAt: p.due()}
+	case pick(p, true, false) && (step == fsm.RotationFinish || step == fsm.RotationRollBack || step == fsm.RotationTell):
+		return fsm.EndRotation{Meta: m, Path: path, SecretID: s.ID, ID: run.ID, Step: step, Keep: pick(p, true, false), NextAt: p.due(), RetryAt: p.due(), Tell: pick(p, true, false)}
 	}
 	c := fsm.AdvanceRotation{
 		Meta: m, Path: path, SecretID: s.ID, ID: run.ID, Step: step, From: s.Current,

@@ -22,6 +22,7 @@ const (
 	RotationTest     RotationStep = "test"     // use it there
 	RotationFinish   RotationStep = "finish"   // activate it
 	RotationRollBack RotationStep = "rollBack" // bring the target back to the current version
+	RotationTell     RotationStep = "tell"     // it is activated; the target is told so, or gives up hearing it
 )
 
 // rotationMoves are the steps that may follow a step. What rolls back may
@@ -32,6 +33,7 @@ var rotationMoves = map[RotationStep][]RotationStep{
 	RotationTest:     {RotationFinish, RotationRollBack},
 	RotationFinish:   {RotationRollBack},
 	RotationRollBack: {RotationFinish},
+	RotationTell:     {},
 }
 
 // RotationOutcome is how a rotation ended.
@@ -50,6 +52,8 @@ const (
 	// next cannot begin: longer than a step may take, so that what a leader
 	// that is gone still has on its way to the target arrives before.
 	RotationGap = int64(60 * 1000)
+
+	never = maxTime + 1 // is due what is done on demand
 
 	maxRotationSpec = 32 << 10
 	maxRotationName = 128
@@ -138,7 +142,7 @@ type RetryRotation struct {
 }
 
 // EndRotation ends a rotation: from finish the pending version becomes the
-// current one, from rollBack it goes. Keep holds it back, disabled: the
+// current one, from rollBack it goes, from tell nothing changes any more. Keep holds it back, disabled: the
 // target may have its value, which would be lost otherwise.
 type EndRotation struct {
 	Meta     Meta         `cbor:"1,keyasint,omitempty"`
@@ -149,6 +153,10 @@ type EndRotation struct {
 	Keep     bool         `cbor:"6,keyasint,omitempty"`
 	NextAt   int64        `cbor:"7,keyasint,omitempty"` // due next, by the schedule
 	RetryAt  int64        `cbor:"8,keyasint,omitempty"` // of a failure
+	// Tell, from finish, activates and leaves it at the step tell.
+	Tell bool `cbor:"9,keyasint,omitempty"`
+	// Error, from tell, is why the target could not be told.
+	Error string `cbor:"10,keyasint,omitempty"`
 }
 
 // CancelRotation abandons the rotation that is on its way: it rolls back, or
@@ -178,13 +186,17 @@ func (r *Rotation) DueAt() (int64, bool) {
 }
 
 // secretRotationKey orders secrets by when the leader has to do something
-// about their rotation, nil for never.
+// about their rotation; those on demand come last. nil is for a secret that
+// nobody rotates.
 //
 //	time | path
 func secretRotationKey(s *Secret) []byte {
-	at, ok := s.Rotation.DueAt()
-	if !ok || s.State == SecretPurged {
+	if s.Rotation == nil || s.State == SecretPurged {
 		return nil
+	}
+	at, ok := s.Rotation.DueAt()
+	if !ok {
+		at = never
 	}
 	return append(binary.BigEndian.AppendUint64(nil, uint64(at)), s.Path...)
 }
@@ -207,7 +219,7 @@ func (s *State) SecretRotationsDue(now int64) iter.Seq[*Secret] {
 	return func(yield func(*Secret) bool) {
 		for _, path := range scan(s.secretRotations.Root(), nil, nil) {
 			secret := s.Secret(path)
-			if at, _ := secret.Rotation.DueAt(); at > now {
+			if at, ok := secret.Rotation.DueAt(); !ok || at > now {
 				return
 			}
 			if secret.State == SecretActive && !yield(secret) {
@@ -217,8 +229,8 @@ func (s *State) SecretRotationsDue(now int64) iter.Seq[*Secret] {
 	}
 }
 
-// SecretRotations answers all secrets with something due at some time or a
-// rotation on its way, ordered by that time.
+// SecretRotations answers all secrets with settings for rotations, ordered by
+// when something is due.
 func (s *State) SecretRotations() iter.Seq[*Secret] {
 	return func(yield func(*Secret) bool) {
 		for _, path := range scan(s.secretRotations.Root(), nil, nil) {
