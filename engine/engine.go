@@ -54,12 +54,15 @@ type Cluster struct {
 
 // Config wires an Engine.
 type Config struct {
-	Node          string
-	ClusterID     string
-	Log           Log
-	KMS           *kms.Service
-	Trail         *audit.Trail
-	Cluster       Cluster
+	Node      string
+	ClusterID string
+	Log       Log
+	KMS       *kms.Service
+	Trail     *audit.Trail
+	Cluster   Cluster
+	// Rotators bring rotated values into force, by kind of rotation; generate
+	// needs none.
+	Rotators      map[string]Rotator
 	MaxValueBytes int // default 64 KiB, at most 1 MiB
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
@@ -114,6 +117,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
+			return nil, fmt.Errorf("engine: metrics: %w", err)
+		}
+		if err := cfg.Registerer.Register(newRotationCollector(e)); err != nil {
 			return nil, fmt.Errorf("engine: metrics: %w", err)
 		}
 	}

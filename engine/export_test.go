@@ -3,7 +3,10 @@ package engine
 import (
 	"context"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/names"
 )
 
 // What tests drive step by step instead of waiting for a tick.
@@ -24,3 +27,18 @@ func (e *Engine) WriteUses(ctx context.Context) { e.writeUses(ctx) }
 func (e *Engine) JobStep(ctx context.Context, state *fsm.State, job *fsm.Job, n int) (int, error) {
 	return e.jobStep(ctx, state, job, n)
 }
+
+// RotateSecrets is one tick of the rotation of secrets, to its end.
+func (e *Engine) RotateSecrets(ctx context.Context) {
+	for s := range e.Log.Local().SecretRotationsDue(e.Now().UnixMilli()) {
+		e.rotateAsFarAsItGoes(ctx, s.Path)
+	}
+}
+
+// RotationStep is one step of the rotation of one secret.
+func (e *Engine) RotationStep(ctx context.Context, path names.Path) bool {
+	return e.rotationStep(ctx, path)
+}
+
+// RotationCollector counts what rotations need.
+func (e *Engine) RotationCollector() prometheus.Collector { return newRotationCollector(e) }

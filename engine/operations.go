@@ -111,6 +111,7 @@ func buildTable() []*Operation {
 	out = append(out, secretOperations()...)
 	out = append(out, versionOperations()...)
 	out = append(out, versionLifeOperations()...)
+	out = append(out, rotationOperations()...)
 	out = append(out, bindKeyOperation(), copyOperation(), usageOperation(), waitOperation())
 	out = append(out, keyOperations()...)
 	out = append(out, keyLifeOperations()...)

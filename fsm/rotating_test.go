@@ -110,8 +110,6 @@ func TestARotationActivatesItsVersionAtTheEnd(t *testing.T) {
 	w.ok(w.startRun())
 }
 
-// TestALateStepChangesNothing: what a deposed leader still proposes finds
-// another step, another attempt or another rotation.
 // TestTheTargetIsToldAfterTheActivation: who is told may take the old value
 // out of force.
 func TestTheTargetIsToldAfterTheActivation(t *testing.T) {
@@ -145,6 +143,8 @@ func TestTheTargetIsToldAfterTheActivation(t *testing.T) {
 	}
 }
 
+// TestALateStepChangesNothing: what a deposed leader still proposes finds
+// another step, another attempt or another rotation.
 func TestALateStepChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	w.rotated(1)
