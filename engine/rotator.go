@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
 )
 
@@ -66,4 +67,15 @@ type RotationTask struct {
 	OpenSigning func(ctx context.Context) (secret.Bytes, error)
 	// Generate makes a value as the settings say.
 	Generate func() (secret.Bytes, error)
+}
+
+// targetFailed is the code of an event whose step failed at its target. No
+// request is answered with it.
+const targetFailed fault.Kind = "TargetFailed"
+
+// TargetError is what a Rotator answers when its target is away, refuses or
+// does not do what it should. The text may be shown: it must be words of the
+// rotator, never what the target sent, which may quote a password.
+func TargetError(cause error, format string, args ...any) error {
+	return fault.Wrap(targetFailed, cause, format, args...)
 }

@@ -96,7 +96,7 @@ func (f *target) Test(ctx context.Context, t engine.RotationTask) error {
 	}
 	plain, err := t.OpenPending(ctx)
 	if err == nil && f.inForce != string(plain.Expose()) {
-		err = fault.New(fault.Conflict, "test: the login does not work")
+		err = engine.TargetError(nil, "test: the login does not work")
 	}
 	return err
 }
@@ -234,7 +234,7 @@ func TestALeaderThatIsLostBetweenTwoStepsIsFollowedByAnother(t *testing.T) {
 func TestAStepThatFailsIsTriedAgainAndThenRolledBack(t *testing.T) {
 	for _, step := range []string{"create", "set", "test"} {
 		w, f := turning(t)
-		f.fail[step] = fault.New(fault.NotFound, "%s: the server is away", step)
+		f.fail[step] = engine.TargetError(nil, "%s: the server is away", step)
 		w.now = w.now.Add(24 * time.Hour)
 		w.turns(0)
 		status := w.rotation()

@@ -1,0 +1,26 @@
+// Package rotate brings rotated values into force
+// at whoever listens to a webhook. It is the way out of the
+// engine as package api is the way in, and the only importer of drivers.
+package rotate
+
+import (
+	"github.com/strongroom/strongroom/engine"
+)
+
+// Config says where rotations may go.
+type Config struct {
+	// WebhookAllow and DatabaseAllow are the hosts that settings may name:
+	// "hooks.example.com", "*.db.example.com", each with ":port" unless it is
+	// the usual one. Nothing is allowed that is not listed.
+	WebhookAllow  []string
+	DatabaseAllow []string
+	// ClusterID is told to receivers of webhooks.
+	ClusterID string
+}
+
+// New answers the rotators by kind.
+func New(cfg Config) map[string]engine.Rotator {
+	return map[string]engine.Rotator{
+		"webhook":    &webhook{guard: guard{allow: cfg.WebhookAllow, setting: "rotation.webhookAllow"}, clusterID: cfg.ClusterID},
+	}
+}
