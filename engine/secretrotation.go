@@ -313,9 +313,7 @@ func rotationStatus(state *fsm.State, s *fsm.Secret, now time.Time) *wire.Rotati
 	if run := r.Run; run != nil {
 		out.State, out.Step, out.RotationID, out.Attempts = stateOfStep(run.Step), string(run.Step), run.ID, run.Attempts
 		out.NextAttemptAt = wire.Millis(run.NextAttemptAt)
-		if run.LastError != "" {
-			out.LastError = run.LastError
-		}
+		out.Cause, out.LastError = run.Cause, run.LastError
 		if run.Version != 0 {
 			out.PendingVersion = &run.Version
 		}

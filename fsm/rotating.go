@@ -129,7 +129,10 @@ func advanceRotation(t *txn, c AdvanceRotation) (Result, *Refusal) {
 		}
 		run.Version, run.From = c.Version.Number, c.From
 	}
-	run.Step, run.Attempts, run.NextAttemptAt, run.LastError = c.To, 0, 0, c.Error
+	run.Step, run.Attempts, run.NextAttemptAt, run.LastError, run.Cause = c.To, 0, 0, c.Error, ""
+	if c.To == RotationRollBack {
+		run.Cause = c.Error
+	}
 	rotation.Run = &run
 	next.Rotation = &rotation
 	if creates {
@@ -217,7 +220,7 @@ func endRotation(t *txn, c EndRotation) (Result, *Refusal) {
 		rotation.LastError = c.Error
 	case RotationRollBack:
 		t.dropPending(&next, run, c.Meta, c.Keep)
-		rotation.Outcome, rotation.LastError, rotation.RetryAt = RotationFailed, run.LastError, c.RetryAt
+		rotation.Outcome, rotation.LastError, rotation.RetryAt = RotationFailed, run.Cause, c.RetryAt
 		rotation.Failures++
 		if run.Cancelled {
 			rotation.Outcome, rotation.NextAt, rotation.RetryAt, rotation.Failures = RotationCancelled, c.NextAt, 0, 0
@@ -304,7 +307,7 @@ func cancelRotation(t *txn, c CancelRotation) (Result, *Refusal) {
 		return t.keepRotation(s, rotation), nil
 	}
 	if !c.Force {
-		run.Step, run.Cancelled, run.Attempts, run.NextAttemptAt, run.LastError = RotationRollBack, true, 0, 0, why
+		run.Step, run.Cancelled, run.Attempts, run.NextAttemptAt, run.LastError, run.Cause = RotationRollBack, true, 0, 0, "", why
 		rotation.Run = &run
 		return t.keepRotation(s, rotation), nil
 	}

@@ -174,6 +174,8 @@ func TestARollBackErasesThePendingVersionOrKeepsItDisabled(t *testing.T) {
 		back := w.advance(fsm.RotationSet, fsm.RotationRollBack)
 		back.Error = "the server refused it"
 		w.ok(back)
+		w.ok(fsm.RetryRotation{Meta: w.meta(), Path: life, SecretID: w.get(life).ID, ID: "run", Step: fsm.RotationRollBack, NextAt: w.now, Error: "away"})
+		require.Equal(t, "the server refused it", w.run().Cause, "what goes wrong on the way back does not hide why")
 		end := w.end(fsm.RotationRollBack)
 		end.Keep = keep
 		w.ok(end)

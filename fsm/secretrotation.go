@@ -102,6 +102,7 @@ type RotationRun struct {
 	LastError     string       `cbor:"10,keyasint,omitempty"` // may be shown
 	Cancelled     bool         `cbor:"11,keyasint,omitempty"` // by a person: it rolls back
 	Scheduled     bool         `cbor:"12,keyasint,omitempty"`
+	Cause         string       `cbor:"13,keyasint,omitempty"` // why it rolls back; may be shown
 }
 
 // StartRotation begins a rotation. One that is Scheduled must be due.

@@ -31,9 +31,10 @@ type RotationStatus struct {
 	RotationID     string    `json:"rotationId,omitzero"` // of the one on its way
 	Step           string    `json:"step,omitzero"`       // create, set, test, finish, tell, rollBack
 	PendingVersion *uint64   `json:"pendingVersion,omitzero"`
-	Attempts       uint32    `json:"attempts,omitzero"` // of the step, that failed
-	Failures       uint32    `json:"failures,omitzero"` // rotations in a row
-	LastError      string    `json:"lastError,omitzero"`
+	Attempts       uint32    `json:"attempts,omitzero"`   // of the step, that failed
+	Failures       uint32    `json:"failures,omitzero"`   // rotations in a row
+	LastError      string    `json:"lastError,omitzero"`  // of the last attempt, or why the last rotation did not succeed
+	Cause          string    `json:"cause,omitzero"`      // why it rolls back
 	RulePeriod     *Duration `json:"rulePeriod,omitzero"` // what the path rule asks for
 }
 

@@ -69,16 +69,11 @@ func (l *oneLog) Moved() <-chan struct{} { return nil }
 // failing is a real rotator whose steps a test lets fail.
 type failing struct {
 	engine.Rotator
-	mu    sync.Mutex
-	set   func() error // after it was done
-	test  func() error // in its place
-	gates func(step string)
+	set  func() error // after it was done
+	test func() error // in its place
 }
 
 func (f *failing) Set(ctx context.Context, t engine.RotationTask) error {
-	if f.gates != nil {
-		f.gates("set")
-	}
 	if err := f.Rotator.Set(ctx, t); err != nil || f.set == nil {
 		return err
 	}
@@ -114,6 +109,12 @@ const (
 )
 
 func newWorld(t *testing.T, db *server) *world {
+	w := newWorldWith(t, db, rotate.Config{DatabaseAllow: []string{fmt.Sprintf("127.0.0.1:%d", db.port)}})
+	w.put(adminPath, db.adminJSON(adminPassword))
+	return w
+}
+
+func newWorldWith(t *testing.T, db *server, cfg rotate.Config) *world {
 	w := &world{t: t, db: db, log: &oneLog{machine: fsm.New()}, token: softtoken.New(), cluster: uuid.NewString()}
 	ctx := context.Background()
 	command, admin, err := engine.Genesis(ctx, engine.GenesisInput{
@@ -132,9 +133,8 @@ func newWorld(t *testing.T, db *server) *world {
 	w.trail, err = audit.Open(audit.Config{Dir: t.TempDir(), Node: "n1", Durability: audit.Written, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = w.trail.Close() })
-	w.rotator = &failing{Rotator: rotate.New(rotate.Config{DatabaseAllow: []string{fmt.Sprintf("127.0.0.1:%d", db.port)}})[db.kind]}
+	w.rotator = &failing{Rotator: rotate.New(cfg)[db.kind]}
 	w.engine = w.another()
-	w.put(adminPath, db.adminJSON(adminPassword))
 	return w
 }
 
