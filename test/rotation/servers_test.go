@@ -137,11 +137,12 @@ func (s *server) command(argv ...string) (*exec.Cmd, error) {
 	return cmd, err
 }
 
-func (s *server) run(argv ...string) error {
+func (s *server) run(input string, argv ...string) error {
 	cmd, err := s.command(argv...)
 	if err != nil {
 		return err
 	}
+	cmd.Stdin = strings.NewReader(input)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("%s: %w\n%s", argv[0], err, out)
 	}
@@ -228,15 +229,19 @@ func startPostgres() (*server, error) {
 		return s, err
 	}
 	data := s.file("data")
-	if err := s.run(initdb, "-D", data, "-U", "rotator", "--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--no-sync"); err != nil {
+	if err := s.run("", initdb, "-D", data, "-U", "boss", "--pwfile", password, "-A", "scram-sha-256", "-E", "UTF8", "--no-sync"); err != nil {
 		return s, err
 	}
 	hba := "hostssl all all 127.0.0.1/32 scram-sha-256\n"
 	if err := os.WriteFile(filepath.Join(data, "pg_hba.conf"), []byte(hba), 0o600); err != nil {
 		return s, err
 	}
+	postgres := filepath.Join(filepath.Dir(initdb), "postgres")
+	if err := s.run("CREATE ROLE rotator LOGIN CREATEROLE PASSWORD 'the administrator''s password'\n", postgres, "--single", "-D", data, "postgres"); err != nil {
+		return s, err
+	}
 	s.logs = s.file("server.log")
-	s.argv = []string{filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1",
+	s.argv = []string{postgres, "-D", data, "-p", strconv.Itoa(s.port), "-c", "listen_addresses=127.0.0.1",
 		"-c", "unix_socket_directories=", "-c", "ssl=on", "-c", "ssl_cert_file=" + s.file("cert.pem"), "-c", "ssl_key_file=" + s.file("key.pem"),
 		"-c", "fsync=off", "-c", "max_connections=50", "-c", "shared_buffers=16MB", "-c", "log_statement=all", "-c", "log_connections=off"}
 	connect := func(username, password string, do func(ctx context.Context, c *pgx.Conn) error) error {
@@ -278,11 +283,11 @@ func startMariaDB() (*server, error) {
 		return s, err
 	}
 	data := s.file("data")
-	if err := s.run(install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"); err != nil {
+	if err := s.run("", install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db", "--skip-name-resolve"); err != nil {
 		return s, err
 	}
 	first := "CREATE USER IF NOT EXISTS 'rotator'@'127.0.0.1' IDENTIFIED BY 'the administrator''s password';\n" +
-		"GRANT CREATE USER ON *.* TO 'rotator'@'127.0.0.1';\nGRANT SELECT ON mysql.* TO 'rotator'@'127.0.0.1';\n"
+		"GRANT CREATE USER ON *.* TO 'rotator'@'127.0.0.1';\nGRANT SELECT ON mysql.user TO 'rotator'@'127.0.0.1';\n"
 	if err := os.WriteFile(s.file("first.sql"), []byte(first), 0o600); err != nil {
 		return s, err
 	}
