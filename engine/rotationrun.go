@@ -189,7 +189,8 @@ func (t *turn) failed(ctx context.Context, cause error) bool {
 	text := publicText(cause, t.from.RequestID)
 	id := fsm.RetryRotation{Meta: t.stamp(), Path: string(t.secret.Path), SecretID: t.secret.ID, ID: t.run.ID, Step: step}
 	limit := attemptsOf(step)
-	exhausted := limit != 0 && t.task.Attempt >= limit && !fault.Is(cause, fault.HsmUnavailable) || fault.Is(cause, fault.Conflict)
+	exhausted := limit != 0 && t.task.Attempt >= limit && !fault.Is(cause, fault.HsmUnavailable) ||
+		fault.Is(cause, fault.Conflict) || fault.Is(cause, fault.VersionNotActive) // a person was at it: trying again is no use
 	var command fsm.Command
 	switch {
 	case !exhausted || step == fsm.RotationRollBack:

@@ -76,6 +76,9 @@ func cancelRotation(ctx context.Context, c *call, r *wire.CancelRotationRequest)
 	if err != nil {
 		return nil, err
 	}
+	if result.State == string(fsm.RotationCancelled) { // by force: no step ends it
+		c.engine.metrics.secretRotations.WithLabelValues(result.State).Inc()
+	}
 	c.event.Version = result.Version
 	c.event.Reason = rotationSubject("cancel", result.Name, r.Reason)
 	return rotationAnswer(result), nil

@@ -334,6 +334,23 @@ func TestAPersonWhoPutsAValueMeanwhileWins(t *testing.T) {
 	require.Equal(t, "by hand", f.inForce)
 }
 
+// TestAPersonWhoDestroysThePendingVersionEndsTheRotation at once.
+func TestAPersonWhoDestroysThePendingVersionEndsTheRotation(t *testing.T) {
+	for _, operation := range []string{"destroyVersion", "disableVersion"} {
+		w, f := turning(t)
+		w.ok("secrets/rotateSecret", `{"path":%q}`, turned)
+		for range 2 {
+			require.True(t, w.engine.RotationStep(t.Context(), turned))
+		}
+		w.ok("secrets/"+operation, `{"path":%q,"version":2}`, turned)
+		w.turns(0)
+		require.Equal(t, "failed", w.rotation().State)
+		require.Contains(t, w.rotation().LastError, "version")
+		require.Equal(t, "first value", w.value(turned))
+		require.Equal(t, "first value", f.inForce)
+	}
+}
+
 // TestTheTargetThatCannotBeToldDoesNotUndoARotation.
 func TestTheTargetThatCannotBeToldDoesNotUndoARotation(t *testing.T) {
 	w, f := turning(t)

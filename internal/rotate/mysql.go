@@ -77,8 +77,10 @@ func (s mysql) setPassword(ctx context.Context, p place, admin adminLogin, usern
 		return engine.TargetError(nil, "set: a password must be printable ASCII")
 	}
 	return s.with(ctx, p, admin.Database, admin.Username, admin.Password, func(conn *sql.Conn) error {
-		// With this mode a quote is doubled and nothing else has a meaning.
-		if _, err := conn.ExecContext(ctx, "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES'"); err != nil {
+		// With this mode a quote is doubled and nothing else has a meaning. A
+		// server that waits for a lock does not notice that its client has gone:
+		// it must not come to the statement when another rotation is over.
+		if _, err := conn.ExecContext(ctx, "SET SESSION sql_mode = 'NO_BACKSLASH_ESCAPES', lock_wait_timeout = 20"); err != nil {
 			return mysqlError(err)
 		}
 		accounts, err := s.accounts(ctx, conn, username)

@@ -92,6 +92,11 @@ func (s postgres) setPassword(ctx context.Context, p place, admin adminLogin, us
 		database = p.database
 	}
 	return s.with(ctx, p, database, admin.Username, admin.Password, func(conn *pgx.Conn) error {
+		// A server does not notice that its client has gone while it waits for a
+		// lock. It must not come to the statement when another rotation is over.
+		if _, err := conn.Exec(ctx, "SET statement_timeout = '20s'"); err != nil {
+			return postgresError(err)
+		}
 		_, err := conn.Exec(ctx, "ALTER ROLE "+pgx.Identifier{username}.Sanitize()+" PASSWORD '"+text+"'")
 		return postgresError(err)
 	})
