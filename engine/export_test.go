@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -42,3 +43,8 @@ func (e *Engine) RotationStep(ctx context.Context, path names.Path) bool {
 
 // RotationCollector counts what rotations need.
 func (e *Engine) RotationCollector() prometheus.Collector { return newRotationCollector(e) }
+
+// RotationOverdue decides with the period of a path rule.
+func RotationOverdue(state *fsm.State, s *fsm.Secret, period time.Duration, now time.Time) bool {
+	return rotationOverdue(state, s, period, now)
+}

@@ -273,6 +273,40 @@ func TestRotationSettingsHaveBounds(t *testing.T) {
 	w.refused(fault.Conflict, w.startRun(), "has no settings")
 }
 
+const rotationSnapshotGolden = "testdata/snapshots/v1/rotations.snapshot"
+
+// TestGoldenRotationSnapshot: what this build writes of a rotation that is on
+// its way is read by later ones.
+func TestGoldenRotationSnapshot(t *testing.T) {
+	w := newWorld(t)
+	w.rotated(1)
+	w.ok(w.startRun())
+	w.ok(w.advance(fsm.RotationCreate, fsm.RotationSet))
+	w.ok(fsm.RetryRotation{Meta: w.meta(), Path: life, SecretID: w.get(life).ID, ID: "run", Step: fsm.RotationSet, NextAt: w.now + day, Error: "away"})
+	m := fsm.New()
+	require.NoError(t, m.Restore(bytes.NewReader(golden(t, rotationSnapshotGolden, snapshot(t, w.m)))))
+	require.Equal(t, fsm.Dump(w.m.State()), fsm.Dump(m.State()))
+}
+
+// TestASnapshotWithAnImpossibleRotationIsRefused: the order of what is due
+// stands on it.
+func TestASnapshotWithAnImpossibleRotationIsRefused(t *testing.T) {
+	for says, r := range map[string]fsm.Rotation{
+		"in no way":         {},
+		"out of range":      {Settings: fsm.RotationSettings{Kind: "generate"}, NextAt: -1},
+		"at no step":        {Settings: fsm.RotationSettings{Kind: "generate"}, Run: &fsm.RotationRun{Step: "nowhere"}},
+		"or of no version":  {Settings: fsm.RotationSettings{Kind: "generate"}, Run: &fsm.RotationRun{Step: fsm.RotationSet, Version: 9}},
+		"or at a time out ": {Settings: fsm.RotationSettings{Kind: "generate"}, RetryAt: 1 << 60},
+	} {
+		w := newWorld(t)
+		w.rotated(1)
+		bad := *w.get(life)
+		bad.Rotation = &r
+		fsm.ForceVersion(w.m, &bad, w.version(life, 1))
+		require.ErrorContains(t, fsm.New().Restore(bytes.NewReader(snapshot(t, w.m))), says)
+	}
+}
+
 // TestARotationOnItsWayIsInTheSnapshot, with all that the next leader needs.
 func TestARotationOnItsWayIsInTheSnapshot(t *testing.T) {
 	w := newWorld(t)
