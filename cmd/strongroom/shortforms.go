@@ -93,7 +93,7 @@ func secretForms() []opForm {
 		short("unlabel", "secrets", "removeVersionLabel", "path", "label"),
 		short("disable", "secrets", "disableVersion", "path"), short("enable", "secrets", "enableVersion", "path"),
 		short("update", "secrets", "updateSecret", "path"),
-		short("rotate", "secrets", "rotateSecret", "path"), short("cancel-rotation", "secrets", "cancelRotation", "path"),
+		short("rotate-now", "secrets", "rotateSecret", "path"), short("cancel-rotation", "secrets", "cancelRotation", "path"),
 		short("destroy", "secrets", "destroyVersion", "path"), short("cancel-destroy", "secrets", "cancelDestroyVersion", "path"),
 		short("delete", "secrets", "deleteSecret", "path"), short("restore", "secrets", "restoreSecret", "path"),
 		short("bind-key", "secrets", "bindKey", "path", "kmsKeyId"),
