@@ -74,7 +74,7 @@ cover: testdeps ## Coverage of all tests, in coverage.out
 	@$(GO) tool cover -func=coverage.out | tail -1
 
 .PHONY: docs
-docs: build ## Renew the generated references in docs/
+docs: build ## Renew docs/ and the typed client from the code
 	@.ci/docs
 
 .PHONY: clean

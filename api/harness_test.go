@@ -186,6 +186,7 @@ func (c *cluster) start(name string, change func(*Config)) *node {
 		Node: name, ClusterID: c.id, Log: c.log, KMS: c.kms, Trail: n.trail, Logger: logger, Registerer: n.registry,
 	})
 	require.NoError(c.t, err)
+	require.NoError(c.t, n.engine.OpenLedger(context.Background()))
 	cfg := Config{
 		Engine: n.engine, Cluster: view{c, name}, NodeID: name, Timeout: 10 * time.Second, Logger: logger, Registry: n.registry,
 		Ready: func() error { return nil },

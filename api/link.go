@@ -29,6 +29,7 @@ const (
 	linkTrail     = "/link/v1/trail"
 	linkKeys      = "/link/v1/keys"
 	linkRoots     = "/link/v1/roots"
+	linkLedger    = "/link/v1/ledger"
 	headerSource  = "Strongroom-Source-Address"
 	headerTimeout = "Strongroom-Timeout-Ms"
 	headerNotDone = "Strongroom-Not-Leader"
@@ -233,6 +234,11 @@ func (l *Link) Roots(ctx context.Context, node string, q engine.RootQuery) (engi
 	return askPeer[engine.RootStatus](ctx, l, node, linkRoots, q)
 }
 
+// Ledger asks another member for what it handed out in a session.
+func (l *Link) Ledger(ctx context.Context, node string, q engine.LedgerQuery) (engine.LedgerPage, error) {
+	return askPeer[engine.LedgerPage](ctx, l, node, linkLedger, q)
+}
+
 // maxPeerAnswer bounds what a member may answer to such a question.
 const maxPeerAnswer = 16 << 20
 
@@ -286,6 +292,9 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	case linkRoots:
 		answerPeer(s, w, r, s.Engine.LocalRoots)
+		return
+	case linkLedger:
+		answerPeer(s, w, r, s.Engine.LocalLedger)
 		return
 	}
 	o := lookup(r.RequestURI, linkForward)

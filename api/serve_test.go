@@ -200,9 +200,9 @@ func TestTheIndexOfAnAnswerGrows(t *testing.T) {
 	n := single(t, nil)
 	first := n.ok("secrets/createSecret", `{"path":"/a/one"}`).header.Get(headerIndex)
 	second := n.ok("secrets/createSecret", `{"path":"/a/two"}`).header.Get(headerIndex)
-	require.Equal(t, []string{"2", "3"}, []string{first, second})
-	require.Equal(t, "3", n.ok("secrets/describeSecret", `{"path":"/a/one"}`).header.Get(headerIndex))
-	require.Equal(t, "3", n.call("secrets/describeSecret", `{"path":"/a/none"}`).header.Get(headerIndex))
+	require.Equal(t, []string{"3", "4"}, []string{first, second})
+	require.Equal(t, "4", n.ok("secrets/describeSecret", `{"path":"/a/one"}`).header.Get(headerIndex))
+	require.Equal(t, "4", n.call("secrets/describeSecret", `{"path":"/a/none"}`).header.Get(headerIndex))
 }
 
 func TestTwoRequestsOnOneConnectionAreTwoRequests(t *testing.T) {

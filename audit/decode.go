@@ -36,6 +36,17 @@ type record struct {
 	Cached         bool        `json:"cached"`
 	KMS            []kmsRecord `json:"kms"`
 	DurationMicros int64       `json:"durationMicros"`
+
+	Consumer *consumerRecord `json:"consumer"`
+}
+
+type consumerRecord struct {
+	Session   uint64 `json:"session"`
+	Instance  string `json:"instance"`
+	Stamp     int64  `json:"stamp"`
+	HoldUntil int64  `json:"holdUntil"`
+	Uses      uint64 `json:"uses"`
+	UsesStamp int64  `json:"usesStamp"`
 }
 
 type kmsRecord struct {
@@ -86,6 +97,11 @@ func (r *record) event(at time.Time) Event {
 	}
 	for _, k := range r.KMS {
 		e.KMS = append(e.KMS, KMSEvent(k))
+	}
+	if c := r.Consumer; c != nil {
+		e.Consumer = &Consumer{
+			Instance: c.Instance, Session: c.Session, Stamp: c.Stamp, HoldUntil: c.HoldUntil, Uses: c.Uses, UsesStamp: c.UsesStamp,
+		}
 	}
 	return e
 }

@@ -66,6 +66,7 @@ func appendBody(b []byte, e *Event) []byte {
 		b = append(b, `,"cached":true`...)
 	}
 	b = appendKMS(b, e.KMS)
+	b = appendConsumer(b, e.Consumer)
 	if e.DurationMicros != 0 {
 		b = append(b, `,"durationMicros":`...)
 		b = strconv.AppendInt(b, e.DurationMicros, 10)
@@ -95,6 +96,20 @@ func appendKMS(b []byte, events []KMSEvent) []byte {
 		b = append(b, '}')
 	}
 	return append(b, ']')
+}
+
+func appendConsumer(b []byte, c *Consumer) []byte {
+	if c == nil {
+		return b
+	}
+	b = append(b, `,"consumer":{"session":`...)
+	b = strconv.AppendUint(b, c.Session, 10)
+	b = appendField(b, "instance", c.Instance)
+	b = appendNumber(b, "stamp", uint64(c.Stamp))
+	b = appendNumber(b, "holdUntil", uint64(c.HoldUntil))
+	b = appendNumber(b, "uses", c.Uses)
+	b = appendNumber(b, "usesStamp", uint64(c.UsesStamp))
+	return append(b, '}')
 }
 
 // appendCRC ends the line that starts at b[start:], without a newline.

@@ -48,6 +48,20 @@ type Event struct {
 	Cached         bool   // a kms event that needed no call to the HSM
 	KMS            []KMSEvent
 	DurationMicros int64
+	// Consumer, on the event of a version that was handed out, is what the
+	// consumers' ledger is rebuilt from after a crash.
+	Consumer *Consumer
+}
+
+// Consumer says which instance was handed the version of its event, in which
+// session of the ledger, and until when it may hold it.
+type Consumer struct {
+	Instance  string
+	Session   uint64
+	Stamp     int64  // of its end, in the session's own order
+	HoldUntil int64  // milliseconds since the Unix epoch
+	Uses      uint64 // the version that the instance said it uses; 0: it said nothing
+	UsesStamp int64
 }
 
 // KMSEvent points at the event of a data key that the request used.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -136,7 +138,8 @@ func (t *Trail) openCurrent(torn int64) (err error) {
 // one, and brings all to the disk: what an earlier process left in the
 // operating system's memory, too.
 func (t *Trail) writeStart(torn int64) error {
-	events := []Event{{Event: EventOpen, Outcome: OK}}
+	// The id tells a trail from another one of the same node, by its first event.
+	events := []Event{{Event: EventOpen, Outcome: OK, RequestID: uuid.NewString()}}
 	if torn > 0 {
 		t.cfg.Logger.Warn("the audit trail ended in the middle of an event, which was never acknowledged", "dir", t.cfg.Dir, "tornBytes", torn)
 		events = append(events, Event{Event: EventRecovered, Outcome: OK, Reason: fmt.Sprintf("%d torn bytes after the last whole event were cut", torn)})

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -169,13 +170,27 @@ func (c *Client) Do(ctx context.Context, service, operation string, req, resp an
 		if !again || ctx.Err() != nil {
 			return settle(err, maybe)
 		}
-		at++
+		at = c.next(at, err)
 		select {
 		case <-ctx.Done():
 			return errors.Join(settle(err, maybe), ctx.Err())
 		case <-time.After(pause):
 		}
 	}
+}
+
+// next answers which address is tried after the one at. A NoLeader that names
+// the leader is believed only where it names an address of the configuration:
+// a token is not carried to where nobody sent it.
+func (c *Client) next(at int, err error) int {
+	var answered *Error
+	if errors.As(err, &answered) && answered.Code == "NoLeader" {
+		hint, _ := answered.Details["leader"].(string)
+		if i := slices.Index(c.addresses, strings.TrimRight(hint, "/")); i >= 0 && i != at%len(c.addresses) {
+			return i
+		}
+	}
+	return at + 1
 }
 
 // settle answers the error to give up with. Once a write may have been done,
@@ -217,7 +232,9 @@ func (c *Client) again(err error, attempt int, spent time.Duration) (bool, time.
 	}
 	pause := min(50*time.Millisecond<<min(rounds, 5), time.Second)
 	pause = pause/2 + rand.N(pause/2+1)
-	if answered != nil && answered.Code == "RateLimited" {
+	if answered != nil && answered.Code != "NoLeader" && answered.Code != "Uncertain" {
+		// An election is over sooner than a header of whole seconds can say; all
+		// else is repeated when the server asked for it.
 		pause = max(pause, answered.RetryAfter)
 	}
 	return spent+pause < bound, pause

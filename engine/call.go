@@ -33,6 +33,10 @@ type call struct {
 	inner      []audit.Event // kms events
 	items      []audit.Event // of the items of a batch
 	plaintexts []func()      // wipers of what the answer may hold
+
+	began      mark        // where the request began in this node's ledger
+	mark       mark        // before the latest look at the state
+	deliveries []*delivery // of versions, on their way to the caller
 }
 
 // scope is what a request is about.

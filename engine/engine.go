@@ -48,6 +48,8 @@ type Cluster struct {
 	Roots RootKeys
 	// PeerRoots asks another member about its HSM's root keys.
 	PeerRoots func(ctx context.Context, node string, q RootQuery) (RootStatus, error)
+	// PeerLedger asks another member for what it handed out in a session.
+	PeerLedger func(ctx context.Context, node string, q LedgerQuery) (LedgerPage, error)
 	// StepDown is called when this node should not lead, with the reason.
 	StepDown func(reason string)
 }
@@ -62,7 +64,11 @@ type Config struct {
 	Cluster   Cluster
 	// Rotators bring rotated values into force, by kind of rotation; generate
 	// needs none.
-	Rotators      map[string]Rotator
+	Rotators map[string]Rotator
+	// BootID is another one each time the system of this node was started, and
+	// DurableTrail says that Trail loses nothing then.
+	BootID        string
+	DurableTrail  bool
 	MaxValueBytes int // default 64 KiB, at most 1 MiB
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
@@ -88,6 +94,7 @@ type Engine struct {
 	seals     *sealBook
 	health    keyHealthCache
 	watch     *watch
+	ledger    *ledger
 }
 
 // New makes an Engine.
@@ -114,6 +121,7 @@ func New(cfg Config) (*Engine, error) {
 		metrics:   newMetrics(cfg.Registerer),
 		seals:     newSealBook(),
 		watch:     newWatch(cfg.Log.Local()),
+		ledger:    newLedger(cfg.Now),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {

@@ -24,6 +24,10 @@ func (e *Engine) TellExpiries(ctx context.Context) { e.tellExpiries(ctx) }
 // WriteUses is one tick of what keeps the last use of keys.
 func (e *Engine) WriteUses(ctx context.Context) { e.writeUses(ctx) }
 
+// FlushLedger and SettleSessions are ticks of what keeps the ledger.
+func (e *Engine) FlushLedger(ctx context.Context)    { e.flushLedger(ctx) }
+func (e *Engine) SettleSessions(ctx context.Context) { e.settleSessions(ctx) }
+
 // JobStep is one step of a job, decided on state.
 func (e *Engine) JobStep(ctx context.Context, state *fsm.State, job *fsm.Job, n int) (int, error) {
 	return e.jobStep(ctx, state, job, n)

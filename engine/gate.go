@@ -42,11 +42,13 @@ func (e *Engine) do(ctx context.Context, o *Operation, from Caller, body []byte,
 		e.auditFailed(err)
 		return Answer{}, err
 	}
+	began := e.ledger.mark()
 	state, err := e.Log.ReadState(ctx)
 	if err != nil {
 		return Answer{}, err
 	}
-	c := &call{engine: e, op: o, from: from, state: state, index: state.Index(), now: started}
+	c := &call{engine: e, op: o, from: from, state: state, index: state.Index(), now: started, began: began, mark: began}
+	defer c.settleDeliveries(true) // those that nobody got
 	c.event.Event = o.Event
 	resp, err := c.authenticateAndRun(ctx, body)
 	if err != nil && !c.record(err) {
@@ -103,6 +105,7 @@ func (c *call) record(err error) bool {
 func (c *call) finish(ctx context.Context, err error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 	defer cancel()
+	c.settleDeliveries(err != nil)
 	c.event.Outcome, c.event.Code = outcome(err)
 	c.event.Index = c.index
 	c.event.DurationMicros = c.engine.Now().Sub(c.now).Microseconds()

@@ -89,7 +89,8 @@ func generateSecret(ctx context.Context, c *call, r *wire.GenerateSecretRequest)
 // generatedAnswer describes the stored version. It reads it back, so that a
 // retry, whose freshly made value was thrown away, answers the first one.
 func (c *call) generatedAnswer(ctx context.Context, r *wire.GenerateSecretRequest, result fsm.Result, bits float64, meta fsm.Meta) (*wire.GenerateSecretResponse, error) {
-	if err := c.refresh(ctx); err != nil {
+	err := c.refresh(ctx)
+	if err != nil {
 		return nil, uncertain(err, meta)
 	}
 	out := &wire.GenerateSecretResponse{
@@ -104,13 +105,24 @@ func (c *call) generatedAnswer(ctx context.Context, r *wire.GenerateSecretReques
 		out.Fingerprint = hex.EncodeToString(v.Fingerprint[:16])
 	}
 	if r.Reveal {
-		value, err := c.openVersion(ctx, s, v)
-		if err != nil {
+		if out.Value, err = c.revealGenerated(ctx, s, v); err != nil {
+			if fault.Is(err, fault.NoLeader) {
+				return nil, uncertain(err, meta) // the version is there
+			}
 			return nil, err
 		}
-		out.Value = value
 	}
 	return out, nil
+}
+
+// revealGenerated hands the value to who had it made: a consumer like any
+// other.
+func (c *call) revealGenerated(ctx context.Context, s *fsm.Secret, v *fsm.Version) (*wire.Value, error) {
+	s, v, err := c.handOut(ctx, s.Path, reader{}, func() (*fsm.Secret, *fsm.Version, error) { return c.readable(s.Path, &v.Number, "") })
+	if err != nil {
+		return nil, err
+	}
+	return c.openVersion(ctx, s, v)
 }
 
 // createIfMissing makes the secret for a request that says so. Another

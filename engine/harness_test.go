@@ -31,9 +31,12 @@ type memoryLog struct {
 	moved    chan struct{} // closed when something is applied, nil: nobody asked
 	machine  *fsm.Machine
 	index    uint64
-	lost     bool // leadership
-	tooLarge bool // every command
-	proposed int  // calls of Propose, whatever came of them
+	lost     bool       // leadership
+	tooLarge bool       // every command
+	late     [][]byte   // commands that are in the log, and applied before the next one
+	delay    bool       // the next command is answered Uncertain, and is late
+	stale    *fsm.State // answered by the next look, instead of the latest
+	proposed int        // calls of Propose, whatever came of them
 	// These, where set, run before a look at the state, and before and after a
 	// command is applied: what happens between two steps of a request.
 	onRead    func()
@@ -54,6 +57,17 @@ func (l *memoryLog) Propose(_ context.Context, command []byte) (fsm.Result, erro
 	if l.tooLarge {
 		return fsm.Result{}, fault.New(fault.TooLarge, "the command is too large")
 	}
+	if l.delay {
+		l.delay, l.late = false, append(l.late, command)
+		return fsm.Result{}, fault.New(fault.Uncertain, "who knows")
+	}
+	for _, one := range l.late {
+		l.index++
+		if _, err := l.machine.Apply(l.index, one); err != nil {
+			return fsm.Result{}, err
+		}
+	}
+	l.late = nil
 	l.index++
 	result, err := l.machine.Apply(l.index, command)
 	l.broadcast()
@@ -89,6 +103,10 @@ func (l *memoryLog) ReadState(context.Context) (*fsm.State, error) {
 	}
 	if l.lost {
 		return nil, fault.New(fault.NoLeader, "lost")
+	}
+	if stale := l.stale; stale != nil {
+		l.stale = nil
+		return stale, nil
 	}
 	return l.machine.State(), nil
 }
@@ -130,11 +148,12 @@ func newWorld(t testing.TB) *world {
 	service, err := kms.New(w.token, clusterID)
 	require.NoError(t, err)
 	w.engine, err = engine.New(engine.Config{
-		Node: "n1", ClusterID: clusterID, Log: w.log, KMS: service, Trail: w.trail,
+		Node: "n1", ClusterID: clusterID, Log: w.log, KMS: service, Trail: w.trail, BootID: "boot",
 		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now },
 		Cluster: engine.Cluster{StepDown: func(reason string) { w.steppedDown = append(w.steppedDown, reason) }},
 	})
 	require.NoError(t, err)
+	require.NoError(t, w.engine.OpenLedger(ctx))
 	return w
 }
 

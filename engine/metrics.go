@@ -22,6 +22,8 @@ type metrics struct {
 	secretRotations *prometheus.CounterVec
 	rotationSeconds prometheus.Histogram
 	rotationRetries *prometheus.CounterVec
+	observed        prometheus.Counter
+	inUse           prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -71,11 +73,19 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, step := range rotationSteps {
 		m.rotationRetries.WithLabelValues(string(step))
 	}
+	m.observed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_consumers_observations_total",
+		Help: "Observations of consumers that this node committed to the ledger.",
+	})
+	m.inUse = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_consumers_destructions_refused_total",
+		Help: "Destructions that were refused because consumers may still hold the version.",
+	})
 	for _, result := range []string{"ok", "failed"} { // zero is an answer, too
 		m.rotations.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds, m.reaped, m.pendingUses, m.rotations, m.rewrapped,
+		r.MustRegister(m.requests, m.seconds, m.reaped, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse,
 			m.secretRotations, m.rotationSeconds, m.rotationRetries)
 	}
 	return m

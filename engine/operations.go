@@ -110,6 +110,7 @@ func buildTable() []*Operation {
 	var out []*Operation
 	out = append(out, secretOperations()...)
 	out = append(out, versionOperations()...)
+	out = append(out, consumerOperations()...)
 	out = append(out, versionLifeOperations()...)
 	out = append(out, rotationOperations()...)
 	out = append(out, bindKeyOperation(), copyOperation(), usageOperation(), waitOperation())

@@ -16,7 +16,8 @@ import (
 // lists are the operations with pages, and a request for all of each.
 func lists() map[string]string {
 	return map[string]string{
-		"secrets/listSecrets": `"recursive":true`, "secrets/listSecretVersions": `"path":"/app/dev/web/db"`,
+		"secrets/listConsumers": `"path":"/app/dev/web/db"`,
+		"secrets/listSecrets":   `"recursive":true`, "secrets/listSecretVersions": `"path":"/app/dev/web/db"`,
 		"kms/listKeys": "", "kms/listBoundSecrets": `"keyId":"alias/default"`, "iam/listPrincipals": "", "iam/listTokens": "",
 		"iam/listPolicies": "", "iam/listAccessPolicies": "",
 		"kms/listAliases": "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",

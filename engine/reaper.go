@@ -18,6 +18,18 @@ const (
 	tellEvery   = 5 * time.Second
 )
 
+// sweep proposes one Sweep, while the versions that it will destroy are not
+// handed out.
+func (e *Engine) sweep(ctx context.Context, state *fsm.State) (fsm.Result, error) {
+	now := e.Now().UnixMilli()
+	command := fsm.Sweep{Meta: fsm.Meta{Time: now}, Limit: reapLimit, Closed: state.DueDestructions(now, reapLimit)}
+	session, observed, release := e.ledger.close(command.Closed...)
+	command.Session, command.Observed = session, observed
+	result, err := e.proposeOwn(ctx, command)
+	release(err == nil || fault.Is(err, fault.NoLeader) || result.Refused != nil)
+	return result, err
+}
+
 // RunLeader does the work of the leader until ctx ends with the leadership:
 // destructions, purges and expiries that are due. It only proposes commands;
 // Apply decides what is due at the command's time, so two leaders in a
@@ -25,6 +37,7 @@ const (
 func (e *Engine) RunLeader(ctx context.Context) {
 	var work sync.WaitGroup
 	defer work.Wait()
+	work.Go(func() { e.keepLedger(ctx) })
 	work.Go(func() { every(ctx, reapEvery, e.reap) })
 	work.Go(func() { every(ctx, rotateEvery, e.rotateDue) })
 	work.Go(func() { every(ctx, tellEvery, e.tellExpiries) })
@@ -54,15 +67,10 @@ func every(ctx context.Context, pace time.Duration, do func(context.Context)) {
 func (e *Engine) reap(ctx context.Context) {
 	for ctx.Err() == nil {
 		state, err := e.Log.ReadState(ctx)
-		if err != nil || !state.Due(e.Now().UnixMilli()) {
+		if err != nil || !state.Due(e.Now().UnixMilli()) || e.ledger.current() == 0 {
 			return
 		}
-		command, err := fsm.Encode(fsm.Sweep{Meta: fsm.Meta{Time: e.Now().UnixMilli()}, Limit: reapLimit})
-		if err != nil {
-			e.Logger.Error("the reaper could not encode its command", "error", err)
-			return
-		}
-		result, err := e.Log.Propose(ctx, command)
+		result, err := e.sweep(ctx, state)
 		if err != nil {
 			if !fault.Is(err, fault.NoLeader) && ctx.Err() == nil {
 				e.Logger.Warn("the reaper could not commit; it tries again", "error", err)

@@ -80,8 +80,8 @@ func other(t *testing.T, s *stock, c sample) string {
 }
 
 // lastUse is the one thing that a repetition may move: it uses keys to tell
-// that it is one.
-var lastUse = regexp.MustCompile(`,"lastUsedAt":"[^"]*"`)
+// that it is one, and one that reveals hands out the value again.
+var lastUse = regexp.MustCompile(`,"last(UsedAt|ReadAt)":(null|"[^"]*")`)
 
 // dump answers all that lists and descriptions show.
 func (s *stock) dump() string {

@@ -33,6 +33,9 @@ func TestLifeOfASecret(t *testing.T) {
 
 	_, err = w.as(w.admin, "secrets/destroyVersion", `{"path":"/app/dev/web/db","version":2}`)
 	w.refused(fault.Conflict, "current", err)
+	_, err = w.as(w.admin, "secrets/destroyVersion", `{"path":"/app/dev/web/db","version":1,"reason":"rotated"}`)
+	w.refused(fault.VersionInUse, "version: 1", err)
+	w.ok("secrets/confirmVersion", `{"path":"/app/dev/web/db","version":2}`)
 	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/db","version":1,"reason":"rotated"}`)
 	_, err = w.as(w.admin, "secrets/getSecretValue", `{"path":"/app/dev/web/db","version":1}`)
 	w.refused(fault.VersionNotActive, "destroyed", err)

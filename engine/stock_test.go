@@ -38,6 +38,9 @@ func newStock(t *testing.T) *stock {
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/db","value":%q}`, b64(markValue+"-1"))
 	w.put("/app/dev/web/db", markValue+"-2")
 	w.put("/app/dev/web/db", markValue+"-3")
+	for _, instance := range []string{"pod-1", "pod-2"} {
+		w.ok("secrets/confirmVersion", `{"path":"/app/dev/web/db","version":3,"instance":%q}`, instance)
+	}
 	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/db","version":2,"delay":"1d"}`)
 	w.ok("secrets/setVersionLabel", `{"path":"/app/dev/web/db","version":1,"label":"blue"}`)
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/gone","value":%q}`, b64(markValue+"-4"))
@@ -112,6 +115,8 @@ func (s *stock) samples() []sample {
 		{"secrets/getSecretValue", `{"path":"` + db + `"}`, `{"path":"` + db + `","version":99}`, "NotFound", db, open},
 		{"secrets/batchGetSecretValue", `{"items":[{"path":"` + db + `"}]}`, `{"items":[]}`, "InvalidRequest", "", open},
 		{"secrets/listSecretVersions", `{"path":"` + db + `"}`, `{"path":"/a/none"}`, "NotFound", db, nil},
+		{"secrets/confirmVersion", `{"path":"` + db + `","version":1,"instance":"pod-1"}`, `{"path":"` + db + `","version":99}`, "NotFound", db, nil},
+		{"secrets/listConsumers", `{"path":"` + db + `"}`, `{"path":"/a/none"}`, "NotFound", db, nil},
 		{"secrets/destroyVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":3}`, "Conflict", db, nil},
 		{"secrets/bindKey", `{"path":"` + db + `","kmsKeyId":"alias/pay"}`, `{"path":"` + db + `","kmsKeyId":"alias/off"}`, "KeyNotActive", db, slices.Repeat([]string{"kms.decrypt", "kms.encrypt"}, 3)},
 		{"secrets/setVersionLabel", `{"path":"` + db + `","version":1,"label":"current"}`, `{"path":"` + db + `","version":2,"label":"current"}`, "VersionNotActive", db, nil},

@@ -16,24 +16,17 @@ import (
 	"github.com/strongroom/strongroom/kms"
 )
 
-const (
-	// maxBatch is how many items a batch may have.
-	maxBatch = 100
-	// cacheMaxAge is how long an application may keep a value where no path
-	// rule says otherwise.
-	cacheMaxAge = wire.Duration(5 * time.Minute)
-)
+// maxBatch is how many items a batch may have.
+const maxBatch = 100
 
 func getSecretValue(ctx context.Context, c *call, r *wire.GetSecretValueRequest) (*wire.GetSecretValueResponse, error) {
 	if _, err := checkVersion("version", r.Version, false); err != nil {
 		return nil, err
 	}
-	if r.Instance != "" {
-		if err := checkName("instance", r.Instance); err != nil {
-			return nil, err
-		}
+	if err := checkInstance(r.Instance); err != nil {
+		return nil, err
 	}
-	got, err := c.read(ctx, names.Path(r.Path), r.Version, r.Label, r.IfNotVersion)
+	got, err := c.read(ctx, names.Path(r.Path), r.Version, r.Label, reader{r.Instance, r.IfNotVersion})
 	if err != nil {
 		return nil, err
 	}
@@ -41,35 +34,48 @@ func getSecretValue(ctx context.Context, c *call, r *wire.GetSecretValueRequest)
 	return got, nil
 }
 
-// read finds the version and opens it. The caller has been authorised for
-// path.
-func (c *call) read(ctx context.Context, path names.Path, number *uint64, label string, unless *uint64) (*wire.GetSecretValueResponse, error) {
-	s, err := c.liveSecret(path)
+// read finds the version, hands it out and opens it. The caller has been
+// authorised for path.
+func (c *call) read(ctx context.Context, path names.Path, number *uint64, label string, to reader) (*wire.GetSecretValueResponse, error) {
+	s, v, err := c.handOut(ctx, path, to, func() (*fsm.Secret, *fsm.Version, error) { return c.readable(path, number, label) })
 	if err != nil {
 		return nil, err
 	}
-	v, err := c.pick(s, number, label)
-	if err != nil {
-		return nil, err
-	}
-	if state := c.readState(v); state != fsm.VersionActive {
-		return nil, fault.New(fault.VersionNotActive, "version: version %d is %s; listSecretVersions shows which can be read", v.Number, state).
-			With("state", string(state)).With("version", v.Number)
-	}
+	maxAge, _ := c.state.Horizon(path)
 	out := &wire.GetSecretValueResponse{
 		Path: string(path), Version: v.Number, VersionID: v.ID, Labels: labelsOf(s, v.Number), ContentType: v.ContentType,
-		CreatedAt: wire.Millis(v.CreatedAt), ExpiresAt: wire.Millis(v.ExpiresAt), Cache: wire.Cache{MaxAge: cacheMaxAge},
+		CreatedAt: wire.Millis(v.CreatedAt), ExpiresAt: wire.Millis(v.ExpiresAt), Cache: wire.Cache{MaxAge: millis(maxAge)},
 		KMS: wire.KeyUse{KeyID: v.KeyID, KeyVersion: v.KeyVersion},
 	}
-	if unless != nil && *unless == v.Number {
+	if to.uses != nil && *to.uses == v.Number {
 		out.NotModified = true
 		return out, nil
 	}
 	if out.Value, err = c.openVersion(ctx, s, v); err != nil {
+		c.takeBack()
 		return nil, err
 	}
 	return out, nil
 }
+
+// readable answers the version that is asked for, if it may be read.
+func (c *call) readable(path names.Path, number *uint64, label string) (*fsm.Secret, *fsm.Version, error) {
+	s, err := c.liveSecret(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	v, err := c.pick(s, number, label)
+	if err != nil {
+		return nil, nil, err
+	}
+	if state := c.readState(v); state != fsm.VersionActive {
+		return nil, nil, fault.New(fault.VersionNotActive, "version: version %d is %s; listSecretVersions shows which can be read", v.Number, state).
+			With("state", string(state)).With("version", v.Number)
+	}
+	return s, v, nil
+}
+
+func millis(n int64) wire.Duration { return wire.Duration(time.Duration(n) * time.Millisecond) }
 
 // readState is active for what may be read. A version that waits for its
 // destruction is read until then, unless it was disabled or has expired: to be
@@ -153,6 +159,9 @@ func batchScope(c *call, r *wire.BatchGetSecretValueRequest) (scope, error) {
 	if len(r.Items) == 0 || len(r.Items) > maxBatch {
 		return scope{}, fault.Invalid("items", "must have 1 to %d entries", maxBatch)
 	}
+	if err := checkInstance(r.Instance); err != nil {
+		return scope{}, err
+	}
 	for i, item := range r.Items {
 		if _, err := checkPath(fmt.Sprintf("items[%d].path", i), item.Path); err != nil {
 			return scope{}, err
@@ -169,7 +178,7 @@ func batchScope(c *call, r *wire.BatchGetSecretValueRequest) (scope, error) {
 func batchGetSecretValue(ctx context.Context, c *call, r *wire.BatchGetSecretValueRequest) (*wire.BatchGetSecretValueResponse, error) {
 	out := &wire.BatchGetSecretValueResponse{Results: make([]wire.BatchResult, 0, len(r.Items))}
 	for _, item := range r.Items {
-		got, err := c.readItem(ctx, item)
+		got, err := c.readItem(ctx, item, r.Instance)
 		if err != nil {
 			kind := fault.KindOf(err)
 			if kind == fault.HsmUnavailable || kind == fault.Internal {
@@ -183,7 +192,7 @@ func batchGetSecretValue(ctx context.Context, c *call, r *wire.BatchGetSecretVal
 	return out, nil
 }
 
-func (c *call) readItem(ctx context.Context, item wire.BatchItem) (got *wire.GetSecretValueResponse, err error) {
+func (c *call) readItem(ctx context.Context, item wire.BatchItem, instance string) (got *wire.GetSecretValueResponse, err error) {
 	path := names.Path(item.Path)
 	batch := c.event
 	c.event = audit.Event{Event: "secrets.get_value", Path: item.Path, Index: c.index}
@@ -191,7 +200,7 @@ func (c *call) readItem(ctx context.Context, item wire.BatchItem) (got *wire.Get
 		c.event.Version = *item.Version
 	}
 	if err = c.require("secrets:getSecretValue", iam.Resource{Path: path}); err == nil {
-		if got, err = c.read(ctx, path, item.Version, item.Label, nil); err == nil {
+		if got, err = c.read(ctx, path, item.Version, item.Label, reader{instance, item.IfNotVersion}); err == nil {
 			c.event.Version = got.Version
 		}
 	}

@@ -63,6 +63,7 @@ func versionOperations() []*Operation {
 		}),
 		operation(row[wire.DestroyVersionRequest, wire.VersionStateResponse]{
 			service: "secrets", name: "destroyVersion", event: "secrets.destroy_version", write: true,
+			more:    []iam.Action{"secrets:forceDestroyVersion"},
 			summary: "Erase the ciphertext and the data key of a version for good; its history stays.",
 			scope: func(c *call, r *wire.DestroyVersionRequest) (scope, error) {
 				return versionScope(r.Path, r.Version)
@@ -337,6 +338,7 @@ func listSecretVersions(ctx context.Context, c *call, r *wire.ListSecretVersions
 		}
 	}
 	out := &wire.ListSecretVersionsResponse{Path: r.Path, Versions: []wire.VersionSummary{}}
+	lastRead := c.lastReads(path)
 	for v := range c.state.Versions(path) {
 		if v.Number >= before {
 			continue
@@ -345,7 +347,9 @@ func listSecretVersions(ctx context.Context, c *call, r *wire.ListSecretVersions
 			out.NextCursor = cursor(strconv.FormatUint(v.Number+1, 10))
 			break
 		}
-		out.Versions = append(out.Versions, c.versionSummary(s, v))
+		line := c.versionSummary(s, v)
+		line.LastReadAt = lastRead(v.Number)
+		out.Versions = append(out.Versions, line)
 	}
 	return out, nil
 }
@@ -393,7 +397,17 @@ func destroyVersion(ctx context.Context, c *call, r *wire.DestroyVersionRequest)
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.commit(ctx, fsm.DestroyVersion{Meta: meta, Path: r.Path, Version: *r.Version, Reason: r.Reason, DueAt: dueAt})
+	if r.Force {
+		if r.Reason == "" {
+			return nil, fault.Invalid("reason", "must say why a version is destroyed that consumers may still hold")
+		}
+		if err := c.require("secrets:forceDestroyVersion", iam.Resource{Path: names.Path(r.Path)}); err != nil {
+			return nil, err
+		}
+	}
+	result, err := c.destroy(ctx, fsm.DestroyVersion{
+		Meta: meta, Path: r.Path, Version: *r.Version, Reason: r.Reason, DueAt: dueAt, Force: r.Force,
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -53,6 +53,9 @@ const (
 	KindSetVersionState     Kind = 44
 	KindUpdateSecret        Kind = 45
 	KindNoteExpiry          Kind = 46
+	KindOpenLedger          Kind = 47
+	KindObserve             Kind = 48
+	KindSettleLedger        Kind = 49
 
 	KindCopySecret Kind = 50
 
@@ -154,6 +157,12 @@ type DestroyVersion struct {
 	Version uint64 `cbor:"3,keyasint,omitempty"`
 	Reason  string `cbor:"4,keyasint,omitempty"`
 	DueAt   int64  `cbor:"5,keyasint,omitempty"`
+	// Session is that of the node that decided it, and Observed is all that
+	// the node saw of the secret's consumers and has not committed yet.
+	Session  uint64        `cbor:"6,keyasint,omitempty"`
+	Observed []Observation `cbor:"7,keyasint,omitempty"`
+	// Force destroys a version that consumers may still hold.
+	Force bool `cbor:"8,keyasint,omitempty"`
 }
 
 // CancelDestroy takes a delayed destruction back.
@@ -315,6 +324,46 @@ type DeleteAccessPolicy struct {
 type Sweep struct {
 	Meta  Meta `cbor:"1,keyasint,omitempty"`
 	Limit int  `cbor:"2,keyasint,omitempty"`
+	// Closed are the versions that the node of Session does not hand out any
+	// more while this is decided; no other one is destroyed. Observed is what
+	// it saw of their consumers and has not committed yet.
+	Session  uint64          `cbor:"3,keyasint,omitempty"`
+	Closed   []ClosedVersion `cbor:"4,keyasint,omitempty"`
+	Observed []Observation   `cbor:"5,keyasint,omitempty"`
+}
+
+// ClosedVersion names a version.
+type ClosedVersion struct {
+	Path    string `cbor:"1,keyasint,omitempty"`
+	Version uint64 `cbor:"2,keyasint,omitempty"`
+}
+
+// OpenLedger begins a session: from now on Node hands out values.
+type OpenLedger struct {
+	Meta     Meta   `cbor:"1,keyasint,omitempty"`
+	Node     string `cbor:"2,keyasint,omitempty"`
+	Trail    string `cbor:"3,keyasint,omitempty"`
+	Boot     string `cbor:"4,keyasint,omitempty"`
+	Durable  bool   `cbor:"5,keyasint,omitempty"`
+	Sequence uint64 `cbor:"6,keyasint,omitempty"` // last event of its trail before
+}
+
+// Observe takes in what a node saw of consumers.
+type Observe struct {
+	Meta         Meta          `cbor:"1,keyasint,omitempty"`
+	Observations []Observation `cbor:"2,keyasint,omitempty"`
+	// Session and Sequence, if set, say that everything is in the ledger by
+	// now that the session's trail tells up to that event.
+	Session  uint64 `cbor:"3,keyasint,omitempty"`
+	Sequence uint64 `cbor:"4,keyasint,omitempty"`
+}
+
+// SettleLedger says that all of a session has been observed, or, with Lost,
+// that its end cannot be told.
+type SettleLedger struct {
+	Meta    Meta   `cbor:"1,keyasint,omitempty"`
+	Session uint64 `cbor:"2,keyasint,omitempty"`
+	Lost    bool   `cbor:"3,keyasint,omitempty"`
 }
 
 // Refusal is a decision of Apply against a command, the same on every node.
@@ -323,7 +372,7 @@ type Refusal struct {
 	Message string            `cbor:"2,keyasint,omitempty"` // public
 	Details map[string]string `cbor:"3,keyasint,omitempty"` // public
 	Paths   []string          `cbor:"4,keyasint,omitempty"` // KeyInUse: up to 20 bound paths, the engine filters what the caller may see
-	Count   uint64            `cbor:"5,keyasint,omitempty"` // KeyInUse: all bound secrets
+	Count   uint64            `cbor:"5,keyasint,omitempty"` // KeyInUse: all bound secrets; VersionInUse: consumers
 	Race    bool              `cbor:"6,keyasint,omitempty"` // the engine's assumption is stale: look again and retry
 }
 
@@ -377,4 +426,5 @@ type Result struct {
 	Unchanged  bool   `cbor:"18,keyasint,omitempty"` // the write asked for what is there
 
 	RootVersion uint32 `cbor:"19,keyasint,omitempty"`
+	Session     uint64 `cbor:"20,keyasint,omitempty"`
 }

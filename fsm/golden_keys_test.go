@@ -142,3 +142,20 @@ func copyStory() []fsm.Command {
 		copied,
 	}
 }
+
+// ledgerStory holds the kinds of the consumers' ledger.
+func ledgerStory() []fsm.Command {
+	at := start
+	meta := func() fsm.Meta {
+		at += 1000
+		return fsm.Meta{Time: at}
+	}
+	return []fsm.Command{
+		fsm.OpenLedger{Meta: meta(), Node: "node1", Trail: "2026-03-04T05:06:07.000Z", Boot: "b1", Durable: true, Sequence: 17},
+		fsm.Observe{Meta: meta(), Session: 9, Sequence: 21, Observations: []fsm.Observation{{
+			Path: "/app/prod/pay/db", SecretID: "s1", Version: 1, Principal: "svc-pay", Instance: "pod-1", Session: 9,
+			First: start, Last: start + 5, Stamp: start*1000 + 5, Until: start + 300_000, Said: start*1000 + 7, SaidAt: start + 7,
+		}}},
+		fsm.SettleLedger{Meta: meta(), Session: 9, Lost: true},
+	}
+}

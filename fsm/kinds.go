@@ -48,6 +48,9 @@ func (SetVersionLabel) Kind() Kind     { return KindSetVersionLabel }
 func (RemoveVersionLabel) Kind() Kind  { return KindRemoveVersionLabel }
 func (SetVersionState) Kind() Kind     { return KindSetVersionState }
 func (NoteExpiry) Kind() Kind          { return KindNoteExpiry }
+func (OpenLedger) Kind() Kind          { return KindOpenLedger }
+func (Observe) Kind() Kind             { return KindObserve }
+func (SettleLedger) Kind() Kind        { return KindSettleLedger }
 func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
 func (CopySecret) Kind() Kind          { return KindCopySecret }
 func (StartRotation) Kind() Kind       { return KindStartRotation }
@@ -101,6 +104,9 @@ func (c SetVersionLabel) meta() Meta     { return c.Meta }
 func (c RemoveVersionLabel) meta() Meta  { return c.Meta }
 func (c SetVersionState) meta() Meta     { return c.Meta }
 func (c NoteExpiry) meta() Meta          { return c.Meta }
+func (c OpenLedger) meta() Meta          { return c.Meta }
+func (c Observe) meta() Meta             { return c.Meta }
+func (c SettleLedger) meta() Meta        { return c.Meta }
 func (c UpdateSecret) meta() Meta        { return c.Meta }
 func (c CopySecret) meta() Meta          { return c.Meta }
 func (c StartRotation) meta() Meta       { return c.Meta }
@@ -171,6 +177,9 @@ var kinds = register(
 	kind(setVersionState),
 	kind(updateSecret),
 	kind(noteExpiry),
+	kind(openLedger),
+	kind(observe),
+	kind(settleLedger),
 	kind(copySecret),
 	kind(startRotation),
 	kind(advanceRotation),

@@ -253,12 +253,8 @@ func (p player) command() fsm.Command {
 		p.createSecret, p.createSecret, p.createSecret,
 		p.copySecret, p.copySecret, p.copySecret,
 		p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion,
-		func() fsm.Command {
-			return fsm.DestroyVersion{Meta: m, Path: path, Version: p.number(path), DueAt: p.due()}
-		},
-		func() fsm.Command {
-			return fsm.DestroyVersion{Meta: m, Path: path, Version: p.number(path), DueAt: p.due()}
-		},
+		p.destroyVersion, p.destroyVersion, p.destroyVersion,
+		p.ledger, p.ledger, p.ledger,
 		func() fsm.Command { return fsm.CancelDestroy{Meta: m, Path: path, Version: p.number(path)} },
 		func() fsm.Command { return fsm.CancelDestroy{Meta: m, Path: path, Version: p.number(path)} },
 		func() fsm.Command { return fsm.DeleteSecret{Meta: m, Path: path, PurgeAt: p.due()} },
@@ -285,10 +281,70 @@ func (p player) command() fsm.Command {
 			return fsm.PutAccessPolicy{Meta: m, Policy: fsm.AccessPolicy{Name: policy, Paths: []string{path}}}
 		},
 		func() fsm.Command { return fsm.DeleteAccessPolicy{Meta: m, Name: policy} },
-		func() fsm.Command { return fsm.Sweep{Meta: m, Limit: pick(p, 1, 2, 1000)} },
+		p.sweep,
 		p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife,
 	}
 	return pick(p, makers...)()
+}
+
+// session answers the one that goes on, most of the time.
+func (p player) session() uint64 {
+	open := uint64(0)
+	for s := range p.w.m.State().Sessions() {
+		open = s.Number
+	}
+	return pick(p, open, open, open, open, open, 1)
+}
+
+func (p player) destroyVersion() fsm.Command {
+	path := p.path()
+	return fsm.DestroyVersion{
+		Meta: p.w.meta(), Path: path, Version: p.number(path), DueAt: p.due(), Session: p.session(),
+		Observed: p.observations(0, 0, 1), Force: pick(p, true, false, false), Reason: pick(p, "", "leaked"),
+	}
+}
+
+func (p player) sweep() fsm.Command {
+	c := fsm.Sweep{Meta: p.w.meta(), Limit: pick(p, 1, 2, 1000), Session: p.session()}
+	if pick(p, true, true, true, false) {
+		c.Closed = p.w.m.State().DueDestructions(p.w.now, c.Limit)
+	}
+	return c
+}
+
+// ledger draws a command about consumers.
+func (p player) ledger() fsm.Command {
+	m := p.w.meta()
+	return pick(p, func() fsm.Command {
+		return fsm.Observe{Meta: m, Session: p.session(), Sequence: pick(p, uint64(1), 2, 3), Observations: p.observations(1, 2, 3)}
+	}, func() fsm.Command {
+		return fsm.OpenLedger{Meta: m, Node: pick(p, "n1", "n2"), Sequence: 1}
+	}, func() fsm.Command {
+		c := fsm.SettleLedger{Meta: m, Session: p.session(), Lost: pick(p, true, false, false)}
+		for s := range p.w.m.State().Sessions() {
+			c.Session = s.Number // the oldest
+			break
+		}
+		return c
+	})()
+}
+
+func (p player) observations(n ...int) []fsm.Observation {
+	var out []fsm.Observation
+	for range pick(p, n...) {
+		path := p.path()
+		o := fsm.Observation{
+			Path: path, Version: p.number(path), Principal: pick(p, somePrincipals...), Instance: pick(p, "", "i1", "i2"), Session: p.session(),
+		}
+		if pick(p, true, true, false) {
+			o.First, o.Last, o.Stamp, o.Until = p.w.now, p.w.now, p.w.now*1000, p.w.now+pick(p, 0, 500, day)
+		}
+		if pick(p, true, false) {
+			o.First, o.Said, o.SaidAt = p.w.now, p.w.now*1000+pick(p, int64(0), 1), p.w.now
+		}
+		out = append(out, o)
+	}
+	return out
 }
 
 // tokened gives some commands a client token out of few, so that retries,

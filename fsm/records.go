@@ -158,6 +158,11 @@ type Version struct {
 	CreateReason   string `cbor:"23,keyasint,omitempty"`
 	DestroyRequest string `cbor:"24,keyasint,omitempty"` // that asked for the destruction
 	Omitted        uint64 `cbor:"25,keyasint,omitempty"` // changes that gave way to later ones
+
+	// Forced: its delayed destruction asks for nobody's leave. HeldUpAt is
+	// since when the destruction, which was due, waits for consumers.
+	Forced   bool  `cbor:"26,keyasint,omitempty"`
+	HeldUpAt int64 `cbor:"27,keyasint,omitempty"`
 }
 
 // VersionChange is one line of a version's history.

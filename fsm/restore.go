@@ -179,6 +179,12 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreJob)
 	case recordRoots:
 		return read(kind, payload, t.restoreRoots)
+	case recordSession:
+		return read(kind, payload, t.restoreSession)
+	case recordConsumer:
+		return read(kind, payload, t.restoreConsumer)
+	case recordRead:
+		return read(kind, payload, t.restoreRead)
 	default:
 		return "", fmt.Errorf("records of type %d are not known to this build", kind)
 	}
@@ -323,6 +329,36 @@ func (t *txn) restoreVersion(r *versionRecord) (string, error) {
 	}
 	t.putVersion(r.Path, nil, v)
 	return string(versionKey(r.Path, v.Number)), nil
+}
+
+func (t *txn) restoreSession(s *Session) (string, error) {
+	if s.Number == 0 || s.Number > t.index || s.EndedAt < 0 || s.EndedAt > maxTime || s.Lost && s.EndedAt == 0 {
+		return "", errors.New("a session of the ledger is of no time")
+	}
+	t.sessions.put(sessionKey(s.Number), s)
+	return string(sessionKey(s.Number)), nil
+}
+
+func (t *txn) restoreConsumer(c *Consumer) (string, error) {
+	if t.secrets.value([]byte(c.Path)) == nil || strings.IndexByte(c.Principal+c.Instance, 0) >= 0 || c.Principal == "" {
+		return "", errors.New("a consumer is of no secret, or has no name")
+	}
+	for i, h := range c.Holds {
+		if h.Until < 0 || h.Until > maxTime || i > 0 && h.Version <= c.Holds[i-1].Version {
+			return "", errors.New("a consumer holds a version until no time, or twice")
+		}
+	}
+	t.putConsumer(c)
+	return string(consumerKey(c.Path, c.Principal, c.Instance)), nil
+}
+
+func (t *txn) restoreRead(r *readRecord) (string, error) {
+	key := versionKey(r.Path, r.Version)
+	if t.versions.value(key) == nil || r.At <= 0 || r.At > maxTime {
+		return "", errors.New("a version that is not there was read, or at no time")
+	}
+	t.reads.put(key, r.At)
+	return string(key), nil
 }
 
 func (t *txn) restoreWrite(w *write) (string, error) {

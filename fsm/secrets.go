@@ -93,6 +93,7 @@ func (t *txn) dropHistory(s *Secret) {
 		s.PastMillis += v.millisIn(month, t.now)
 		t.unindexVersion(s.Path, v)
 		t.versions.remove(versionKey(s.Path, v.Number))
+		t.reads.remove(versionKey(s.Path, v.Number))
 	}
 	if s.PastMillis != 0 {
 		s.PastMonth = month
@@ -177,6 +178,7 @@ func (t *txn) purge(s *Secret, cause VersionChange) int {
 	}
 	s.State, s.PurgeAt = SecretPurged, 0
 	s.Current, s.Labels, s.Tags, s.Description, s.Rotation = 0, nil, nil, "", nil
+	t.forgetConsumers(s.Path)
 	t.putSecret(s)
 	return erased
 }

@@ -54,12 +54,22 @@ const (
 	recordWrite     recordType = 9
 	recordJob       recordType = 10
 	recordRoots     recordType = 11
+	recordSession   recordType = 21
+	recordConsumer  recordType = 22
+	recordRead      recordType = 23
 )
 
 // versionRecord is a version with the path that it belongs to.
 type versionRecord struct {
 	Path    names.Path `cbor:"1,keyasint,omitempty"`
 	Version *Version   `cbor:"2,keyasint,omitempty"`
+}
+
+// readRecord is when a version was last read.
+type readRecord struct {
+	Path    names.Path `cbor:"1,keyasint,omitempty"`
+	Version uint64     `cbor:"2,keyasint,omitempty"`
+	At      int64      `cbor:"3,keyasint,omitempty"`
 }
 
 // Snapshot is the state at one index, ready to be written. It costs nothing
@@ -93,12 +103,22 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		if out.err != nil {
 			break
 		}
-		out.record(recordVersion, versionRecord{Path: names.Path(key[:len(key)-9]), Version: v})
+		path, _ := splitVersionKey(key)
+		out.record(recordVersion, versionRecord{Path: path, Version: v})
 	}
 	records(out, recordWrite, values(scan(s.state.writes.Root(), nil, nil)))
 	records(out, recordJob, s.state.Jobs(""))
 	if s.state.genesis != nil && !s.state.roots.first() {
 		out.record(recordRoots, s.state.roots)
+	}
+	records(out, recordSession, s.state.Sessions())
+	records(out, recordConsumer, values(scan(s.state.consumers.Root(), nil, nil)))
+	for key, at := range scan(s.state.reads.Root(), nil, nil) {
+		if out.err != nil {
+			break
+		}
+		path, number := splitVersionKey(key)
+		out.record(recordRead, readRecord{Path: path, Version: number, At: at})
 	}
 	out.trailer()
 	return out.written, out.err

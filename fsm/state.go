@@ -38,6 +38,9 @@ type trees struct {
 	access     *iradix.Tree[*AccessPolicy] // name
 	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
 	jobs       *iradix.Tree[*Job]          // id
+	sessions   *iradix.Tree[*Session]      // number
+	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
+	reads      *iradix.Tree[int64]         // path 0 number → last read
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
@@ -55,6 +58,7 @@ type trees struct {
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
 
 	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
+	consumerCounts  *iradix.Tree[int]        // path → its consumers
 }
 
 func emptyState() *State {
@@ -68,6 +72,9 @@ func emptyState() *State {
 		access:     iradix.New[*AccessPolicy](),
 		writes:     iradix.New[*write](),
 		jobs:       iradix.New[*Job](),
+		sessions:   iradix.New[*Session](),
+		consumers:  iradix.New[*Consumer](),
+		reads:      iradix.New[int64](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),
@@ -84,6 +91,7 @@ func emptyState() *State {
 		changes:      iradix.New[struct{}](),
 
 		secretRotations: iradix.New[names.Path](),
+		consumerCounts:  iradix.New[int](),
 	}}
 }
 
@@ -339,6 +347,12 @@ func pair(a, b string) []byte {
 	out = append(out, a...)
 	out = append(out, 0)
 	return append(out, b...)
+}
+
+// splitVersionKey is the way back from versionKey.
+func splitVersionKey(key []byte) (names.Path, uint64) {
+	at := len(key) - 8
+	return names.Path(key[:at-1]), binary.BigEndian.Uint64(key[at:])
 }
 
 func versionKey(path names.Path, number uint64) []byte {

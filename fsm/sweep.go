@@ -3,6 +3,8 @@ package fsm
 import (
 	"encoding/binary"
 
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
 	"github.com/strongroom/strongroom/internal/names"
 )
 
@@ -64,14 +66,20 @@ func sweep(t *txn, c Sweep) (Result, *Refusal) {
 	if c.Limit < 1 {
 		return Result{}, invalid("limit", "must be at least 1")
 	}
+	if r := t.decides(c.Session, c.Observed); r != nil {
+		return Result{}, r
+	}
 	limit := min(c.Limit, maxSweep)
+	closed := closedOf(c)
 	done := 0
-	for done < limit {
-		_, d, ok := t.due.root().Minimum()
-		if !ok || d.at > t.now {
+	for _, d := range dueNow(t.due.root(), t.now, limit) {
+		if done >= limit {
 			break
 		}
-		done += t.perform(d)
+		// A purge takes other items along.
+		if _, there := t.due.get(d.key()); there {
+			done += t.perform(d, c, closed)
+		}
 	}
 	for done < limit {
 		_, w, ok := t.writeIndexes.root().Minimum()
@@ -92,18 +100,80 @@ func (t *txn) moreDue() bool {
 	return ok && w.Time+rememberFor <= t.now
 }
 
+// dueNow answers up to limit items that are due, oldest first.
+func dueNow(root *iradix.Node[dueItem], now int64, limit int) []dueItem {
+	var out []dueItem
+	for _, d := range scan(root, nil, nil) {
+		if d.at > now || len(out) == limit {
+			break
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+// DueDestructions answers the versions that a Sweep at now with this limit
+// would destroy.
+func (s *State) DueDestructions(now int64, limit int) []ClosedVersion {
+	var out []ClosedVersion
+	for _, d := range dueNow(s.due.Root(), now, limit) {
+		if d.kind == dueDestroy {
+			out = append(out, ClosedVersion{Path: string(d.path), Version: d.number})
+		}
+	}
+	return out
+}
+
+// closedOf answers which versions the Sweep may destroy; nil: all of them,
+// because there is no ledger yet.
+func closedOf(c Sweep) map[ClosedVersion]bool {
+	if c.Session == 0 {
+		return nil
+	}
+	out := make(map[ClosedVersion]bool, len(c.Closed))
+	for _, v := range c.Closed {
+		out[v] = true
+	}
+	return out
+}
+
+// heldUpFor is how long a destruction waits, at most, before it is tried
+// again.
+const heldUpFor = 60 * 1000
+
+// destroyDue destroys a version whose delay has passed, or puts it off while
+// consumers may hold it.
+func (t *txn) destroyDue(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
+	if closed != nil && !closed[ClosedVersion{Path: string(d.path), Version: d.number}] {
+		return 0 // became due since the node looked: the next Sweep has it
+	}
+	secret, v := t.secrets.value([]byte(d.path)), t.versions.value(versionKey(d.path, d.number))
+	s, next := *secret, *v
+	s.UpdatedAt = t.now
+	if until, count := t.heldUntil(d.path, v, c.Session, t.own(c.Meta)); count > 0 && !v.Forced {
+		if v.HeldUpAt == 0 {
+			next.HeldUpAt = t.now
+			t.remark(&next, VersionChange{By: v.DestroyedBy, RequestID: v.DestroyRequest, What: ChangeHeldUp, Reason: v.Reason})
+		}
+		next.DestroyAt = max(t.now+1, min(until, t.now+heldUpFor))
+		t.putVersion(d.path, v, &next)
+	} else {
+		t.unschedule(d)
+		t.erase(&s, v, &next)
+	}
+	t.putSecret(&s)
+	return 1
+}
+
 // perform does one item and answers what it counts for. The item itself is
-// always gone afterwards, so a Sweep comes to an end. A purge is not split:
-// a secret is either whole or gone.
-func (t *txn) perform(d dueItem) int {
+// gone afterwards, or later. A purge is not split: a secret is either whole or
+// gone.
+func (t *txn) perform(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
+	if d.kind == dueDestroy {
+		return t.destroyDue(d, c, closed)
+	}
 	t.unschedule(d)
 	switch d.kind {
-	case dueDestroy:
-		secret, v := t.secrets.value([]byte(d.path)), t.versions.value(versionKey(d.path, d.number))
-		s, next := *secret, *v
-		t.erase(&s, v, &next)
-		s.UpdatedAt = t.now
-		t.putSecret(&s)
 	case duePurge:
 		s := *t.secrets.value([]byte(d.path))
 		s.UpdatedAt = t.now

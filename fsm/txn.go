@@ -30,6 +30,9 @@ type txn struct {
 	access     table[*AccessPolicy]
 	writes     table[*write]
 	jobs       table[*Job]
+	sessions   table[*Session]
+	consumers  table[*Consumer]
+	reads      table[int64]
 
 	aliases      table[string]
 	bindings     table[int]
@@ -46,6 +49,7 @@ type txn struct {
 	changes      table[struct{}]
 
 	secretRotations table[names.Path]
+	consumerCounts  table[int]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -126,6 +130,9 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		access:     table[*AccessPolicy]{tree: s.access},
 		writes:     table[*write]{tree: s.writes},
 		jobs:       table[*Job]{tree: s.jobs},
+		sessions:   table[*Session]{tree: s.sessions},
+		consumers:  table[*Consumer]{tree: s.consumers},
+		reads:      table[int64]{tree: s.reads},
 
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
@@ -142,6 +149,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		changes:      table[struct{}]{tree: s.changes},
 
 		secretRotations: table[names.Path]{tree: s.secretRotations},
+		consumerCounts:  table[int]{tree: s.consumerCounts},
 	}
 }
 
@@ -160,6 +168,9 @@ func (t *txn) commit() *State {
 		access:     t.access.commit(),
 		writes:     t.writes.commit(),
 		jobs:       t.jobs.commit(),
+		sessions:   t.sessions.commit(),
+		consumers:  t.consumers.commit(),
+		reads:      t.reads.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
@@ -176,6 +187,7 @@ func (t *txn) commit() *State {
 		changes:      t.changes.commit(),
 
 		secretRotations: t.secretRotations.commit(),
+		consumerCounts:  t.consumerCounts.commit(),
 	}}
 }
 

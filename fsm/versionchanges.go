@@ -22,6 +22,7 @@ const (
 	ChangeEnabled    = "enabled"
 	ChangeScheduled  = "destroyScheduled"
 	ChangeCancelled  = "destroyCancelled"
+	ChangeHeldUp     = "destroyHeldUp" // due, but consumers may hold it
 	ChangeDestroyed  = "destroyed"
 )
 

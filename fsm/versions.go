@@ -110,11 +110,15 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 	if r := checkReason(c.Reason); r != nil {
 		return Result{}, r
 	}
+	delay := max(0, c.DueAt-c.Meta.Time)
+	if r := t.checkUnused(s, v, c, delay); r != nil {
+		return Result{}, r
+	}
 	next := *v
-	next.DestroyedBy, next.DestroyRequest, next.Reason = t.by, c.Meta.RequestID, c.Reason
+	next.DestroyedBy, next.DestroyRequest, next.Reason, next.Forced = t.by, c.Meta.RequestID, c.Reason, c.Force
 	secret := *s
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
-	if delay := c.DueAt - c.Meta.Time; c.DueAt != 0 && delay > 0 {
+	if c.DueAt != 0 && delay > 0 {
 		// Like a recovery window, the delay keeps its length.
 		next.Disabled = v.State == VersionDisabled || v.State == VersionPendingDestroy && v.Disabled
 		next.State, next.DestroyAt = VersionPendingDestroy, t.now+delay
@@ -127,6 +131,29 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 	return versionResult(s, &next), nil
 }
 
+// checkUnused refuses to destroy what somebody may hold when it would be
+// destroyed. A delayed destruction is held against the ledger again when it
+// is due.
+func (t *txn) checkUnused(s *Secret, v *Version, c DestroyVersion, delay int64) *Refusal {
+	if r := t.decides(c.Session, c.Observed); r != nil {
+		return r
+	}
+	if c.Force {
+		if c.Reason == "" {
+			return invalid("reason", "must say why a version is destroyed that consumers may still hold")
+		}
+		return nil
+	}
+	until, count := t.heldUntil(s.Path, v, c.Session, t.own(c.Meta)+delay)
+	if count == 0 {
+		return nil
+	}
+	r := refuse(fault.New(fault.VersionInUse, "version: %d may still be in use by %d consumers; "+
+		"listConsumers shows whom to wait for; force, with a reason, destroys it all the same", v.Number, count))
+	r.Count = count
+	return r.with("mayHoldUntil", strconv.FormatInt(until, 10)) // milliseconds: the engine writes it for people
+}
+
 // erase stores next, a copy of v that the caller owns, without its material:
 // from this index on nothing can open the version. The caller has set who
 // asked for it, why and by which request: a Sweep only carries it out. Labels
@@ -135,7 +162,7 @@ func (t *txn) erase(s *Secret, v, next *Version) {
 	t.remark(next, VersionChange{By: next.DestroyedBy, RequestID: next.DestroyRequest, What: ChangeDestroyed, Reason: next.Reason})
 	next.State = VersionDestroyed
 	next.Sealed, next.DataKey, next.Fingerprint = nil, nil, nil
-	next.DestroyAt, next.DestroyedAt, next.Disabled = 0, t.now, false
+	next.DestroyAt, next.DestroyedAt, next.Disabled, next.HeldUpAt = 0, t.now, false, 0
 	t.putVersion(s.Path, v, next)
 	s.Labels = dropLabels(s.Labels, v.Number)
 }
@@ -157,7 +184,7 @@ func cancelDestroy(t *txn, c CancelDestroy) (Result, *Refusal) {
 	}
 	next := *v
 	next.State, next.DestroyAt = VersionActive, 0
-	next.DestroyedBy, next.DestroyRequest, next.Reason = "", "", ""
+	next.DestroyedBy, next.DestroyRequest, next.Reason, next.Forced, next.HeldUpAt = "", "", "", false, 0
 	if v.Disabled {
 		next.State, next.Disabled = VersionDisabled, false
 	}

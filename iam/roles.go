@@ -32,7 +32,7 @@ const (
 // actions of the whole API, also of operations that this release does not
 // have, so that a role means the same on every node during an upgrade.
 //
-// No role but full-access holds secrets:purgeSecret outside
+// No role but full-access holds secrets:purgeSecret or forceDestroyVersion outside
 // secrets-full-access, or any of the actions of approvals.
 func Roles() map[string][]Action {
 	secretsRead := actions("secrets", "describeSecret", "listSecrets", "listSecretVersions", "listConsumers", "getUsage")
@@ -50,7 +50,7 @@ func Roles() map[string][]Action {
 		"secrets-write-access":   secretsWrite,
 		"secrets-destroy-access": secretsDestroy,
 		"secrets-full-access": slices.Concat(secretsRead, secretsValue, secretsWrite, secretsDestroy,
-			actions("secrets", "purgeSecret", "bindKey", "managePathRules")),
+			actions("secrets", "purgeSecret", "forceDestroyVersion", "bindKey", "managePathRules")),
 		"kms-use-access": actions("kms", "encrypt", "decrypt", "reEncrypt", "generateDataKey", "generateDataKeyWithoutPlaintext",
 			"sign", "verify", "getPublicKey", "generateMac", "verifyMac", "generateRandom"),
 		"kms-read-access": kmsRead,
@@ -74,7 +74,7 @@ func Roles() map[string][]Action {
 // access policy restricts when it names no actions.
 func valueActions() []Action {
 	return actions("secrets", "getSecretValue", "createSecret", "putSecretValue", "generateSecret", "labelVersion", "updateVersion",
-		"destroyVersion", "deleteSecret", "restoreSecret", "purgeSecret", "bindKey", "rotateSecret")
+		"destroyVersion", "deleteSecret", "restoreSecret", "purgeSecret", "forceDestroyVersion", "bindKey", "rotateSecret")
 }
 
 func actions(service string, operations ...string) []Action {

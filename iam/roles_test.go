@@ -19,7 +19,7 @@ var golden = map[string]string{
 	"secrets-value-access":   "secrets: getSecretValue",
 	"secrets-write-access":   "secrets: createSecret generateSecret labelVersion putSecretValue rotateSecret updateSecret updateVersion",
 	"secrets-destroy-access": "secrets: deleteSecret destroyVersion restoreSecret",
-	"secrets-full-access": "secrets: bindKey createSecret deleteSecret describeSecret destroyVersion generateSecret getSecretValue getUsage" +
+	"secrets-full-access": "secrets: bindKey createSecret deleteSecret describeSecret destroyVersion forceDestroyVersion generateSecret getSecretValue getUsage" +
 		" labelVersion listConsumers listSecretVersions listSecrets managePathRules purgeSecret putSecretValue restoreSecret rotateSecret updateSecret updateVersion",
 	"kms-use-access":  "kms: decrypt encrypt generateDataKey generateDataKeyWithoutPlaintext generateMac generateRandom getPublicKey reEncrypt sign verify verifyMac",
 	"kms-read-access": "kms: describeKey getKeyHealth getPublicKey listAliases listBoundSecrets listKeyVersions listKeys",
@@ -143,6 +143,7 @@ func TestRareRightsAreInNoOtherRole(t *testing.T) {
 	for role, actions := range iam.Roles() {
 		if role != "secrets-full-access" {
 			require.NotContains(t, actions, iam.Action("secrets:purgeSecret"), role)
+			require.NotContains(t, actions, iam.Action("secrets:forceDestroyVersion"), role)
 		}
 		for _, operation := range []string{"requestApproval", "approve", "deny", "openBreakGlass"} {
 			for _, service := range []string{"iam:", "secrets:"} {

@@ -316,6 +316,7 @@ type DestroyVersionRequest struct {
 	Version *uint64   `json:"version" doc:"number of the version; never the current one"`
 	Reason  string    `json:"reason,omitzero" doc:"kept in the history, at most 1024 bytes"`
 	Delay   *Duration `json:"delay,omitzero" doc:"destroy later, cancellable until then"`
+	Force   bool      `json:"force,omitzero" doc:"destroy it though consumers may hold it; needs secrets:forceDestroyVersion and a reason"`
 }
 
 // VersionStateResponse tells the state of a version after a change.

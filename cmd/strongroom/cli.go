@@ -75,6 +75,9 @@ type opForm struct {
 	// of flags; the last optional ones may be left out.
 	args     []string
 	optional int
+	// free are the JSON names of fields that the operation needs and send fills
+	// in where they are not given.
+	free []string
 	// all follows the pages of a list to its end unless --limit is given.
 	all bool
 	// show prints an answer in the table format; nil: showTable.
@@ -95,6 +98,9 @@ type session struct {
 
 func (f opForm) command() *cobra.Command {
 	flags := newRequestFlags(f.op, f.args)
+	for _, name := range f.free {
+		flags.field(name).required = false
+	}
 	usage := f.use
 	for i, name := range f.args {
 		arg := strings.ToUpper(kebab(name))

@@ -26,6 +26,7 @@ func showFailure(out io.Writer, err error) {
 				fmt.Fprintf(out, "  %-12s %s\n", words(name)+":", printable(detail))
 			}
 		}
+		showConsumers(out, answered.Details["consumers"])
 		hint := wayOut(fault.Kind(answered.Code))
 		if errors.As(err, &hinted) {
 			hint = hinted.hint
@@ -42,6 +43,20 @@ func showFailure(out io.Writer, err error) {
 		fmt.Fprintf(out, "  what to do:  %s\n", hint)
 	default:
 		fmt.Fprintln(out, "strongroom:", strings.TrimPrefix(err.Error(), "client: "))
+	}
+}
+
+// showConsumers prints whom a destruction waits for.
+func showConsumers(out io.Writer, detail any) {
+	consumers, _ := detail.([]any)
+	for _, one := range consumers {
+		c, _ := one.(map[string]any)
+		name, _ := c["principal"].(string)
+		if instance, _ := c["instance"].(string); instance != "" {
+			name += "/" + instance
+		}
+		until, _ := c["mayHoldUntil"].(string)
+		fmt.Fprintf(out, "  in use by:   %s until %s\n", printable(name), printable(until))
 	}
 }
 
@@ -62,6 +77,8 @@ func wayOut(kind fault.Kind) string {
 		return "the leader cannot write its audit trail; free space on the disk of audit.dir"
 	case fault.Internal:
 		return "look for the request id in the servers' logs"
+	case fault.VersionInUse:
+		return "strongroom secret consumers PATH --holding lists who may hold it; wait for them, or --force with a --reason"
 	case fault.KeyInUse:
 		return "strongroom key bound KEY lists the secrets that need it"
 	case "":

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,11 +105,12 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		KMS: service, Trail: n.trail,
 		Cluster: engine.Cluster{
 			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys,
-			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, StepDown: n.stepDown,
+			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, PeerLedger: link.Ledger, StepDown: n.stepDown,
 		},
 		Rotators: rotate.New(rotate.Config{
 			WebhookAllow: n.cfg.Rotation.WebhookAllow, DatabaseAllow: n.cfg.Rotation.DatabaseAllow, ClusterID: n.cfg.Cluster.ID,
 		}),
+		BootID: bootID(), DurableTrail: n.cfg.Audit.Durability == "synced",
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
 	})
 	if err != nil {
@@ -119,6 +122,17 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		Logger: n.log.With("floor", "api"), Registry: registry, Ready: n.ready,
 	}, link)
 	return nil
+}
+
+// bootID answers the kernel's id of this start of the system, "" where there
+// is none to be had: there, every start of the process counts as one after a
+// loss of power, unless audit.durability is synced.
+func bootID() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
 }
 
 // start begins all work. It ends with ctx, except the listeners, which end

@@ -23,6 +23,7 @@ func docsCommand() *cobra.Command {
 		Use: "key-states", Short: "Print the table of docs/key-states.md", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return printed(cmd, writeKeyStates) },
 	})
+	cmd.AddCommand(clientCommand())
 	return cmd
 }
 

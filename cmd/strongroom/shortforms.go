@@ -94,6 +94,8 @@ func secretForms() []opForm {
 		short("disable", "secrets", "disableVersion", "path"), short("enable", "secrets", "enableVersion", "path"),
 		short("update", "secrets", "updateSecret", "path"),
 		short("rotate-now", "secrets", "rotateSecret", "path"), short("cancel-rotation", "secrets", "cancelRotation", "path"),
+		paged(withExample(short("consumers", "secrets", "listConsumers", "path"), "  strongroom secret consumers /app/dev/web/db-password --version 3 --holding")),
+		short("confirm", "secrets", "confirmVersion", "path"), rotateForm(),
 		short("destroy", "secrets", "destroyVersion", "path"), short("cancel-destroy", "secrets", "cancelDestroyVersion", "path"),
 		short("delete", "secrets", "deleteSecret", "path"), short("restore", "secrets", "restoreSecret", "path"),
 		short("bind-key", "secrets", "bindKey", "path", "kmsKeyId"),
