@@ -22,7 +22,7 @@ deps: ## Install SoftHSM, OpenSC and a C compiler if they are missing (apt-get)
 	@.ci/deps
 
 .PHONY: testdeps
-testdeps: ## The same, and the HSM modules that the tests want (NSS, openCryptoki)
+testdeps: ## The same, and what the tests want (NSS, openCryptoki, PostgreSQL, MariaDB)
 	@.ci/deps test
 
 .PHONY: build

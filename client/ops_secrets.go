@@ -109,9 +109,19 @@ func (s SecretsService) EnableVersion(ctx context.Context, req wire.VersionChang
 	return do[wire.VersionStateResponse](ctx, s.c, "secrets", "enableVersion", &req)
 }
 
-// UpdateSecret: Change description and tags of a secret.
+// UpdateSecret: Change description, tags and rotation of a secret.
 func (s SecretsService) UpdateSecret(ctx context.Context, req wire.UpdateSecretRequest) (*wire.DescribeSecretResponse, error) {
 	return do[wire.DescribeSecretResponse](ctx, s.c, "secrets", "updateSecret", &req)
+}
+
+// RotateSecret: Rotate a secret now, as its settings say; describeSecret shows how far it has come.
+func (s SecretsService) RotateSecret(ctx context.Context, req wire.RotateSecretRequest) (*wire.RotationResponse, error) {
+	return do[wire.RotationResponse](ctx, s.c, "secrets", "rotateSecret", &req)
+}
+
+// CancelRotation: Abandon a rotation that is on its way: it rolls back.
+func (s SecretsService) CancelRotation(ctx context.Context, req wire.CancelRotationRequest) (*wire.RotationResponse, error) {
+	return do[wire.RotationResponse](ctx, s.c, "secrets", "cancelRotation", &req)
 }
 
 // BindKey: Bind a secret to another KMS key: the data keys of all its live versions are sealed anew, its values are not touched.

@@ -62,6 +62,9 @@ type Config struct {
 	KMS       *kms.Service
 	Trail     *audit.Trail
 	Cluster   Cluster
+	// Rotators bring rotated values into force, by kind of rotation; generate
+	// needs none.
+	Rotators map[string]Rotator
 	// BootID is another one each time the system of this node was started, and
 	// DurableTrail says that Trail loses nothing then.
 	BootID        string
@@ -126,6 +129,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
+			return nil, fmt.Errorf("engine: metrics: %w", err)
+		}
+		if err := cfg.Registerer.Register(newRotationCollector(e)); err != nil {
 			return nil, fmt.Errorf("engine: metrics: %w", err)
 		}
 	}

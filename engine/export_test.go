@@ -3,10 +3,14 @@ package engine
 import (
 	"context"
 	"io"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/iam"
+	"github.com/strongroom/strongroom/internal/names"
 )
 
 // What tests drive step by step instead of waiting for a tick.
@@ -69,4 +73,24 @@ func ListPageOf(state *fsm.State, rules iam.Rules, r *wire.ListSecretsRequest, l
 	l.work = work
 	end := l.run()
 	return l.out, l.place, end != nothingLeft
+}
+
+// RotateSecrets is one tick of the rotation of secrets, to its end.
+func (e *Engine) RotateSecrets(ctx context.Context) {
+	for s := range e.Log.Local().SecretRotationsDue(e.Now().UnixMilli()) {
+		e.rotateAsFarAsItGoes(ctx, s.Path)
+	}
+}
+
+// RotationStep is one step of the rotation of one secret.
+func (e *Engine) RotationStep(ctx context.Context, path names.Path) bool {
+	return e.rotationStep(ctx, path)
+}
+
+// RotationCollector counts what rotations need.
+func (e *Engine) RotationCollector() prometheus.Collector { return newRotationCollector(e) }
+
+// RotationOverdue decides with the period of a path rule.
+func RotationOverdue(state *fsm.State, s *fsm.Secret, period time.Duration, now time.Time) bool {
+	return rotationOverdue(state, s, period, now)
 }

@@ -112,6 +112,7 @@ func buildTable() []*Operation {
 	out = append(out, versionOperations()...)
 	out = append(out, consumerOperations()...)
 	out = append(out, versionLifeOperations()...)
+	out = append(out, rotationOperations()...)
 	out = append(out, bindKeyOperation(), copyOperation(), usageOperation(), waitOperation())
 	out = append(out, pathRuleOperations()...)
 	out = append(out, keyOperations()...)

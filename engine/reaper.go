@@ -47,6 +47,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { every(ctx, usePrecision, e.writeUses) })
 	work.Go(func() { e.runJobs(ctx) })
 	work.Go(func() { e.runRootRotation(ctx) })
+	work.Go(func() { e.runSecretRotations(ctx) })
 	<-ctx.Done()
 }
 

@@ -210,7 +210,8 @@ func describeSecret(ctx context.Context, c *call, r *wire.PathRequest) (*wire.De
 		Tags: s.Tags, CreatedAt: wire.Millis(s.CreatedAt), CreatedBy: s.CreatedBy,
 		UpdatedAt: wire.Millis(s.UpdatedAt), UpdatedBy: s.UpdatedBy,
 		DeletedAt: wire.Millis(s.DeletedAt), DeletionAt: wire.Millis(s.PurgeAt),
-		Rule: secretRule(c.state.RuleFor(s.Path)),
+		Rule:     secretRule(c.state.RuleFor(s.Path)),
+		Rotation: rotationStatus(c.state, s, c.now),
 	}, nil
 }
 

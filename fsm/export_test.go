@@ -65,6 +65,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "due", s.due.Root())
 	dump(out, "changes", s.changes.Root())
 	dump(out, "tagged", s.tagged.Root())
+	dump(out, "secretRotations", s.secretRotations.Root())
 	dump(out, "sessions", s.sessions.Root())
 	dump(out, "consumers", s.consumers.Root())
 	dump(out, "reads", s.reads.Root())

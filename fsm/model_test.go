@@ -110,6 +110,7 @@ func (p player) keyLife() fsm.Command {
 		},
 		p.versionLife, p.versionLife, p.versionLife, p.versionLife,
 		p.ruleLife, p.ruleLife,
+		p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife,
 		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
 		p.rootLife, p.rootLife, p.rootLife, p.rootLife,
 	}
@@ -476,6 +477,7 @@ func checkInvariants(t tester, s *fsm.State) {
 	require.Equal(t, soon, s.ExpiringSoon(s.Time()))
 	checkChanges(t, s)
 	checkTags(t, s)
+	checkRotations(t, s)
 	for job := range s.Jobs("") {
 		require.LessOrEqual(t, job.Done, job.Total)
 		require.Equal(t, job.State == fsm.JobDone || job.State == fsm.JobCancelled, job.FinishedAt != 0)

@@ -114,6 +114,8 @@ type Secret struct {
 	// is stored, which spares the look what was destroyed long ago.
 	KeepAt   int64  `cbor:"50,keyasint,omitempty"`
 	KeptFrom uint64 `cbor:"51,keyasint,omitempty"`
+
+	Rotation *Rotation `cbor:"55,keyasint,omitempty"` // nil: nobody rotates it
 }
 
 // VersionState is where a version is in its life.

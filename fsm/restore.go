@@ -318,6 +318,9 @@ func (t *txn) restoreSecretRecord(s *Secret) (string, error) {
 			return "", errors.New("a label is on no version")
 		}
 	}
+	if err := s.Rotation.sound(s); err != nil {
+		return "", err
+	}
 	switch {
 	case s.Changed > t.index:
 		return "", errors.New("a secret was changed in the future")

@@ -186,7 +186,7 @@ func (t *txn) purge(s *Secret, cause VersionChange) int {
 		erased++
 	}
 	s.State, s.PurgeAt = SecretPurged, 0
-	s.Current, s.Labels, s.Tags, s.Description = 0, nil, nil, ""
+	s.Current, s.Labels, s.Tags, s.Description, s.Rotation = 0, nil, nil, "", nil
 	t.forgetConsumers(s.Path)
 	t.putSecret(s)
 	return erased

@@ -60,7 +60,8 @@ type trees struct {
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
 	tagged       *iradix.Tree[struct{}] // see tagKey
 
-	consumerCounts *iradix.Tree[int] // path → its consumers
+	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
+	consumerCounts  *iradix.Tree[int]        // path → its consumers
 }
 
 func emptyState() *State {
@@ -95,7 +96,8 @@ func emptyState() *State {
 		changes:      iradix.New[struct{}](),
 		tagged:       iradix.New[struct{}](),
 
-		consumerCounts: iradix.New[int](),
+		secretRotations: iradix.New[names.Path](),
+		consumerCounts:  iradix.New[int](),
 	}}
 }
 

@@ -51,7 +51,8 @@ type txn struct {
 	changes      table[struct{}]
 	tagged       table[struct{}]
 
-	consumerCounts table[int]
+	secretRotations table[names.Path]
+	consumerCounts  table[int]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -153,7 +154,8 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		changes:      table[struct{}]{tree: s.changes},
 		tagged:       table[struct{}]{tree: s.tagged},
 
-		consumerCounts: table[int]{tree: s.consumerCounts},
+		secretRotations: table[names.Path]{tree: s.secretRotations},
+		consumerCounts:  table[int]{tree: s.consumerCounts},
 	}
 }
 
@@ -193,7 +195,8 @@ func (t *txn) commit() *State {
 		changes:      t.changes.commit(),
 		tagged:       t.tagged.commit(),
 
-		consumerCounts: t.consumerCounts.commit(),
+		secretRotations: t.secretRotations.commit(),
+		consumerCounts:  t.consumerCounts.commit(),
 	}}
 }
 
@@ -224,6 +227,7 @@ func (t *txn) keepSecret(s *Secret) {
 	if s.keepDue() {
 		t.schedule(dueItem{at: s.KeepAt, kind: dueKeep, path: s.Path})
 	}
+	t.indexRotation(old, s)
 	if s.State != SecretPurged {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}

@@ -191,6 +191,7 @@ type DescribeSecretResponse struct {
 	DeletedAt      *Time             `json:"deletedAt,omitzero"`
 	DeletionAt     *Time             `json:"deletionAt,omitzero"`
 	Rule           *SecretRule       `json:"rule,omitzero"` // absent: no path rule covers it
+	Rotation       *RotationStatus   `json:"rotation,omitzero"`
 }
 
 // ListSecretsRequest browses or lists.
@@ -315,6 +316,7 @@ type UpdateSecretRequest struct {
 	Path        string            `json:"path" doc:"path of the secret"`
 	Description *string           `json:"description,omitzero" doc:"for people, at most 1024 bytes; absent: as it is"`
 	Tags        map[string]string `json:"tags,omitzero" doc:"in place of the tags there are; absent: as they are"`
+	Rotation    *RotationSettings `json:"rotation,omitzero" doc:"when and how the secret is rotated, in place of the settings there are; absent: as they are"`
 }
 
 // DestroyVersionRequest erases a version for good.

@@ -94,6 +94,7 @@ func secretForms() []opForm {
 		short("unlabel", "secrets", "removeVersionLabel", "path", "label"),
 		short("disable", "secrets", "disableVersion", "path"), short("enable", "secrets", "enableVersion", "path"),
 		short("update", "secrets", "updateSecret", "path"),
+		short("rotate-now", "secrets", "rotateSecret", "path"), short("cancel-rotation", "secrets", "cancelRotation", "path"),
 		paged(withExample(short("consumers", "secrets", "listConsumers", "path"), "  strongroom secret consumers /app/dev/web/db-password --version 3 --holding")),
 		short("confirm", "secrets", "confirmVersion", "path"), rotateForm(),
 		short("destroy", "secrets", "destroyVersion", "path"), short("cancel-destroy", "secrets", "cancelDestroyVersion", "path"),

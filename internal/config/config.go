@@ -31,6 +31,7 @@ type Config struct {
 	Audit    Audit    `yaml:"audit" doc:"The audit trail."`
 	Generate Generate `yaml:"generate" doc:"Values that the server generates."`
 	Raft     Raft     `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
+	Rotation Rotation `yaml:"rotation" doc:"Where rotations of secrets may connect to. Nothing is allowed that is not listed; all nodes should have the same."`
 	Log      Log      `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
 }
 
@@ -132,6 +133,12 @@ type Raft struct {
 	StallFatal        Duration `yaml:"stallFatal" default:"30s" doc:"A node whose disk has not taken a log write for so long ends itself. At least stallMax."`
 	SnapshotThreshold uint64   `yaml:"snapshotThreshold" default:"8192" doc:"Log entries after which a snapshot is made."`
 	SnapshotInterval  Duration `yaml:"snapshotInterval" default:"2m" doc:"How often the threshold is looked at."`
+}
+
+// Rotation lists where rotations of secrets may go.
+type Rotation struct {
+	WebhookAllow  []string `yaml:"webhookAllow" default:"[]" doc:"Receivers of webhooks: hooks.example.com, *.hooks.example.com or an address, each with :port unless it is 443. Addresses of the machine itself only if listed as such; link-local and metadata addresses never, whatever a name resolves to."`
+	DatabaseAllow []string `yaml:"databaseAllow" default:"[]" doc:"Database servers whose passwords are rotated, written in the same way; the usual port is that of the kind."`
 }
 
 // Log configures slog.

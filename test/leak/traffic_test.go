@@ -86,6 +86,7 @@ func (w *traffic) secrets(path string) {
 	w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"activate":false,"expiresAt":"2999-01-01T00:00:00Z","notifyBefore":"1d","reason":"for later"}`, path, w.value64())
 	w.ok("secrets/setVersionLabel", `{"path":%q,"version":2,"label":"current","reason":"rolled back"}`, path)
 	w.ok("secrets/updateSecret", `{"path":%q,"description":"of the leak test"}`, path)
+	w.rotations(path)
 	w.ok("secrets/listSecretVersions", `{"path":%q}`, path)
 	w.ok("secrets/copySecret", `{"path":%q,"toPath":"%s-copy"}`, path, path)
 	w.ok("secrets/getUsage", `{"prefix":"/app"}`)
