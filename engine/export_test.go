@@ -82,6 +82,18 @@ func (e *Engine) RotateSecrets(ctx context.Context) {
 	}
 }
 
+// RotateByRule is one tick of the rotations that path rules ask for.
+func (e *Engine) RotateByRule(ctx context.Context) {
+	for s := range e.rotationsDueByRule() {
+		e.rotateAsFarAsItGoes(ctx, s.Path)
+	}
+}
+
+// TellOverdue is one tick of what tells of overdue rotations.
+func (e *Engine) TellOverdue(ctx context.Context, told map[names.Path]uint64) {
+	e.tellOverdueSince(ctx, told)
+}
+
 // RotationStep is one step of the rotation of one secret.
 func (e *Engine) RotationStep(ctx context.Context, path names.Path) bool {
 	return e.rotationStep(ctx, path)

@@ -48,6 +48,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { e.runJobs(ctx) })
 	work.Go(func() { e.runRootRotation(ctx) })
 	work.Go(func() { e.runSecretRotations(ctx) })
+	work.Go(func() { e.tellOverdue(ctx) })
 	<-ctx.Done()
 }
 

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"iter"
 	"sync"
 	"time"
 
@@ -20,8 +21,9 @@ const rotatorName = "system:rotation"
 
 // Pace of rotations.
 const (
-	rotationEvery    = time.Second
-	rotationsAtATime = 8
+	rotationEvery     = time.Second
+	ruleRotationEvery = 30 * time.Second
+	rotationsAtATime  = 8
 	// rotationStepTime bounds one attempt of one step. It is half of
 	// fsm.RotationGap: what a leader that is gone had on its way has ended
 	// before the next rotation of the secret can begin.
@@ -58,21 +60,47 @@ func (e *Engine) runSecretRotations(ctx context.Context) {
 	defer work.Wait()
 	var mu sync.Mutex
 	busy := map[names.Path]bool{}
+	begin := func(s *fsm.Secret) {
+		mu.Lock()
+		defer mu.Unlock()
+		if busy[s.Path] || len(busy) >= rotationsAtATime {
+			return
+		}
+		busy[s.Path] = true
+		work.Go(func() {
+			defer func() { mu.Lock(); delete(busy, s.Path); mu.Unlock() }()
+			e.rotateAsFarAsItGoes(ctx, s.Path)
+		})
+	}
+	work.Go(func() {
+		every(ctx, ruleRotationEvery, func(context.Context) {
+			for s := range e.rotationsDueByRule() {
+				begin(s)
+			}
+		})
+	})
 	every(ctx, rotationEvery, func(ctx context.Context) {
 		for s := range e.Log.Local().SecretRotationsDue(e.Now().UnixMilli()) {
-			mu.Lock()
-			if busy[s.Path] || len(busy) >= rotationsAtATime {
-				mu.Unlock()
-				continue
-			}
-			busy[s.Path] = true
-			mu.Unlock()
-			work.Go(func() {
-				defer func() { mu.Lock(); delete(busy, s.Path); mu.Unlock() }()
-				e.rotateAsFarAsItGoes(ctx, s.Path)
-			})
+			begin(s)
 		}
 	})
+}
+
+// rotationsDueByRule answers the secrets whose settings have no schedule and
+// whose path rule asks for a rotation by now. There is no index of them: when
+// one is due changes with the rules above it.
+func (e *Engine) rotationsDueByRule() iter.Seq[*fsm.Secret] {
+	state, now := e.Log.Local(), e.Now().UnixMilli()
+	return func(yield func(*fsm.Secret) bool) {
+		for s := range state.SecretRotations() {
+			if _, planned := s.Rotation.DueAt(); planned {
+				continue
+			}
+			if at, ok := state.RotationDueAt(s); ok && at <= now && !yield(s) {
+				return
+			}
+		}
+	}
 }
 
 func (e *Engine) rotateAsFarAsItGoes(ctx context.Context, path names.Path) {
@@ -106,7 +134,7 @@ func (e *Engine) rotationStep(ctx context.Context, path names.Path) bool {
 	if s == nil || s.State != fsm.SecretActive || s.Rotation == nil {
 		return false
 	}
-	if at, ok := s.Rotation.DueAt(); !ok || at > now.UnixMilli() {
+	if at, ok := state.RotationDueAt(s); !ok || at > now.UnixMilli() {
 		return false
 	}
 	t := &turn{

@@ -307,6 +307,11 @@ func rotationStatus(state *fsm.State, s *fsm.Secret, now time.Time) *wire.Rotati
 	out.SetBy, out.SetAt = r.Settings.SetBy, wire.Millis(r.Settings.SetAt)
 	out.LastRotatedAt, out.NextRotationAt, out.NextAttemptAt = wire.Millis(r.DoneAt), wire.Millis(r.NextAt), wire.Millis(r.RetryAt)
 	out.Failures, out.LastError = r.Failures, r.LastError
+	if _, planned := r.DueAt(); !planned {
+		if at, ok := state.RotationDueAt(s); ok {
+			out.NextRotationAt = wire.Millis(at)
+		}
+	}
 	switch r.Outcome {
 	case fsm.RotationFailed, fsm.RotationCancelled:
 		out.State = string(r.Outcome)

@@ -58,7 +58,8 @@ func startRotation(t *txn, c StartRotation) (Result, *Refusal) {
 	case s.Rotation.EndedAt != 0 && t.now-s.Rotation.EndedAt < RotationGap:
 		return Result{}, conflict("rotation: the last one ended less than a minute ago; wait until what it had on its way has arrived")
 	}
-	if at, ok := s.Rotation.DueAt(); c.Scheduled && (!ok || at > t.now) {
+	period := t.ruleFor(s.Path).RotationPeriod
+	if at, ok := rotationDueAt(s, t.versions.value(versionKey(s.Path, s.Current)), period); c.Scheduled && (!ok || at > t.now) {
 		return Result{}, conflict("rotation: it is not due")
 	}
 	if r := checkName("rotationId", c.ID); r != nil {

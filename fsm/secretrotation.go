@@ -186,6 +186,30 @@ func (r *Rotation) DueAt() (int64, bool) {
 	return r.NextAt, r.NextAt != 0
 }
 
+// RotationDueAt answers when the leader has something to do about the rotation
+// of s, and whether it ever has: as its settings say, or, where they have no
+// schedule, as often as the path rule asks for.
+func (s *State) RotationDueAt(secret *Secret) (int64, bool) {
+	var current *Version
+	if secret.Current != 0 {
+		current = s.Version(secret.Path, secret.Current)
+	}
+	return rotationDueAt(secret, current, s.RuleFor(secret.Path).RotationPeriod)
+}
+
+func rotationDueAt(secret *Secret, current *Version, period int64) (int64, bool) {
+	r := secret.Rotation
+	at, ok := r.DueAt()
+	if ok || r == nil || period == 0 || r.Settings.Interval != 0 || r.Settings.Cron != "" {
+		return at, ok
+	}
+	since := max(r.DoneAt, r.Settings.SetAt)
+	if current != nil {
+		since = max(since, current.CreatedAt)
+	}
+	return since + period, true
+}
+
 // secretRotationKey orders secrets by when the leader has to do something
 // about their rotation; those on demand come last. nil is for a secret that
 // nobody rotates.

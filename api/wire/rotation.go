@@ -4,7 +4,7 @@ package wire
 // of secrets and never hold a value.
 type RotationSettings struct {
 	Kind          string        `json:"kind,omitzero" doc:"generate, webhook, postgresql or mysql (MariaDB too); none takes the settings away"`
-	Interval      *Duration     `json:"interval,omitzero" doc:"rotate so long after the last time, 1h to 3660d; without interval and cron: on demand"`
+	Interval      *Duration     `json:"interval,omitzero" doc:"rotate so long after the last time, 1h to 3660d; without interval and cron: as often as rotationPeriod of the path rule asks for, else on demand"`
 	Cron          string        `json:"cron,omitzero" doc:"rotate by a schedule: minute, hour, day of the month, month, day of the week, such as 30 3 * * sun"`
 	Timezone      string        `json:"timezone,omitzero" doc:"with cron: the zone of its clock, an IANA name (default UTC)"`
 	Generate      *GenerateSpec `json:"generate,omitzero" doc:"what to generate: the value, or the password (default 32 letters and digits)"`
