@@ -58,6 +58,9 @@ func addClientCommands(root *cobra.Command) {
 		groups[op.Service].AddCommand(form.command())
 	}
 	addShortForms(root, groups)
+	run := execCommand()
+	run.GroupID = groupDaily
+	root.AddCommand(run)
 	for _, cmd := range root.Commands() {
 		if cmd.GroupID != groupServer && cmd.GroupID != "" {
 			addConnectionFlags(cmd)

@@ -45,8 +45,9 @@ var mayImport = map[string][]string{
 
 	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
 
-	"client": {"api/wire", "internal/secret", "internal/fault"},
-	"api":    {"engine", "api/wire", "internal/fault", "internal/secret"},
+	"client":         {"api/wire", "internal/secret", "internal/fault"},
+	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
+	"api":            {"engine", "api/wire", "internal/fault", "internal/secret"},
 
 	"cmd/strongroom": {"*"},
 }
