@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -53,6 +54,7 @@ func runs(t *testing.T, c *localcluster.Cluster, token string, args ...string) *
 	d := &daemon{Cmd: c.Command(args...), c: c, ended: make(chan struct{})}
 	d.Env = append(d.Env, "STRONGROOM_TOKEN_FILE="+file, "STRONGROOM_TOKEN=not-a-token")
 	d.Stdout, d.Stderr = d, d
+	d.WaitDelay = time.Second // what outlives it must not hold the test up
 	d.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	require.NoError(t, d.Start())
 	go func() {
