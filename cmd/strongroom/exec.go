@@ -151,7 +151,11 @@ func runExec(cmd *cobra.Command, f execFlags, args []string) (err error) {
 		level = slog.LevelWarn
 	}
 	e.Log = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), &slog.HandlerOptions{Level: level})).With("strongroom", "exec")
-	if e.Source, err = agent.NewSource(conn.Client, client.CacheConfig{Instance: instance.Name, MaxAge: f.maxAge}); err != nil {
+	timeout, err := howLong(cmd)
+	if err != nil {
+		return err
+	}
+	if e.Source, err = agent.NewSource(conn.Client, client.CacheConfig{Instance: instance.Name, MaxAge: f.maxAge, RequestTimeout: timeout}); err != nil {
 		return err
 	}
 	defer e.Source.Close()
@@ -160,10 +164,6 @@ func runExec(cmd *cobra.Command, f execFlags, args []string) (err error) {
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2, unix.SIGWINCH, unix.SIGCHLD)
 	defer signal.Stop(signals)
 	e.Signals = signals
-	timeout, err := howLong(cmd)
-	if err != nil {
-		return err
-	}
 	// Signals are the command's to obey, so our context outlives them.
 	return e.Run(context.WithoutCancel(cmd.Context()), timeout)
 }

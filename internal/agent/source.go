@@ -197,7 +197,12 @@ func explain(path string, err error) error {
 // the API holds a value.
 func explainAction(path, action, role string, err error) error {
 	var e *client.Error
-	if !errors.As(err, &e) {
+	var unreachable *client.UnreachableError
+	switch {
+	case errors.As(err, &unreachable):
+		// Not wrapped: whoever prints it must not leave out the path.
+		return fmt.Errorf("%s: no node could be reached; the last one tried: %v; check the addresses, and whether nodes run there", path, unreachable)
+	case !errors.As(err, &e):
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	about := "request id " + e.RequestID
@@ -211,7 +216,7 @@ func explainAction(path, action, role string, err error) error {
 		return &Refused{fmt.Sprintf("%s: NotFound: there is no such secret, or it has no version; correct the path, or put a value (%s)", path, about)}
 	case client.IsCode(err, client.CodeUnauthenticated):
 		return &Refused{fmt.Sprintf("%s: Unauthenticated: the token is unknown, expired or revoked; put a valid one into the token file (%s)", path, about)}
-	case client.IsCode(err, client.CodeVersionNotActive), client.IsCode(err, client.CodeKeyNotActive), client.IsCode(err, client.CodeInvalidRequest):
+	case client.IsCode(err, client.CodeVersionNotActive), client.IsCode(err, client.CodeKeyNotActive):
 		return &Refused{fmt.Sprintf("%s: %s (%s)", path, e.Error(), about)}
 	}
 	return fmt.Errorf("%s: %s (%s)", path, e.Error(), about)

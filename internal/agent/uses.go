@@ -238,6 +238,8 @@ func (u *Uses) confirm(ctx context.Context, s *Source, path string, v Version) t
 	err := s.cache.Confirm(ctx, path, v.Number)
 	var answered *client.Error
 	switch {
+	case ctx.Err() != nil:
+		return idle
 	case err == nil:
 		u.log.Info("confirmed", "path", path, "version", v.Number)
 	case errors.As(err, &answered) && answered.Code != "" && !answered.Retryable():
@@ -259,16 +261,18 @@ func (u *Uses) confirm(ctx context.Context, s *Source, path string, v Version) t
 }
 
 // keep has the ledger know for another while that v is used.
-func (u *Uses) keep(ctx context.Context, s *Source, path string, v Version) time.Duration {
+func (u *Uses) keep(parent context.Context, s *Source, path string, v Version) time.Duration {
 	key := "keep " + path + " " + v.ID
 	if wait := u.due(key); wait > 0 {
 		return wait
 	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(parent, 10*time.Second)
 	defer cancel()
 	number := v.Number
 	resp, err := s.client.Secrets().GetSecretValue(ctx, wire.GetSecretValueRequest{Path: path, Version: &number, Instance: s.Instance()})
-	if err != nil {
+	if err != nil && parent.Err() != nil {
+		return idle
+	} else if err != nil {
 		u.log.Warn("an older version is still in use, and the cluster could not be told so", "path", path, "version", v.Number, "error", err)
 		return u.again(key, true, 0)
 	}

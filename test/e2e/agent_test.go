@@ -60,8 +60,8 @@ func agentHealth(address string) (int, string) {
 func TestTheAgentKeepsFilesAndConfirmsAfterTheCommand(t *testing.T) {
 	c := suite.Fresh(t, 3)
 	const db, user = "/app/e2e/agent/db", "/app/e2e/agent/user"
-	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, db, localcluster.B64("value-one"))
-	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, user, localcluster.B64(`{"name":"value-ann"}`))
+	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, db, localcluster.B64("hush-one"))
+	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, user, localcluster.B64(`{"name":"hush-ann"}`))
 	token := c.Principal("agent", fmt.Sprintf(readsValues, "/app/e2e/agent"))
 	dir, address := t.TempDir(), freeAddress(t)
 	require.NoError(t, os.Chmod(dir, 0o700))
@@ -77,8 +77,8 @@ func TestTheAgentKeepsFilesAndConfirmsAfterTheCommand(t *testing.T) {
       command: [/bin/sh, -c, 'test ! -e "$0/broken" && cp "$0/conf" "$0/loaded"', %q]
 `, db, in("db"), in("conf.tmpl"), in("conf"), dir))
 	d := runs(t, c, "unused", "agent", "--config", config)
-	content(c, in("db"), "value-one")
-	content(c, in("loaded"), `user=value-ann password="value-one"`)
+	content(c, in("db"), "hush-one")
+	content(c, in("loaded"), `user=hush-ann password="hush-one"`)
 	for name, want := range map[string]os.FileMode{"db": 0o400, "conf": 0o600} {
 		info, err := os.Stat(in(name))
 		require.NoError(t, err)
@@ -89,9 +89,9 @@ func TestTheAgentKeepsFilesAndConfirmsAfterTheCommand(t *testing.T) {
 
 	// The command fails: the file is new, and the version is not in use alone.
 	require.NoError(t, os.WriteFile(in("broken"), nil, 0o600))
-	c.OK(1, "secrets/putSecretValue", `{"path":%q,"value":%q}`, db, localcluster.B64("value-two"))
-	content(c, in("db"), "value-two")
-	content(c, in("conf"), `user=value-ann password="value-two"`)
+	c.OK(1, "secrets/putSecretValue", `{"path":%q,"value":%q}`, db, localcluster.B64("hush-two"))
+	content(c, in("db"), "hush-two")
+	content(c, in("conf"), `user=hush-ann password="hush-two"`)
 	c.Await("the failure to be told", func() bool {
 		code, body := agentHealth(address)
 		return code == http.StatusServiceUnavailable && strings.Contains(body, "onChange.command")
@@ -101,15 +101,15 @@ func TestTheAgentKeepsFilesAndConfirmsAfterTheCommand(t *testing.T) {
 	}
 	require.Equal(t, "VersionInUse", c.Send(1, c.Token, "secrets/destroyVersion", `{"path":%q,"version":1,"reason":"rotated"}`, db).Code())
 	require.NoError(t, os.Remove(in("broken")))
-	content(c, in("loaded"), `user=value-ann password="value-two"`)
+	content(c, in("loaded"), `user=hush-ann password="hush-two"`)
 	confirmed(t, c, 1, db, "agent-1", 2)
 	c.OK(1, "secrets/destroyVersion", `{"path":%q,"version":1,"reason":"rotated"}`, db)
 
 	leader := c.Leader()
 	c.Kill(leader)
 	other := c.Others(leader)[0]
-	c.OK(other, "secrets/putSecretValue", `{"path":%q,"value":%q}`, db, localcluster.B64("value-three"))
-	content(c, in("loaded"), `user=value-ann password="value-three"`)
+	c.OK(other, "secrets/putSecretValue", `{"path":%q,"value":%q}`, db, localcluster.B64("hush-three"))
+	content(c, in("loaded"), `user=hush-ann password="hush-three"`)
 
 	// All nodes are away for longer than the ceiling: the files stay.
 	for _, node := range c.Others(leader) {
@@ -119,7 +119,7 @@ func TestTheAgentKeepsFilesAndConfirmsAfterTheCommand(t *testing.T) {
 		code, body := agentHealth(address)
 		return code == http.StatusServiceUnavailable && strings.Contains(body, `"state":"stale"`)
 	})
-	content(c, in("db"), "value-three")
+	content(c, in("db"), "hush-three")
 	c.Revive()
 	c.Await("health again", func() bool { code, _ := agentHealth(address); return code == http.StatusOK })
 
@@ -131,12 +131,12 @@ func TestTheAgentKeepsFilesAndConfirmsAfterTheCommand(t *testing.T) {
 	c.Await("the refusal", func() bool { return strings.Contains(d.log(), "frobnicate is not a setting of the file") })
 	require.NoError(t, os.WriteFile(config, append(good, fmt.Sprintf("  - {path: %s, field: name, destination: %q}\n", user, in("name"))...), 0o600))
 	require.NoError(t, d.Process.Signal(syscall.SIGHUP))
-	content(c, in("name"), "value-ann")
+	content(c, in("name"), "hush-ann")
 
 	require.NoError(t, d.Process.Signal(syscall.SIGTERM))
 	require.Zero(t, d.code())
-	content(c, in("db"), "value-three")
-	require.NotContains(t, d.log(), "value-")
+	content(c, in("db"), "hush-three")
+	require.NotContains(t, d.log(), "hush-")
 	left, err := filepath.Glob(in(".*"))
 	require.NoError(t, err)
 	require.Empty(t, left, "no temporary file stays")
@@ -145,7 +145,7 @@ func TestTheAgentKeepsFilesAndConfirmsAfterTheCommand(t *testing.T) {
 func TestTheAgentOnDenialAndOnce(t *testing.T) {
 	c := suite.Shared(t)
 	const path = "/app/e2e/agent-denied/db"
-	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, path, localcluster.B64("value-one"))
+	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, path, localcluster.B64("hush-one"))
 	token := c.Principal("agent-denied", fmt.Sprintf(readsValues, "/app/e2e/agent-denied"))
 	dir := t.TempDir()
 	require.NoError(t, os.Chmod(dir, 0o700))
@@ -154,11 +154,11 @@ func TestTheAgentOnDenialAndOnce(t *testing.T) {
 		t.Helper()
 		r := c.CLI("", "agent", "--once", "--config", agentConfig(t, c, dir, token, "  instance: once-1", files))
 		require.Equal(t, want, r.Code, r.Err)
-		require.NotContains(t, r.Out+r.Err, "value-")
+		require.NotContains(t, r.Out+r.Err, "hush-")
 		return r.Err
 	}
 	once(0, fmt.Sprintf("  - {path: %s, destination: %q}", path, in("once")))
-	content(c, in("once"), "value-one")
+	content(c, in("once"), "hush-one")
 	confirmed(t, c, 1, path, "once-1", 1)
 	require.Contains(t, once(1, fmt.Sprintf("  - {path: %s, destination: %q, onChange: {command: [/bin/false]}}", path, in("once"))), "/bin/false")
 	require.Contains(t, once(1, fmt.Sprintf("  - {path: /app/other, destination: %q}", in("other"))), "/app/other: AccessDenied: the right that is missing is secrets:getSecretValue")
@@ -176,12 +176,12 @@ func TestTheAgentOnDenialAndOnce(t *testing.T) {
 
 	config := agentConfig(t, c, dir, token, "  instance: denied-1", fmt.Sprintf("  - {path: %s, destination: %q}\n  - {path: %s, destination: %q, onDenied: remove}", path, in("kept"), path, in("removed")))
 	d := runs(t, c, "unused", "agent", "--config", config)
-	content(c, in("kept"), "value-one")
-	content(c, in("removed"), "value-one")
+	content(c, in("kept"), "hush-one")
+	content(c, in("removed"), "hush-one")
 	c.OK(1, "iam/detachPolicy", `{"policy":"agent-denied","principal":"agent-denied"}`)
 	c.Await("the removal", func() bool { _, err := os.Stat(in("removed")); return os.IsNotExist(err) })
-	content(c, in("kept"), "value-one")
+	content(c, in("kept"), "hush-one")
 	c.Await("the log to say so", func() bool { return strings.Contains(d.log(), "a value is refused") })
 	c.OK(1, "iam/attachPolicy", `{"policy":"agent-denied","principal":"agent-denied"}`)
-	content(c, in("removed"), "value-one")
+	content(c, in("removed"), "hush-one")
 }
