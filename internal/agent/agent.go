@@ -166,7 +166,7 @@ func (a *Agent) update(ctx context.Context, f *managed) error {
 		f.pending = false
 		a.mem.done[f.file.Destination] = f.sum
 	}
-	a.mem.uses.Only(f.file.Destination, versions)
+	a.mem.uses.Replace(f.file.Destination, versions)
 	a.set(f, stateCurrent, nil)
 	return nil
 }
@@ -199,7 +199,7 @@ func (a *Agent) put(f *managed, snap Snapshot, versions map[string]Version) erro
 	}
 	f.written, f.sum, f.versions = true, sum, versions
 	if f.file.Confirm == AfterWrite {
-		a.mem.uses.Only(f.file.Destination, versions)
+		a.mem.uses.Replace(f.file.Destination, versions)
 	}
 	return nil
 }

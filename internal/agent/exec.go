@@ -74,24 +74,6 @@ type collected struct {
 	err      error
 }
 
-// ExitError is an exit code that is the command's, or says as a shell does
-// that it could not be run.
-type ExitError struct {
-	Code int
-	Err  error // nil: the command has said what there was to say
-}
-
-// Error is for code 126 and 127.
-func (e *ExitError) Error() string {
-	if e.Err == nil {
-		return fmt.Sprintf("the command ended with code %d", e.Code)
-	}
-	return e.Err.Error()
-}
-
-// Unwrap answers the cause.
-func (e *ExitError) Unwrap() error { return e.Err }
-
 // Run starts the command and stays until it has ended for good. The error is
 // an *ExitError once the command was started.
 func (e *Exec) Run(ctx context.Context, startTimeout time.Duration) error {
@@ -150,13 +132,6 @@ func (e *Exec) first(ctx context.Context, patience time.Duration) collected {
 			}
 		}
 	}
-}
-
-func cannotRun(err error) error {
-	if errors.Is(err, os.ErrPermission) {
-		return &ExitError{126, err}
-	}
-	return &ExitError{127, err}
 }
 
 // collect finds out what the command is to be given.

@@ -3,6 +3,7 @@ package agent
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"runtime"
@@ -122,4 +123,29 @@ func ParseSignal(name string) (syscall.Signal, error) {
 		return n, nil
 	}
 	return 0, errors.New("there is no signal of this name; use one such as HUP, USR1 or TERM")
+}
+
+// ExitError is an exit code that is the command's, or says as a shell does
+// that it could not be run.
+type ExitError struct {
+	Code int
+	Err  error // nil: the command has said what there was to say
+}
+
+// Error is for code 126 and 127.
+func (e *ExitError) Error() string {
+	if e.Err == nil {
+		return fmt.Sprintf("the command ended with code %d", e.Code)
+	}
+	return e.Err.Error()
+}
+
+// Unwrap answers the cause.
+func (e *ExitError) Unwrap() error { return e.Err }
+
+func cannotRun(err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return &ExitError{126, err}
+	}
+	return &ExitError{127, err}
 }

@@ -57,13 +57,17 @@ func (u *Uses) change(fn func()) {
 }
 
 // Expect says that the holder has something of these paths, and nobody knows
-// which versions. What is known of a path stays; other paths are forgotten.
+// which versions. What is known stays, also of other paths: until Replace, the
+// holder has what it had.
 func (u *Uses) Expect(holder string, paths []string) {
 	u.change(func() {
-		old := u.holders[holder]
-		u.holders[holder] = map[string][]Version{}
+		if u.holders[holder] == nil {
+			u.holders[holder] = map[string][]Version{}
+		}
 		for _, path := range paths {
-			u.holders[holder][path] = old[path]
+			if _, there := u.holders[holder][path]; !there {
+				u.holders[holder][path] = nil // not known
+			}
 		}
 	})
 }
@@ -84,7 +88,7 @@ func (u *Uses) Also(holder string, versions map[string]Version) {
 	})
 }
 
-// Only says that of these paths the holder uses these versions and no other.
+// Only says that of these paths, whatever it has of others, the holder uses these versions and no other.
 func (u *Uses) Only(holder string, versions map[string]Version) {
 	u.change(func() {
 		if u.holders[holder] == nil {
@@ -96,10 +100,15 @@ func (u *Uses) Only(holder string, versions map[string]Version) {
 	})
 }
 
-// Replace is Only for a holder that is new: it has nothing of other paths.
+// Replace says that the holder uses these versions, and nothing else of any
+// path.
 func (u *Uses) Replace(holder string, versions map[string]Version) {
-	u.change(func() { delete(u.holders, holder) })
-	u.Only(holder, versions)
+	u.change(func() {
+		u.holders[holder] = map[string][]Version{}
+		for path, v := range versions {
+			u.holders[holder][path] = []Version{v}
+		}
+	})
 }
 
 // Drop says that the holder is gone, or that nobody answers for it any more.

@@ -32,7 +32,7 @@ func TestAVersionIsTheOnlyOneWhenEveryHolderHasMoved(t *testing.T) {
 	is(true, one, two)
 	u.Only("x", map[string]Version{"/a": two})
 	is(true, one, two)
-	u.Expect("y", []string{"/a"}) // a reload forgets nothing
+	u.Expect("y", []string{"/b"}) // another configuration: the file is still the old one
 	is(true, one, two)
 	u.Only("y", map[string]Version{"/a": two})
 	is(true, two)

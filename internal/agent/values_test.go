@@ -2,12 +2,11 @@ package agent
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"testing"
-
-	"crypto/x509"
 
 	"github.com/stretchr/testify/require"
 

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/strongroom/strongroom/test/localcluster"
 )
@@ -268,7 +269,51 @@ func TestExecDoesNotSpeakForAnOldEnvironment(t *testing.T) {
 	require.Contains(t, refused.log(), path)
 	require.Contains(t, refused.log(), "secrets:getSecretValue")
 	require.NoFileExists(t, filepath.Join(dir, "no"))
-	require.True(t, alive(number(t, filepath.Join(dir, "pid"))))
+	pid := number(t, filepath.Join(dir, "pid"))
+	require.True(t, alive(pid))
+
+	// If it is killed, the command does not go on without it.
+	require.NoError(t, d.Process.Kill())
+	c.Await("the end of the command", func() bool { return !alive(pid) })
+}
+
+// terminal opens a pseudo-terminal.
+func terminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { master.Close() })
+	require.NoError(t, unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
+	require.NoError(t, err)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { slave.Close() })
+	return master, slave
+}
+
+// At a terminal, Ctrl-C reaches the command once: from the terminal itself.
+func TestExecAtATerminalLeavesItsSignalsToIt(t *testing.T) {
+	c := suite.Shared(t)
+	const path = "/app/e2e/exec-tty/db"
+	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, path, localcluster.B64("one"))
+	dir := t.TempDir()
+	master, slave := terminal(t)
+	cmd := c.Command("exec", "--quiet", "--env", "DB="+path, "--", "sh", "-c", `cd "$1"; trap 'echo int >> ints' INT; trap 'exit 7' TERM
+test -t 0 && echo ready > ready; while :; do sleep 0.02; done`, "sh", dir)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true, Ctty: 0, Pdeathsig: syscall.SIGKILL}
+	require.NoError(t, cmd.Start())
+	content(c, filepath.Join(dir, "ready"), "ready\n")
+	for _, want := range []string{"int\n", "int\nint\n"} {
+		_, err := master.Write([]byte{3})
+		require.NoError(t, err)
+		content(c, filepath.Join(dir, "ints"), want)
+	}
+	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
+	require.Error(t, cmd.Wait())
+	require.Equal(t, 7, cmd.ProcessState.ExitCode())
+	content(c, filepath.Join(dir, "ints"), "int\nint\n")
 }
 
 func TestExecEndsAsItsCommandDoes(t *testing.T) {
