@@ -7,6 +7,7 @@ BIN := bin/strongroom
 GO ?= go
 FUZZTIME ?= 20s
 TORTURE ?= 10
+SECRETS ?= 1000000
 # Unit packages run with the race detector; test/ starts real processes, which
 # it would not look into, and floods a small machine when run at once.
 UNIT = $$($(GO) list ./... | grep -v '/strongroom/test/')
@@ -14,14 +15,14 @@ E2E = $$($(GO) list ./test/...)
 
 .PHONY: help
 help: ## Print this help
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: deps
 deps: ## Install SoftHSM, OpenSC and a C compiler if they are missing (apt-get)
 	@.ci/deps
 
 .PHONY: testdeps
-testdeps: ## The same, and the HSM modules that the tests want (NSS, openCryptoki)
+testdeps: ## The same, and what the tests want (NSS, openCryptoki, PostgreSQL, MariaDB)
 	@.ci/deps test
 
 .PHONY: build
@@ -63,6 +64,10 @@ fuzz: ## Each fuzz target for FUZZTIME (20s)
 .PHONY: bench
 bench: deps build ## Measure a local cluster against the floors of this machine
 	@.ci/bench
+
+.PHONY: bench-million
+bench-million: ## Load a state machine with SECRETS secrets (1000000): memory, snapshot, pages; wants 12 GiB
+	$(GO) run ./test/scale/million -n $(SECRETS)
 
 .PHONY: torture
 torture: deps build ## Kill, stop and pause nodes at random for TORTURE minutes (10)

@@ -93,6 +93,9 @@ func TestMetricsHaveNoLabelThatACallerSends(t *testing.T) {
 	for _, state := range []fsm.JobState{fsm.JobRunning, fsm.JobPaused, fsm.JobFailed, fsm.JobDone, fsm.JobCancelled} {
 		known[string(state)] = true
 	}
+	for _, step := range []fsm.RotationStep{fsm.RotationCreate, fsm.RotationSet, fsm.RotationTest, fsm.RotationFinish, fsm.RotationTell, fsm.RotationRollBack} {
+		known[string(step)] = true
+	}
 	labels := regexp.MustCompile(`(\w+)="([^"]*)"`)
 	for _, line := range strings.Split(text, "\n") {
 		if strings.HasPrefix(line, "#") {

@@ -109,9 +109,19 @@ func (s SecretsService) EnableVersion(ctx context.Context, req wire.VersionChang
 	return do[wire.VersionStateResponse](ctx, s.c, "secrets", "enableVersion", &req)
 }
 
-// UpdateSecret: Change description and tags of a secret.
+// UpdateSecret: Change description, tags and rotation of a secret.
 func (s SecretsService) UpdateSecret(ctx context.Context, req wire.UpdateSecretRequest) (*wire.DescribeSecretResponse, error) {
 	return do[wire.DescribeSecretResponse](ctx, s.c, "secrets", "updateSecret", &req)
+}
+
+// RotateSecret: Rotate a secret now, as its settings say; describeSecret shows how far it has come.
+func (s SecretsService) RotateSecret(ctx context.Context, req wire.RotateSecretRequest) (*wire.RotationResponse, error) {
+	return do[wire.RotationResponse](ctx, s.c, "secrets", "rotateSecret", &req)
+}
+
+// CancelRotation: Abandon a rotation that is on its way: it rolls back.
+func (s SecretsService) CancelRotation(ctx context.Context, req wire.CancelRotationRequest) (*wire.RotationResponse, error) {
+	return do[wire.RotationResponse](ctx, s.c, "secrets", "cancelRotation", &req)
 }
 
 // BindKey: Bind a secret to another KMS key: the data keys of all its live versions are sealed anew, its values are not touched.
@@ -132,4 +142,24 @@ func (s SecretsService) GetUsage(ctx context.Context, req wire.GetUsageRequest) 
 // WaitForChange: Wait until one of some secrets changes, and learn which and to what version, never a value.
 func (s SecretsService) WaitForChange(ctx context.Context, req wire.WaitForChangeRequest) (*wire.WaitForChangeResponse, error) {
 	return do[wire.WaitForChangeResponse](ctx, s.c, "secrets", "waitForChange", &req)
+}
+
+// PutPathRule: Make or replace the rule of a prefix: what secrets below it must look like, and what becomes of them.
+func (s SecretsService) PutPathRule(ctx context.Context, req wire.PutPathRuleRequest) (*wire.PathRuleResponse, error) {
+	return do[wire.PathRuleResponse](ctx, s.c, "secrets", "putPathRule", &req)
+}
+
+// ListPathRules: List the path rules about secrets that the caller may describe or make rules for.
+func (s SecretsService) ListPathRules(ctx context.Context, req wire.ListPathRulesRequest) (*wire.ListPathRulesResponse, error) {
+	return do[wire.ListPathRulesResponse](ctx, s.c, "secrets", "listPathRules", &req)
+}
+
+// DeletePathRule: Delete the rule of a prefix; rules of shorter prefixes go on holding.
+func (s SecretsService) DeletePathRule(ctx context.Context, req wire.DeletePathRuleRequest) (*wire.PathRuleResponse, error) {
+	return do[wire.PathRuleResponse](ctx, s.c, "secrets", "deletePathRule", &req)
+}
+
+// LintPaths: Report the secrets that differ from their path rules, or would from one that is tried out.
+func (s SecretsService) LintPaths(ctx context.Context, req wire.LintPathsRequest) (*wire.LintPathsResponse, error) {
+	return do[wire.LintPathsResponse](ctx, s.c, "secrets", "lintPaths", &req)
 }

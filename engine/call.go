@@ -49,6 +49,8 @@ type scope struct {
 	// list authorises a caller that may see something somewhere; the
 	// operation filters what it answers.
 	list bool
+	// below is a prefix whose every path the request is about.
+	below string
 	// version is only for the event.
 	version uint64
 	// subject is what a request about principals, tokens or policies names;
@@ -61,7 +63,7 @@ type scope struct {
 func (c *call) describe(s scope) {
 	c.event.Path = string(s.path)
 	if s.path == "" {
-		c.event.Path = s.prefix
+		c.event.Path = s.prefix + s.below // one of them at most
 	}
 	if s.key != nil {
 		c.event.KeyID = s.key.ID
@@ -94,6 +96,8 @@ func resource(s scope) iam.Resource {
 	switch {
 	case s.path != "":
 		return iam.Resource{Path: s.path}
+	case s.below != "":
+		return iam.Resource{Below: s.below}
 	case s.key != nil:
 		return iam.Resource{KeyID: s.key.ID, KeyAliases: s.key.Aliases}
 	case s.keyRef != "":

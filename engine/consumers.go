@@ -82,7 +82,7 @@ func listConsumers(_ context.Context, c *call, r *wire.ListConsumersRequest) (*w
 	if _, err := c.secretAt(path); err != nil {
 		return nil, err
 	}
-	out := &wire.ListConsumersResponse{Path: r.Path, Consumers: []wire.Consumer{}}
+	out := &wire.ListConsumersResponse{Path: r.Path, Consumers: []wire.Consumer{}, Unknown: c.unknown(path, r.Version)}
 	last := ""
 	for _, line := range c.consumersOf(path) {
 		if r.Version != nil && line.Version != *r.Version || r.Holding && !c.holds(line) || !after(line, p.after) {
@@ -174,12 +174,33 @@ func (c *call) inUse(err *fault.Error, path names.Path, number uint64) *fault.Er
 			err = err.With("mayHoldUntil", wire.Millis(until))
 		}
 	}
-	if v := c.state.Version(path, number); v != nil {
-		if unknown := c.state.Unknown(path, v, c.now.UnixMilli()); len(unknown.Nodes) > 0 {
-			err = err.With("unknown", map[string]any{"nodes": unknown.Nodes, "until": wire.Millis(unknown.Until)})
-		}
+	if unknown := c.unknown(path, &number); unknown != nil {
+		err = err.With("unknown", unknown)
 	}
 	return err
+}
+
+// unknown answers who may have handed out a version, or any that is there,
+// without the ledger knowing.
+func (c *call) unknown(path names.Path, number *uint64) *wire.UnknownConsumers {
+	var all fsm.Unknown
+	for v := range c.state.Versions(path) {
+		if v.State == fsm.VersionDestroyed || number != nil && *number != v.Number {
+			continue
+		}
+		one := c.state.Unknown(path, v, c.now.UnixMilli())
+		for _, node := range one.Nodes {
+			if !slices.Contains(all.Nodes, node) {
+				all.Nodes = append(all.Nodes, node)
+			}
+		}
+		all.Until = max(all.Until, one.Until)
+	}
+	if len(all.Nodes) == 0 {
+		return nil
+	}
+	slices.Sort(all.Nodes)
+	return &wire.UnknownConsumers{Nodes: all.Nodes, Until: wire.Millis(all.Until)}
 }
 
 // lastReads answers when versions of a secret were last handed out.

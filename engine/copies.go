@@ -79,9 +79,11 @@ func (c *call) copyOnce(ctx context.Context, r *wire.CopySecretRequest, from, to
 	if err != nil {
 		return fsm.Result{}, err
 	}
-	if old := c.state.Secret(to); old != nil && (old.State != fsm.SecretPurged || !r.ReuseRetiredPath) {
+	old := c.state.Secret(to)
+	taken := old != nil && (old.State != fsm.SecretPurged || !r.ReuseRetiredPath)
+	if taken || c.state.CheckNewPath(to, source.Tags) != nil {
 		// Apply has the words for why; nothing need be opened to hear them. If
-		// the path is free by then, it takes no copy without versions, either.
+		// the way is free by then, it takes no copy without versions, either.
 		return c.propose(ctx, fsm.CopySecret{
 			Meta: meta, Path: r.ToPath, SecretID: uuid.NewString(), KeyID: source.KeyID, ReuseRetired: r.ReuseRetiredPath, From: r.Path, FromID: source.ID,
 		})

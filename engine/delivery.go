@@ -31,7 +31,7 @@ func (c *call) handOut(ctx context.Context, path names.Path, to reader, pick fun
 		}
 		d, wait, ok := c.engine.ledger.hand(c.mark, c.seen(s, v, to))
 		if ok {
-			d.note = c.noteConsumer(d.seen, to)
+			d.note, d.news = c.noteConsumer(d.seen, to), !c.state.Knows(d.seen)
 			c.deliveries = append(c.deliveries, d)
 			c.hearUse(s, v, to)
 			return s, v, nil
@@ -91,6 +91,9 @@ func (c *call) hearUse(s *fsm.Secret, v *fsm.Version, to reader) {
 	o := c.seen(s, used, to)
 	o.Last, o.Session = 0, c.mark.session
 	c.engine.ledger.say(o)
+	if !c.state.Knows(o) {
+		c.engine.ledger.heard()
+	}
 }
 
 // noteConsumer puts into the event what the ledger can be rebuilt from.

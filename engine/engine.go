@@ -62,6 +62,9 @@ type Config struct {
 	KMS       *kms.Service
 	Trail     *audit.Trail
 	Cluster   Cluster
+	// Rotators bring rotated values into force, by kind of rotation; generate
+	// needs none.
+	Rotators map[string]Rotator
 	// BootID is another one each time the system of this node was started, and
 	// DurableTrail says that Trail loses nothing then.
 	BootID        string
@@ -69,6 +72,7 @@ type Config struct {
 	MaxValueBytes int // default 64 KiB, at most 1 MiB
 	Logger        *slog.Logger
 	Registerer    prometheus.Registerer
+	HSMRandom     bool             // generated values come from the HSM too
 	Now           func() time.Time // default time.Now
 }
 
@@ -91,6 +95,8 @@ type Engine struct {
 	seals     *sealBook
 	health    keyHealthCache
 	watch     *watch
+	cursors   cursorKey
+	slow      slowTurn
 	ledger    *ledger
 }
 
@@ -118,10 +124,14 @@ func New(cfg Config) (*Engine, error) {
 		metrics:   newMetrics(cfg.Registerer),
 		seals:     newSealBook(),
 		watch:     newWatch(cfg.Log.Local()),
+		slow:      newSlowTurn(),
 		ledger:    newLedger(cfg.Now),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
+			return nil, fmt.Errorf("engine: metrics: %w", err)
+		}
+		if err := cfg.Registerer.Register(newRotationCollector(e)); err != nil {
 			return nil, fmt.Errorf("engine: metrics: %w", err)
 		}
 	}

@@ -32,6 +32,10 @@ type ledger struct {
 	pending map[lineKey]*line
 	flight  map[*delivery]struct{}
 
+	// news is signalled when something is noted that the state does not know;
+	// nil: nobody listens.
+	news chan struct{}
+
 	closed map[fsm.ClosedVersion]*closing
 	// closings counts closings; last is the count at the last one, by a hash
 	// of the path.
@@ -77,6 +81,7 @@ type closing struct {
 type delivery struct {
 	seen fsm.Observation
 	note *audit.Consumer // of its event
+	news bool            // the state does not know of it
 }
 
 // mark is a place in the order of a ledger.
@@ -208,6 +213,9 @@ func (l *ledger) handed(d *delivery) {
 	delete(l.flight, d)
 	d.seen.Stamp = l.next()
 	l.add(d.seen)
+	if d.news {
+		l.tell()
+	}
 	if d.note != nil {
 		d.note.Stamp = d.seen.Stamp
 	}
@@ -226,6 +234,33 @@ func (l *ledger) say(o fsm.Observation) {
 	defer l.mu.Unlock()
 	if o.Session == l.session && o.Session != 0 {
 		l.add(o)
+	}
+}
+
+// listen answers a channel of news, until done is called.
+func (l *ledger) listen() (news <-chan struct{}, done func()) {
+	mine := make(chan struct{}, 1)
+	set := func(to chan struct{}) {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.news = to
+	}
+	set(mine)
+	return mine, func() { set(nil) }
+}
+
+// heard is tell for who does not hold the lock.
+func (l *ledger) heard() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tell()
+}
+
+// tell has what is pending committed soon. The caller holds the lock.
+func (l *ledger) tell() {
+	select {
+	case l.news <- struct{}{}:
+	default:
 	}
 }
 

@@ -14,7 +14,10 @@ import (
 
 // Pace of the ledger.
 const (
-	flushEvery  = 3 * time.Second
+	flushEvery = 3 * time.Second
+	// newsWithin is how soon a consumer, or a move, of which the state does not
+	// know is committed; what was known before waits for flushEvery.
+	newsWithin  = 200 * time.Millisecond
 	settleEvery = time.Second
 	// observeLimit is how many observations one command, or one answer of a
 	// peer, holds.
@@ -45,10 +48,22 @@ func (e *Engine) keepLedger(ctx context.Context) {
 	settle := time.NewTicker(settleEvery)
 	defer settle.Stop()
 	e.settleSessions(ctx)
+	told, done := e.ledger.listen()
+	defer done()
+	news, soon := time.NewTimer(time.Hour), false
+	defer news.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-told:
+			if !soon {
+				soon = true
+				news.Reset(newsWithin)
+			}
+		case <-news.C:
+			soon = false
+			e.flushLedger(ctx)
 		case <-flush.C:
 			e.flushLedger(ctx)
 		case <-settle.C:

@@ -14,12 +14,17 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	reaped   prometheus.Counter
+	kept     prometheus.Counter
 
 	pendingUses prometheus.Counter
 	rotations   *prometheus.CounterVec
 	rewrapped   prometheus.Counter
-	observed    prometheus.Counter
-	inUse       prometheus.Counter
+
+	secretRotations *prometheus.CounterVec
+	rotationSeconds prometheus.Histogram
+	rotationRetries *prometheus.CounterVec
+	observed        prometheus.Counter
+	inUse           prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -38,6 +43,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Destructions, purges and expiries that the leader carried out because they were due.",
 		}),
 	}
+	m.kept = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_path_rules_destroyed_versions_total",
+		Help: "Versions that the leader destroyed because a path rule keeps fewer.",
+	})
 	m.pendingUses = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "strongroom_kms_pending_deletion_uses_total",
 		Help: "Attempts to use a key that waits for its deletion: something still needs it.",
@@ -50,6 +59,25 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "strongroom_kms_rewrapped_versions_total",
 		Help: "Versions whose data key jobs of this leader moved to another key.",
 	})
+	m.secretRotations = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_secrets_rotations_total",
+		Help: "Rotations of secrets that ended while this node led, by result.",
+	}, []string{"result"})
+	m.rotationSeconds = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "strongroom_secrets_rotation_duration_seconds",
+		Help:    "Time from the start of a rotation of a secret to its end, waits between attempts included.",
+		Buckets: prometheus.ExponentialBuckets(0.05, 4, 10),
+	})
+	m.rotationRetries = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_secrets_rotation_attempts_failed_total",
+		Help: "Attempts of a step of a rotation of a secret that failed, by step.",
+	}, []string{"step"})
+	for _, result := range []string{"done", "failed", "cancelled"} {
+		m.secretRotations.WithLabelValues(result)
+	}
+	for _, step := range rotationSteps {
+		m.rotationRetries.WithLabelValues(string(step))
+	}
 	m.observed = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "strongroom_consumers_observations_total",
 		Help: "Observations of consumers that this node committed to the ledger.",
@@ -62,7 +90,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.rotations.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds, m.reaped, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse)
+		r.MustRegister(m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse,
+			m.secretRotations, m.rotationSeconds, m.rotationRetries)
 	}
 	return m
 }

@@ -21,6 +21,7 @@ func lists() map[string]string {
 		"kms/listKeys": "", "kms/listBoundSecrets": `"keyId":"alias/default"`, "iam/listPrincipals": "", "iam/listTokens": "",
 		"iam/listPolicies": "", "iam/listAccessPolicies": "",
 		"kms/listAliases": "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
+		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,
 	}
 }

@@ -5,6 +5,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/fault"
 )
@@ -44,6 +47,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { every(ctx, usePrecision, e.writeUses) })
 	work.Go(func() { e.runJobs(ctx) })
 	work.Go(func() { e.runRootRotation(ctx) })
+	work.Go(func() { e.runSecretRotations(ctx) })
 	<-ctx.Done()
 }
 
@@ -62,9 +66,10 @@ func every(ctx context.Context, pace time.Duration, do func(context.Context)) {
 }
 
 // reap proposes one Sweep after another while there is work that is due. It
-// proposes none when nothing is: an idle cluster writes nothing.
+// proposes none when nothing is: an idle cluster writes nothing. Nor does it
+// while the trail cannot take events: what rules have destroyed must be told.
 func (e *Engine) reap(ctx context.Context) {
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && e.Trail.Ready() == nil {
 		state, err := e.Log.ReadState(ctx)
 		if err != nil || !state.Due(e.Now().UnixMilli()) || e.ledger.current() == 0 {
 			return
@@ -77,8 +82,22 @@ func (e *Engine) reap(ctx context.Context) {
 			return
 		}
 		e.metrics.reaped.Add(float64(result.Done))
+		e.tellKept(ctx, result)
 		if !result.More {
 			return
 		}
+	}
+}
+
+// tellKept writes the events of the versions that path rules had destroyed:
+// no request asked for them by name. A leader that dies before it leaves the
+// history of the versions, which says the same.
+func (e *Engine) tellKept(ctx context.Context, result fsm.Result) {
+	meta := fsm.Meta{Principal: ownName, RequestID: uuid.NewString()}
+	for _, v := range result.Kept {
+		e.metrics.kept.Inc()
+		e.record(ctx, meta, audit.Event{
+			Event: "secrets.destroy_version", Path: v.Path, KeyID: v.KeyID, Version: v.Version, Index: result.Index, Reason: v.Reason,
+		}, nil)
 	}
 }

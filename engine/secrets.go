@@ -1,9 +1,9 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -78,12 +78,27 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 	if err := c.checkCreate(r); err != nil {
 		return nil, err
 	}
+	var recipe recipe
+	if r.Generate != nil {
+		var err error
+		if recipe, err = recipeFor(*r.Generate, c.engine.MaxValueBytes); err != nil {
+			return nil, err
+		}
+	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
 	if err != nil {
 		return nil, err
 	}
-	if done, err := c.replayed(meta); done != nil || err != nil {
-		return createdAnswer(done), err
+	if done, err := c.replayed(meta); err != nil {
+		return nil, err
+	} else if done != nil {
+		return c.createdAnswer(ctx, *done, recipe, nil)
+	}
+	value := r.Value
+	if r.Generate != nil {
+		if value, err = c.make(ctx, recipe); err != nil {
+			return nil, err
+		}
 	}
 	unlock, err := c.engine.locks.lock(ctx, path)
 	if err != nil {
@@ -94,23 +109,14 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 		Meta: meta, Path: r.Path, SecretID: uuid.NewString(), Description: r.Description,
 		Tags: r.Tags, ReuseRetired: r.ReuseRetiredPath,
 	}
-	value := r.Value
-	if r.Generate != nil {
-		generated, err := generate(*r.Generate, c.engine.MaxValueBytes)
-		if err != nil {
-			return nil, err
-		}
-		value = generated.value
-		defer value.Wipe()
-	}
 	for range maxRaces {
-		key, err := c.bindable(r.KMSKeyID)
+		key, err := c.keyForNew(path, r.KMSKeyID, r.Tags)
 		if err != nil {
 			return nil, err
 		}
 		command.KeyID = key.ID
 		if value != nil {
-			id := newVersion(r.ClientToken, r.ContentType, r.VersionLife)
+			id := newVersion(r.ClientToken, cmp.Or(r.ContentType, recipe.contentType), r.VersionLife)
 			id.Number = 1
 			if command.First, err = c.seal(ctx, key, path, command.SecretID, id, value); err != nil {
 				return nil, err
@@ -122,7 +128,7 @@ func createSecret(ctx context.Context, c *call, r *wire.CreateSecretRequest) (*w
 		}
 		if result.Refused == nil {
 			c.event.Version = result.Version
-			return createdAnswer(&result), nil
+			return c.createdAnswer(ctx, result, recipe, value)
 		}
 		if !result.Refused.Race {
 			return nil, c.refused(result.Refused)
@@ -158,15 +164,16 @@ func (c *call) checkCreate(r *wire.CreateSecretRequest) error {
 	return checkContentType(r.ContentType)
 }
 
-func createdAnswer(r *fsm.Result) *wire.CreateSecretResponse {
-	if r == nil {
-		return nil
-	}
+// createdAnswer describes what was made. fresh is the value that was stored,
+// nil if there is none or if it was an earlier request that stored it.
+func (c *call) createdAnswer(ctx context.Context, r fsm.Result, recipe recipe, fresh *wire.Value) (*wire.CreateSecretResponse, error) {
 	out := &wire.CreateSecretResponse{Path: r.Path, SecretID: r.SecretID, VersionID: r.VersionID}
 	if r.Version != 0 {
 		out.Version = &r.Version
 	}
-	return out
+	var err error
+	out.PublicKey, err = c.publicHalf(ctx, recipe, r, fresh)
+	return out, err
 }
 
 // bindable answers the key that new versions are bound to: active, and for
@@ -203,73 +210,9 @@ func describeSecret(ctx context.Context, c *call, r *wire.PathRequest) (*wire.De
 		Tags: s.Tags, CreatedAt: wire.Millis(s.CreatedAt), CreatedBy: s.CreatedBy,
 		UpdatedAt: wire.Millis(s.UpdatedAt), UpdatedBy: s.UpdatedBy,
 		DeletedAt: wire.Millis(s.DeletedAt), DeletionAt: wire.Millis(s.PurgeAt),
+		Rule:     secretRule(c.state.RuleFor(s.Path)),
+		Rotation: rotationStatus(c.state, s, c.now),
 	}, nil
-}
-
-func listSecrets(ctx context.Context, c *call, r *wire.ListSecretsRequest) (*wire.ListSecretsResponse, error) {
-	p, err := checkPage(r.Page)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.checkConsistency(r.Consistency); err != nil {
-		return nil, err
-	}
-	out := &wire.ListSecretsResponse{Folders: []string{}, Secrets: []wire.SecretSummary{}}
-	after := p.after
-	for len(out.Folders)+len(out.Secrets) < p.limit {
-		s := c.nextVisible(r, after)
-		if s == nil {
-			return out, nil
-		}
-		after = string(s.Path)
-		if folder, ok := folderBelow(r, s.Path); ok {
-			out.Folders = append(out.Folders, folder)
-			// No path byte is above '~', so this skips the whole folder.
-			after = folder + "\x7f"
-			continue
-		}
-		out.Secrets = append(out.Secrets, wire.SecretSummary{
-			Path: string(s.Path), CurrentVersion: s.Current, State: string(s.State),
-			KMSKeyID: s.KeyID, UpdatedAt: wire.Millis(s.UpdatedAt),
-		})
-	}
-	if c.nextVisible(r, after) != nil {
-		out.NextCursor = cursor(after)
-	}
-	return out, nil
-}
-
-// folderBelow answers the folder one level below the prefix that path lies
-// in, when browsing.
-func folderBelow(r *wire.ListSecretsRequest, path names.Path) (string, bool) {
-	if r.Recursive {
-		return "", false
-	}
-	rest := string(path[len(r.Prefix):])
-	if i := strings.IndexByte(rest, '/'); i >= 0 {
-		return r.Prefix + rest[:i+1], true
-	}
-	return "", false
-}
-
-// nextVisible answers the first secret after a place that matches the
-// request and that the caller may list.
-func (c *call) nextVisible(r *wire.ListSecretsRequest, after string) *fsm.Secret {
-	for s := range c.state.SecretsFrom(r.Prefix, after) {
-		if s.State != fsm.SecretPurged && matches(r, s) && c.may("secrets:listSecrets", iam.Resource{Path: s.Path}) {
-			return s
-		}
-	}
-	return nil
-}
-
-func matches(r *wire.ListSecretsRequest, s *fsm.Secret) bool {
-	for name, value := range r.Tags {
-		if got, ok := s.Tags[name]; !ok || got != value {
-			return false
-		}
-	}
-	return r.Text == "" || strings.Contains(string(s.Path), r.Text) || strings.Contains(s.Description, r.Text)
 }
 
 func deleteSecret(ctx context.Context, c *call, r *wire.DeleteSecretRequest) (*wire.SecretStateResponse, error) {

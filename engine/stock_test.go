@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -43,8 +44,16 @@ func newStock(t *testing.T) *stock {
 	}
 	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/db","version":2,"delay":"1d"}`)
 	w.ok("secrets/setVersionLabel", `{"path":"/app/dev/web/db","version":1,"label":"blue"}`)
+	w.ok("secrets/putPathRule", `{"prefix":"/app/dev/","owner":"web"}`)
+	w.ok("secrets/putPathRule", `{"prefix":"/app/dev/web/","owner":"web","minRetention":"1s"}`)
+	w.now = w.now.Add(time.Second)
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/gone","value":%q}`, b64(markValue+"-4"))
 	w.ok("secrets/deleteSecret", `{"path":"/app/dev/web/gone"}`)
+	w.ok("secrets/updateSecret", `{"path":"/app/dev/web/db","rotation":{"kind":"generate","generate":{"kind":"hex"}}}`)
+	w.ok("secrets/createSecret", `{"path":"/app/dev/web/turn"}`)
+	w.ok("secrets/updateSecret", `{"path":"/app/dev/web/turn","rotation":{"kind":"generate","generate":{"kind":"hex"},"interval":"30d"}}`)
+	w.ok("secrets/rotateSecret", `{"path":"/app/dev/web/turn"}`)
+	w.waits("/app/dev/web/turn", w.now.AddDate(10, 0, 0)) // on its way, with nothing for a leader to do
 	s.keyID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/pay"}`)).KeyID
 	s.offID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/off"}`)).KeyID
 	w.ok("kms/disableKey", `{"keyId":"alias/off"}`)
@@ -119,9 +128,15 @@ func (s *stock) samples() []sample {
 		{"secrets/disableVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":2}`, "Conflict", db, nil},
 		{"secrets/enableVersion", `{"path":"` + db + `","version":1}`, `{"path":"` + db + `","version":99}`, "NotFound", db, nil},
 		{"secrets/updateSecret", `{"path":"` + db + `","description":"d"}`, `{"path":"` + db + `"}`, "InvalidRequest", db, nil},
+		{"secrets/rotateSecret", `{"path":"` + db + `"}`, `{"path":"/app/dev/web/turn"}`, "Conflict", db, nil},
+		{"secrets/cancelRotation", `{"path":"/app/dev/web/turn"}`, `{"path":"` + db + `"}`, "Conflict", "/app/dev/web/turn", nil},
 		{"secrets/copySecret", `{"path":"` + db + `","toPath":"/app/dev/web/copy"}`, `{"path":"` + db + `","toPath":"` + gone + `"}`, "AlreadyExists", db, slices.Repeat([]string{"kms.decrypt", "kms.encrypt"}, 3)},
 		{"secrets/getUsage", `{"prefix":"/app"}`, `{"prefix":"app"}`, "InvalidRequest", "/app/", nil},
 		{"secrets/waitForChange", `{"paths":["` + db + `"],"timeout":"0s"}`, `{"paths":["` + db + `"],"timeout":"61s"}`, "InvalidRequest", db, nil},
+		{"secrets/putPathRule", `{"prefix":"/app/prod","keepVersions":3,"reason":"enough to go back"}`, `{"prefix":"/app/prod","kmsKeyId":"alias/off"}`, "KeyNotActive", "/app/prod/", nil},
+		{"secrets/listPathRules", `{"prefix":"/app"}`, `{"limit":0}`, "InvalidRequest", "/app/", nil},
+		{"secrets/deletePathRule", `{"prefix":"/app/dev/"}`, `{"prefix":"/app/none/"}`, "NotFound", "/app/dev/", nil},
+		{"secrets/lintPaths", `{"prefix":"/app","rule":{"requiredTags":["owner"]}}`, `{"prefix":"/app","rule":{}}`, "InvalidRequest", "/app/", nil},
 		{"secrets/cancelDestroyVersion", `{"path":"` + db + `","version":2}`, `{"path":"` + db + `","version":1}`, "Conflict", db, nil},
 
 		{"kms/createKey", `{"alias":"alias/more"}`, `{"alias":"alias/pay"}`, "AlreadyExists", "", nil},

@@ -78,6 +78,9 @@ func wireEvent(e *audit.Event) wire.AuditEvent {
 		Path: e.Path, KeyID: e.KeyID, Version: e.Version, DecisionID: e.DecisionID, Reason: e.Reason, Index: e.Index,
 		Cached: e.Cached, DurationMicros: e.DurationMicros,
 	}
+	if e.Consumer != nil {
+		out.Instance = e.Consumer.Instance
+	}
 	for _, k := range e.KMS {
 		out.KMS = append(out.KMS, wire.AuditKMSOp{Event: k.Event, KeyID: k.KeyID, KeyVersion: k.KeyVersion, Sequence: k.Sequence, Cached: k.Cached})
 	}

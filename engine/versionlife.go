@@ -5,6 +5,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -44,7 +45,8 @@ func versionLifeOperations() []*Operation {
 		state("enableVersion", "secrets.enable_version", "Let a disabled version be read again.", false),
 		operation(row[wire.UpdateSecretRequest, wire.DescribeSecretResponse]{
 			service: "secrets", name: "updateSecret", event: "secrets.update", write: true,
-			summary: "Change description and tags of a secret.",
+			more:    []iam.Action{"secrets:putSecretValue", "secrets:getSecretValue"},
+			summary: "Change description, tags and rotation of a secret.",
 			scope:   func(_ *call, r *wire.UpdateSecretRequest) (scope, error) { return pathScope(r.Path) },
 			run:     updateSecret,
 		}),
@@ -131,8 +133,8 @@ func setVersionState(ctx context.Context, c *call, r *wire.VersionChangeRequest,
 }
 
 func updateSecret(ctx context.Context, c *call, r *wire.UpdateSecretRequest) (*wire.DescribeSecretResponse, error) {
-	if r.Description == nil && r.Tags == nil {
-		return nil, fault.Invalid("description", "or tags is to be given; there is nothing to change")
+	if r.Description == nil && r.Tags == nil && r.Rotation == nil {
+		return nil, fault.Invalid("description", "or tags or rotation is to be given; there is nothing to change")
 	}
 	if r.Description != nil {
 		if err := checkText("description", *r.Description); err != nil {
@@ -146,7 +148,13 @@ func updateSecret(ctx context.Context, c *call, r *wire.UpdateSecretRequest) (*w
 	if err != nil {
 		return nil, err
 	}
-	if _, err := c.commit(ctx, fsm.UpdateSecret{Meta: meta, Path: r.Path, Description: r.Description, SetTags: r.Tags != nil, Tags: r.Tags}); err != nil {
+	command := fsm.UpdateSecret{Meta: meta, Path: r.Path, Description: r.Description, SetTags: r.Tags != nil, Tags: r.Tags}
+	if r.Rotation != nil {
+		if command.Rotation, command.NextRotationAt, err = c.rotationSettings(names.Path(r.Path), *r.Rotation); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := c.commit(ctx, command); err != nil {
 		return nil, err
 	}
 	if err := c.refresh(ctx); err != nil {

@@ -58,6 +58,14 @@ const (
 	KindSettleLedger        Kind = 49
 
 	KindCopySecret Kind = 50
+
+	KindPutPathRule     Kind = 51
+	KindDeletePathRule  Kind = 52
+	KindStartRotation   Kind = 55
+	KindAdvanceRotation Kind = 56
+	KindRetryRotation   Kind = 57
+	KindEndRotation     Kind = 58
+	KindCancelRotation  Kind = 59
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -199,14 +207,18 @@ type SetVersionState struct {
 	Reason  string `cbor:"5,keyasint,omitempty"`
 }
 
-// UpdateSecret changes what is said about a secret. A nil Description and an
-// unset SetTags leave theirs as they are.
+// UpdateSecret changes what is said about a secret. A nil Description, an
+// unset SetTags and a nil Rotation leave theirs as they are.
 type UpdateSecret struct {
 	Meta        Meta              `cbor:"1,keyasint,omitempty"`
 	Path        string            `cbor:"2,keyasint,omitempty"`
 	Description *string           `cbor:"3,keyasint,omitempty"`
 	SetTags     bool              `cbor:"4,keyasint,omitempty"`
 	Tags        map[string]string `cbor:"5,keyasint,omitempty"`
+	// Rotation replaces the settings of the rotation; one of no kind removes
+	// them. NextRotationAt is when the first is due, 0: on demand.
+	Rotation       *RotationSettings `cbor:"55,keyasint,omitempty"`
+	NextRotationAt int64             `cbor:"56,keyasint,omitempty"`
 }
 
 // NoteExpiry marks that it is told, now, that a version expires soon. It is
@@ -417,4 +429,6 @@ type Result struct {
 
 	RootVersion uint32 `cbor:"19,keyasint,omitempty"`
 	Session     uint64 `cbor:"20,keyasint,omitempty"`
+
+	Kept []Kept `cbor:"24,keyasint,omitempty"` // Sweep: what rules had destroyed
 }

@@ -91,6 +91,18 @@ func (s *State) Consumers(path names.Path) iter.Seq[*Consumer] {
 	return values(scan(s.consumers.Root(), pair(string(path), ""), nil))
 }
 
+// Knows reports whether o tells nothing that a reader of the ledger would miss
+// for a while: the consumer is known to have had the version, and to have said
+// what it says.
+func (s *State) Knows(o Observation) bool {
+	c := at(s.consumers, consumerKey(names.Path(o.Path), o.Principal, o.Instance))
+	if c == nil {
+		return false
+	}
+	i, found := c.find(o.Version)
+	return found && !c.Moved(c.Holds[i]) && (o.Said == 0 || c.Said.Version == o.Version)
+}
+
 // LastRead answers when the version was last handed out, in milliseconds
 // since the Unix epoch, 0: never, as far as the ledger knows.
 func (s *State) LastRead(path names.Path, number uint64) int64 {
@@ -99,16 +111,8 @@ func (s *State) LastRead(path names.Path, number uint64) int64 {
 
 // Unknown answers who may have handed out v without the ledger knowing.
 func (s *State) Unknown(path names.Path, v *Version, now int64) Unknown {
-	return unknownOf(s.Sessions(), v, horizonOf(path), now)
+	return unknownOf(s.Sessions(), v, s.longestHorizon(path, now), now)
 }
-
-// Horizon answers for how long a reader of path may keep a value in a cache,
-// and until when it then counts as holding it, in milliseconds.
-func (s *State) Horizon(path names.Path) (maxAge, horizon int64) {
-	return DefaultMaxAge, horizonOf(path)
-}
-
-func horizonOf(names.Path) int64 { return DefaultMaxAge }
 
 // With answers c, which may be nil, with o merged into it. c is not changed.
 func (c *Consumer) With(o Observation) *Consumer {
@@ -338,6 +342,6 @@ func (t *txn) heldUntil(path names.Path, v *Version, session uint64, at int64) (
 			until, count = max(until, held), count+1
 		}
 	}
-	unknown := unknownOf(values(scan(t.sessions.root(), nil, nil)), v, horizonOf(path), at)
+	unknown := unknownOf(values(scan(t.sessions.root(), nil, nil)), v, t.longestHorizon(path, at), at)
 	return max(until, unknown.Until), count + uint64(len(unknown.Nodes))
 }

@@ -1,6 +1,7 @@
 package fsm_test
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"testing"
@@ -316,4 +317,52 @@ func TestAFastClockOfAnEarlierLeaderEndsNothingEarly(t *testing.T) {
 	late := w.destroyIn(session)
 	late.Meta.Time = given.Until
 	w.ok(late)
+}
+
+func (w *world) horizon(prefix string, millis int64) {
+	w.t.Helper()
+	rule := fsm.PathRule{Prefix: prefix, ConsumerHorizon: millis, Owner: "somebody"}
+	w.ok(fsm.PutPathRule{Meta: w.meta(), Rule: rule})
+}
+
+func TestARuleSaysForHowLongAValueIsHeld(t *testing.T) {
+	w, _ := ledgerWorld(t)
+	for _, c := range []struct{ rule, maxAge, horizon int64 }{
+		{10 * day, 5 * minute, 10 * day}, {2000, 2000, 2000},
+	} {
+		w.horizon("/app/", c.rule)
+		maxAge, horizon := w.m.State().Horizon(ledger)
+		require.Equal(t, []int64{c.maxAge, c.horizon}, []int64{maxAge, horizon})
+	}
+	maxAge, horizon := w.m.State().Horizon("/other")
+	require.Equal(t, []int64{5 * minute, 5 * minute}, []int64{maxAge, horizon})
+}
+
+// A rule that makes the horizon shorter takes nothing back of what readers
+// were promised before it, by a node that cannot be asked.
+func TestAShorterHorizonIsWaitedOutAsLongAsTheOneBefore(t *testing.T) {
+	for name, shorten := range map[string]func(w *world){
+		"a shorter rule":         func(w *world) { w.horizon("/app/dev/", minute) },
+		"a nested rule":          func(w *world) { w.horizon("/app/dev/web/", minute) },
+		"the rule is taken away": func(w *world) { w.ok(fsm.DeletePathRule{Meta: w.meta(), Prefix: "/app/dev/"}) },
+		"shorter, twice": func(w *world) {
+			w.horizon("/app/dev/", 2*minute)
+			w.horizon("/app/dev/", minute)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, first := ledgerWorld(t)
+			w.horizon("/app/dev/", 10*day)
+			second := w.open("n2")
+			w.ok(fsm.SettleLedger{Meta: w.meta(), Session: first, Lost: true})
+			shorten(w)
+			w.now += 9 * day
+			w.refused(fault.VersionInUse, w.destroyIn(second))
+			restored := fsm.New()
+			require.NoError(t, restored.Restore(bytes.NewReader(snapshot(t, w.m))))
+			require.Equal(t, fsm.Dump(w.m.State()), fsm.Dump(restored.State()))
+			w.now += 2 * day
+			w.ok(w.destroyIn(second))
+		})
+	}
 }

@@ -24,6 +24,9 @@ func copySecret(t *txn, c CopySecret) (Result, *Refusal) {
 	if r := t.checkFree(path, CreateSecret{SecretID: c.SecretID, ReuseRetired: c.ReuseRetired}); r != nil {
 		return Result{}, r
 	}
+	if r := t.checkNewPath(path, source.Tags); r != nil {
+		return Result{}, r
+	}
 	key, r := t.bindable("kmsKeyId", c.KeyID)
 	if r != nil {
 		return Result{}, r
@@ -48,6 +51,7 @@ func copySecret(t *txn, c CopySecret) (Result, *Refusal) {
 			}
 		}
 	}
+	t.review(s)
 	t.putSecret(s)
 	return Result{Path: c.Path, SecretID: s.ID, State: string(s.State), KeyID: key.ID, Version: s.Current, Done: len(versions)}, nil
 }

@@ -55,6 +55,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "rotations", s.rotations.Root())
 	dump(out, "expiries", s.expiries.Root())
 	dump(out, "jobs", s.jobs.Root())
+	dump(out, "pathRules", s.pathRules.Root())
 	dump(out, "under", s.under.Root())
 	dump(out, "bound", s.bound.Root())
 	dump(out, "tokenHashes", s.tokenHashes.Root())
@@ -63,9 +64,12 @@ func Dump(s *State) map[string]any {
 	dump(out, "writeIndexes", s.writeIndexes.Root())
 	dump(out, "due", s.due.Root())
 	dump(out, "changes", s.changes.Root())
+	dump(out, "tagged", s.tagged.Root())
+	dump(out, "secretRotations", s.secretRotations.Root())
 	dump(out, "sessions", s.sessions.Root())
 	dump(out, "consumers", s.consumers.Root())
 	dump(out, "reads", s.reads.Root())
+	dump(out, "horizons", s.horizons.Root())
 	dump(out, "consumerCounts", s.consumerCounts.Root())
 	return out
 }
@@ -141,3 +145,9 @@ func ForceVersion(m *Machine, secret *Secret, v *Version) {
 
 // MonthStart answers the first millisecond of the month of a time.
 func MonthStart(at int64) int64 { return monthStart(at) }
+
+// TaggedLen answers how many entries the index of tags has.
+func TaggedLen(s *State) int { return s.tagged.Len() }
+
+// UTC spells a time as refusals do.
+func UTC(at int64) string { return utc(at) }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -14,7 +15,7 @@ import (
 // FuzzDecodeCommand: any bytes either are a command, which then survives the
 // encoding, or a *HaltError.
 func FuzzDecodeCommand(f *testing.F) {
-	for _, c := range story() {
+	for _, c := range slices.Concat(story(), ruleStory()) {
 		f.Add(encoded(f, c))
 	}
 	f.Add([]byte{})
@@ -46,6 +47,11 @@ func FuzzApply(f *testing.F) {
 		f.Add(appendEntry(nil, encoded(f, c)))
 	}
 	f.Add(all)
+	var ruled []byte
+	for _, c := range ruleStory()[1:] {
+		ruled = appendEntry(ruled, encoded(f, c))
+	}
+	f.Add(ruled)
 	told := snapshot(f, tell(f).m)
 	f.Fuzz(func(t *testing.T, log []byte) {
 		a, b := fsm.New(), fsm.New()
@@ -91,6 +97,7 @@ func cutEntry(log []byte) (entry, rest []byte) {
 func FuzzRestore(f *testing.F) {
 	b := snapshot(f, tell(f).m)
 	f.Add(b, false)
+	f.Add(snapshot(f, tellRules(f).m), false)
 	f.Add(b[:len(b)-trailerBytes], true)
 	header, frames := takeApart(b)
 	for i := range frames {

@@ -53,6 +53,13 @@ func (Observe) Kind() Kind             { return KindObserve }
 func (SettleLedger) Kind() Kind        { return KindSettleLedger }
 func (UpdateSecret) Kind() Kind        { return KindUpdateSecret }
 func (CopySecret) Kind() Kind          { return KindCopySecret }
+func (PutPathRule) Kind() Kind         { return KindPutPathRule }
+func (DeletePathRule) Kind() Kind      { return KindDeletePathRule }
+func (StartRotation) Kind() Kind       { return KindStartRotation }
+func (AdvanceRotation) Kind() Kind     { return KindAdvanceRotation }
+func (RetryRotation) Kind() Kind       { return KindRetryRotation }
+func (EndRotation) Kind() Kind         { return KindEndRotation }
+func (CancelRotation) Kind() Kind      { return KindCancelRotation }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -104,6 +111,13 @@ func (c Observe) meta() Meta             { return c.Meta }
 func (c SettleLedger) meta() Meta        { return c.Meta }
 func (c UpdateSecret) meta() Meta        { return c.Meta }
 func (c CopySecret) meta() Meta          { return c.Meta }
+func (c PutPathRule) meta() Meta         { return c.Meta }
+func (c DeletePathRule) meta() Meta      { return c.Meta }
+func (c StartRotation) meta() Meta       { return c.Meta }
+func (c AdvanceRotation) meta() Meta     { return c.Meta }
+func (c RetryRotation) meta() Meta       { return c.Meta }
+func (c EndRotation) meta() Meta         { return c.Meta }
+func (c CancelRotation) meta() Meta      { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -171,6 +185,13 @@ var kinds = register(
 	kind(observe),
 	kind(settleLedger),
 	kind(copySecret),
+	kind(putPathRule),
+	kind(deletePathRule),
+	kind(startRotation),
+	kind(advanceRotation),
+	kind(retryRotation),
+	kind(endRotation),
+	kind(cancelRotation),
 )
 
 // kind makes the entry of a command type from the function that decides it.

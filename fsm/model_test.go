@@ -109,6 +109,8 @@ func (p player) keyLife() fsm.Command {
 			return fsm.SetJobState{Meta: m, JobID: pick(p, someJobs...), State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
 		},
 		p.versionLife, p.versionLife, p.versionLife, p.versionLife,
+		p.ruleLife, p.ruleLife,
+		p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife,
 		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
 		p.rootLife, p.rootLife, p.rootLife, p.rootLife,
 	}
@@ -371,6 +373,7 @@ func TestInvariants(t *testing.T) {
 			before := p.w.m.State()
 			result := p.w.do(c)
 			checkRetry(t, answered, before, p.w.m.State(), c, result)
+			checkRuled(t, before, p.w.m.State(), c, result)
 			checkInvariants(t, p.w.m.State())
 			require.GreaterOrEqual(t, p.w.m.State().Time(), before.Time())
 
@@ -473,6 +476,8 @@ func checkInvariants(t tester, s *fsm.State) {
 	require.Zero(t, untold, "what is due to be told is found")
 	require.Equal(t, soon, s.ExpiringSoon(s.Time()))
 	checkChanges(t, s)
+	checkTags(t, s)
+	checkRotations(t, s)
 	for job := range s.Jobs("") {
 		require.LessOrEqual(t, job.Done, job.Total)
 		require.Equal(t, job.State == fsm.JobDone || job.State == fsm.JobCancelled, job.FinishedAt != 0)
@@ -507,6 +512,7 @@ func checkInvariants(t tester, s *fsm.State) {
 		}
 	}
 	checkRoots(t, s)
+	checkKeeping(t, s)
 	full := 0
 	for p := range s.Principals("") {
 		if slices.Contains(p.Policies, fsm.FullAccess) {

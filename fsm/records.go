@@ -109,6 +109,13 @@ type Secret struct {
 	// lived that a retired secret of this path had: their records are gone.
 	PastMonth  int64 `cbor:"41,keyasint,omitempty"`
 	PastMillis int64 `cbor:"42,keyasint,omitempty"`
+	// KeepAt is when a Sweep is to look for versions that the secret's rule
+	// does not keep, 0: not until something changes. No version below KeptFrom
+	// is stored, which spares the look what was destroyed long ago.
+	KeepAt   int64  `cbor:"50,keyasint,omitempty"`
+	KeptFrom uint64 `cbor:"51,keyasint,omitempty"`
+
+	Rotation *Rotation `cbor:"55,keyasint,omitempty"` // nil: nobody rotates it
 }
 
 // VersionState is where a version is in its life.

@@ -179,12 +179,22 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreJob)
 	case recordRoots:
 		return read(kind, payload, t.restoreRoots)
+	case recordPathRule:
+		return read(kind, payload, t.restorePathRule)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:
 		return read(kind, payload, t.restoreConsumer)
 	case recordRead:
 		return read(kind, payload, t.restoreRead)
+	case recordHorizon:
+		return read(kind, payload, func(p *PastHorizon) (string, error) {
+			if p.Horizon <= 0 || p.Horizon > maxHorizon || p.Until <= 0 || p.Until > maxTime {
+				return "", errors.New("a past horizon is of no time")
+			}
+			t.horizons.put([]byte(p.Prefix), p)
+			return p.Prefix, nil
+		})
 	default:
 		return "", fmt.Errorf("records of type %d are not known to this build", kind)
 	}
@@ -256,6 +266,17 @@ func (t *txn) restoreRoots(r *Roots) (string, error) {
 	return "roots", nil
 }
 
+func (t *txn) restorePathRule(rule *PathRule) (string, error) {
+	if checkPathRule(rule) != nil || rule.Revision == 0 {
+		return "", errors.New("a path rule is none that could have been put")
+	}
+	if rule.WalkAt < 0 || rule.WalkAt > maxTime {
+		return "", errors.New("a path rule is being walked at a time out of range")
+	}
+	t.putRule(rule)
+	return rule.Prefix, nil
+}
+
 func (t *txn) restorePrincipal(p *Principal) (string, error) {
 	for _, policy := range p.Policies {
 		if t.policies.value([]byte(policy)) == nil {
@@ -286,6 +307,9 @@ func (t *txn) restoreSecretRecord(s *Secret) (string, error) {
 	if s.PurgeAt < 0 || t.keys.value([]byte(s.KeyID)) == nil {
 		return "", errors.New("a secret is bound to a key that is not there, or due at no time")
 	}
+	if s.KeepAt < 0 || s.KeepAt > maxTime {
+		return "", errors.New("a secret is to be looked at at a time out of range")
+	}
 	if s.Labels[labelCurrent] != s.Current {
 		return "", errors.New("a secret does not know which version is current")
 	}
@@ -293,6 +317,9 @@ func (t *txn) restoreSecretRecord(s *Secret) (string, error) {
 		if number == 0 || number > s.Latest {
 			return "", errors.New("a label is on no version")
 		}
+	}
+	if err := s.Rotation.sound(s); err != nil {
+		return "", err
 	}
 	switch {
 	case s.Changed > t.index:

@@ -29,6 +29,9 @@ func createSecret(t *txn, c CreateSecret) (Result, *Refusal) {
 	if r := t.checkFree(path, c); r != nil {
 		return Result{}, r
 	}
+	if r := t.checkNewPath(path, c.Tags); r != nil {
+		return Result{}, r
+	}
 	key, r := t.bindable("kmsKeyId", c.KeyID)
 	if r != nil {
 		return Result{}, r
@@ -118,6 +121,12 @@ func deleteSecret(t *txn, c DeleteSecret) (Result, *Refusal) {
 	if c.PurgeAt != 0 && (window < minRecovery || window > maxRecovery) {
 		return Result{}, invalid("recoveryWindow", "must be 7 to 90 days")
 	}
+	if c.PurgeAt == 0 {
+		window = 0
+	}
+	if r := t.checkPurge(s, t.now+window); r != nil {
+		return Result{}, r
+	}
 	t.unscheduleSecret(s)
 	next := *s
 	if s.State == SecretActive {
@@ -177,7 +186,7 @@ func (t *txn) purge(s *Secret, cause VersionChange) int {
 		erased++
 	}
 	s.State, s.PurgeAt = SecretPurged, 0
-	s.Current, s.Labels, s.Tags, s.Description = 0, nil, nil, ""
+	s.Current, s.Labels, s.Tags, s.Description, s.Rotation = 0, nil, nil, "", nil
 	t.forgetConsumers(s.Path)
 	t.putSecret(s)
 	return erased

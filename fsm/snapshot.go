@@ -54,9 +54,11 @@ const (
 	recordWrite     recordType = 9
 	recordJob       recordType = 10
 	recordRoots     recordType = 11
+	recordPathRule  recordType = 12
 	recordSession   recordType = 21
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
+	recordHorizon   recordType = 24
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -111,6 +113,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	if s.state.genesis != nil && !s.state.roots.first() {
 		out.record(recordRoots, s.state.roots)
 	}
+	records(out, recordPathRule, s.state.PathRules(""))
 	records(out, recordSession, s.state.Sessions())
 	records(out, recordConsumer, values(scan(s.state.consumers.Root(), nil, nil)))
 	for key, at := range scan(s.state.reads.Root(), nil, nil) {
@@ -120,6 +123,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		path, number := splitVersionKey(key)
 		out.record(recordRead, readRecord{Path: path, Version: number, At: at})
 	}
+	records(out, recordHorizon, values(scan(s.state.horizons.Root(), nil, nil)))
 	out.trailer()
 	return out.written, out.err
 }

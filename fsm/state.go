@@ -38,9 +38,11 @@ type trees struct {
 	access     *iradix.Tree[*AccessPolicy] // name
 	writes     *iradix.Tree[*write]        // principal 0 operation 0 client token
 	jobs       *iradix.Tree[*Job]          // id
+	pathRules  *iradix.Tree[*PathRule]     // prefix
 	sessions   *iradix.Tree[*Session]      // number
 	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
 	reads      *iradix.Tree[int64]         // path 0 number → last read
+	horizons   *iradix.Tree[*PastHorizon]  // prefix
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
@@ -56,8 +58,10 @@ type trees struct {
 	writeIndexes *iradix.Tree[*write]   // index, which is also the order of time
 	due          *iradix.Tree[dueItem]  // time kind subject
 	changes      *iradix.Tree[struct{}] // index path of the last change of each secret
+	tagged       *iradix.Tree[struct{}] // see tagKey
 
-	consumerCounts *iradix.Tree[int] // path → its consumers
+	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
+	consumerCounts  *iradix.Tree[int]        // path → its consumers
 }
 
 func emptyState() *State {
@@ -71,9 +75,11 @@ func emptyState() *State {
 		access:     iradix.New[*AccessPolicy](),
 		writes:     iradix.New[*write](),
 		jobs:       iradix.New[*Job](),
+		pathRules:  iradix.New[*PathRule](),
 		sessions:   iradix.New[*Session](),
 		consumers:  iradix.New[*Consumer](),
 		reads:      iradix.New[int64](),
+		horizons:   iradix.New[*PastHorizon](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),
@@ -88,8 +94,10 @@ func emptyState() *State {
 		writeIndexes: iradix.New[*write](),
 		due:          iradix.New[dueItem](),
 		changes:      iradix.New[struct{}](),
+		tagged:       iradix.New[struct{}](),
 
-		consumerCounts: iradix.New[int](),
+		secretRotations: iradix.New[names.Path](),
+		consumerCounts:  iradix.New[int](),
 	}}
 }
 

@@ -21,27 +21,29 @@ const (
 	dueToken   dueKind = 3
 	dueKey     dueKind = 4
 	dueJob     dueKind = 5
+	dueKeep    dueKind = 6
+	dueWalk    dueKind = 7
 )
 
 // dueItem is work that a Sweep will do when its time has come.
 type dueItem struct {
 	at     int64
 	kind   dueKind
-	path   names.Path // dueDestroy, duePurge
+	path   names.Path // dueDestroy, duePurge, dueKeep
 	number uint64     // dueDestroy
-	id     string     // dueToken, dueKey, dueJob
+	id     string     // dueToken, dueKey, dueJob; dueWalk: the prefix of a rule
 }
 
 // key orders by time, so that a Sweep looks only at what is due:
 //
-//	time uint64 | kind uint8 | path 0 number, or path, or id of a token, a key or a job
+//	time uint64 | kind uint8 | path 0 number, or path, or id of a token, a key or a job, or prefix
 func (d dueItem) key() []byte {
 	out := binary.BigEndian.AppendUint64(make([]byte, 0, 64), uint64(d.at))
 	out = append(out, byte(d.kind))
 	switch d.kind {
 	case dueDestroy:
 		return append(out, versionKey(d.path, d.number)...)
-	case duePurge:
+	case duePurge, dueKeep:
 		return append(out, d.path...)
 	default:
 		return append(out, d.id...)
@@ -72,14 +74,20 @@ func sweep(t *txn, c Sweep) (Result, *Refusal) {
 	limit := min(c.Limit, maxSweep)
 	closed := closedOf(c)
 	done := 0
+	var kept []Kept
 	for _, d := range dueNow(t.due.root(), t.now, limit) {
 		if done >= limit {
 			break
 		}
-		// A purge takes other items along.
-		if _, there := t.due.get(d.key()); there {
-			done += t.perform(d, c, closed)
+		if _, there := t.due.get(d.key()); !there {
+			continue // a purge takes other items along
 		}
+		if d.kind == dueKeep {
+			gone, cost := t.keepLast(d.path, limit-done, c, closed)
+			kept, done = append(kept, gone...), done+cost
+			continue
+		}
+		done += t.perform(d, c, closed)
 	}
 	for done < limit {
 		_, w, ok := t.writeIndexes.root().Minimum()
@@ -89,7 +97,7 @@ func sweep(t *txn, c Sweep) (Result, *Refusal) {
 		t.forget(w)
 		done++
 	}
-	return Result{Done: done, More: t.moreDue()}, nil
+	return Result{Done: done, More: t.moreDue(), Kept: kept}, nil
 }
 
 func (t *txn) moreDue() bool {
@@ -117,8 +125,14 @@ func dueNow(root *iradix.Node[dueItem], now int64, limit int) []dueItem {
 func (s *State) DueDestructions(now int64, limit int) []ClosedVersion {
 	var out []ClosedVersion
 	for _, d := range dueNow(s.due.Root(), now, limit) {
-		if d.kind == dueDestroy {
+		switch d.kind {
+		case dueDestroy:
 			out = append(out, ClosedVersion{Path: string(d.path), Version: d.number})
+		case dueKeep:
+			out = append(out, s.keepable(d.path, now, limit)...)
+		}
+		if len(out) >= limit {
+			return out[:limit]
 		}
 	}
 	return out
@@ -184,6 +198,8 @@ func (t *txn) perform(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
 		t.destroyKey(t.keys.value([]byte(d.id)))
 	case dueJob:
 		t.jobs.remove([]byte(d.id))
+	case dueWalk:
+		return t.walkRule(d.id)
 	}
 	return 1
 }

@@ -30,9 +30,11 @@ type txn struct {
 	access     table[*AccessPolicy]
 	writes     table[*write]
 	jobs       table[*Job]
+	pathRules  table[*PathRule]
 	sessions   table[*Session]
 	consumers  table[*Consumer]
 	reads      table[int64]
+	horizons   table[*PastHorizon]
 
 	aliases      table[string]
 	bindings     table[int]
@@ -47,8 +49,10 @@ type txn struct {
 	writeIndexes table[*write]
 	due          table[dueItem]
 	changes      table[struct{}]
+	tagged       table[struct{}]
 
-	consumerCounts table[int]
+	secretRotations table[names.Path]
+	consumerCounts  table[int]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -129,9 +133,11 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		access:     table[*AccessPolicy]{tree: s.access},
 		writes:     table[*write]{tree: s.writes},
 		jobs:       table[*Job]{tree: s.jobs},
+		pathRules:  table[*PathRule]{tree: s.pathRules},
 		sessions:   table[*Session]{tree: s.sessions},
 		consumers:  table[*Consumer]{tree: s.consumers},
 		reads:      table[int64]{tree: s.reads},
+		horizons:   table[*PastHorizon]{tree: s.horizons},
 
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
@@ -146,8 +152,10 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		writeIndexes: table[*write]{tree: s.writeIndexes},
 		due:          table[dueItem]{tree: s.due},
 		changes:      table[struct{}]{tree: s.changes},
+		tagged:       table[struct{}]{tree: s.tagged},
 
-		consumerCounts: table[int]{tree: s.consumerCounts},
+		secretRotations: table[names.Path]{tree: s.secretRotations},
+		consumerCounts:  table[int]{tree: s.consumerCounts},
 	}
 }
 
@@ -166,9 +174,11 @@ func (t *txn) commit() *State {
 		access:     t.access.commit(),
 		writes:     t.writes.commit(),
 		jobs:       t.jobs.commit(),
+		pathRules:  t.pathRules.commit(),
 		sessions:   t.sessions.commit(),
 		consumers:  t.consumers.commit(),
 		reads:      t.reads.commit(),
+		horizons:   t.horizons.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
@@ -183,8 +193,10 @@ func (t *txn) commit() *State {
 		writeIndexes: t.writeIndexes.commit(),
 		due:          t.due.commit(),
 		changes:      t.changes.commit(),
+		tagged:       t.tagged.commit(),
 
-		consumerCounts: t.consumerCounts.commit(),
+		secretRotations: t.secretRotations.commit(),
+		consumerCounts:  t.consumerCounts.commit(),
 	}}
 }
 
@@ -209,9 +221,17 @@ func (t *txn) keepSecret(s *Secret) {
 		t.changes.remove(changeKey(old.Changed, old.Path))
 	}
 	t.changes.put(changeKey(s.Changed, s.Path), struct{}{})
+	if old != nil {
+		t.unscheduleKeep(old)
+	}
+	if s.keepDue() {
+		t.schedule(dueItem{at: s.KeepAt, kind: dueKeep, path: s.Path})
+	}
+	t.indexRotation(old, s)
 	if s.State != SecretPurged {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}
+	t.indexTags(old, s)
 	t.secrets.put([]byte(s.Path), s)
 	if s.State == SecretPendingDeletion {
 		t.schedule(dueItem{at: s.PurgeAt, kind: duePurge, path: s.Path})

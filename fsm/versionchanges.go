@@ -99,6 +99,9 @@ func setVersionLabel(t *txn, c SetVersionLabel) (Result, *Refusal) {
 	if r := checkCurrent(s, c.Expected); r != nil {
 		return Result{}, r
 	}
+	if c.Label == LabelPending && s.rotating() {
+		return Result{}, keptByRotation()
+	}
 	if s.Labels[c.Label] == v.Number {
 		return versionResult(s, v), nil
 	}
@@ -161,6 +164,8 @@ func removeVersionLabel(t *txn, c RemoveVersionLabel) (Result, *Refusal) {
 		return Result{}, r
 	case c.Label == labelCurrent || c.Label == labelPrevious:
 		return Result{}, conflict("label: %s is kept by the server; setVersionLabel with the label %s moves it", c.Label, labelCurrent)
+	case c.Label == LabelPending && s.rotating():
+		return Result{}, keptByRotation()
 	case number == 0:
 		return Result{}, notFound("label: no version of %s has the label %.64s", s.Path, c.Label)
 	case c.Version != 0 && c.Version != number:
@@ -227,6 +232,7 @@ func setVersionState(t *txn, c SetVersionState) (Result, *Refusal) {
 func (t *txn) changeVersion(s *Secret, old, v *Version) Result {
 	t.putVersion(s.Path, old, v)
 	s.UpdatedAt, s.UpdatedBy = t.now, t.by
+	t.review(s)
 	t.putSecret(s)
 	return versionResult(s, v)
 }
@@ -242,7 +248,13 @@ func updateSecret(t *txn, c UpdateSecret) (Result, *Refusal) {
 		next.Description = *c.Description
 	}
 	if c.SetTags {
+		if r := breached("tags", t.ruleFor(s.Path).TagBreaches(c.Tags)); r != nil {
+			return Result{}, r
+		}
 		next.Tags = c.Tags
+	}
+	if r := t.setRotation(&next, c); r != nil {
+		return Result{}, r
 	}
 	next.UpdatedAt, next.UpdatedBy = t.now, t.by
 	t.putSecret(&next)

@@ -93,6 +93,7 @@ func (t *txn) addVersion(s *Secret, v NewVersion, meta Meta, activate bool) {
 	}
 	t.putVersion(s.Path, nil, added)
 	s.Latest = v.Number
+	t.review(s)
 }
 
 func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
@@ -111,6 +112,9 @@ func destroyVersion(t *txn, c DestroyVersion) (Result, *Refusal) {
 		return Result{}, r
 	}
 	delay := max(0, c.DueAt-c.Meta.Time)
+	if r := t.checkRetained(s.Path, v, t.now+delay); r != nil {
+		return Result{}, r
+	}
 	if r := t.checkUnused(s, v, c, delay); r != nil {
 		return Result{}, r
 	}
@@ -191,6 +195,7 @@ func cancelDestroy(t *txn, c CancelDestroy) (Result, *Refusal) {
 	t.note(&next, c.Meta, ChangeCancelled, "", c.Reason)
 	t.putVersion(s.Path, v, &next)
 	secret := *s
+	t.review(&secret)
 	secret.UpdatedAt, secret.UpdatedBy = t.now, t.by
 	t.putSecret(&secret)
 	return versionResult(s, &next), nil

@@ -118,13 +118,17 @@ func compilePrincipals(texts []string) (map[string]bool, error) {
 
 // applies answers the pattern by which p is about q, "" if it is not.
 func (p *AccessPolicy) applies(q *Question) string {
-	if q.Resource.Path == "" || p.actions.covers(q.Action) == "" {
+	about := q.Resource
+	if about.Path == "" && about.Below == "" || p.actions.covers(q.Action) == "" {
 		return ""
 	}
 	if p.principals != nil && !p.principals[q.Principal] {
 		return ""
 	}
-	return matchPath(p.paths, q.Resource.Path)
+	if about.Path == "" {
+		return matchBelow(p.paths, about.Below, true)
+	}
+	return matchPath(p.paths, about.Path)
 }
 
 // ParseCIDR reads a source range such as 10.0.0.0/8 or 2001:db8::/32.

@@ -7,10 +7,14 @@ import (
 	"github.com/strongroom/strongroom/internal/names"
 )
 
-// Resource is what a question is about. Actions of secrets look at Path only,
-// actions of kms at KeyID and KeyAliases only, all others at nothing.
+// Resource is what a question is about. Actions of secrets look at Path and
+// Below only, actions of kms at KeyID and KeyAliases only, all others at
+// nothing.
 type Resource struct {
-	Path       names.Path
+	Path names.Path
+	// Below asks about every path below a prefix ("/" or "/app/") at once: an
+	// allow must cover them all, a deny of one of them denies.
+	Below      string
 	KeyID      string
 	KeyAliases []string // each with its "alias/"
 	// Any says that the operation has no path and no key, such as createKey.
@@ -143,6 +147,9 @@ func (s *statement) reaches(q *Question) string {
 		if q.Resource.Path != "" {
 			return matchPath(s.paths, q.Resource.Path)
 		}
+		if q.Resource.Below != "" {
+			return matchBelow(s.paths, q.Resource.Below, s.deny)
+		}
 		return s.reachesAllPaths()
 	case kmsService:
 		return matchKey(s.keys, &q.Resource)
@@ -162,6 +169,17 @@ func (s *statement) reachesAllPaths() string {
 func matchPath(rules []pathRule, path names.Path) string {
 	for i := range rules {
 		if rules[i].pattern.Match(path) {
+			return rules[i].why
+		}
+	}
+	return ""
+}
+
+// matchBelow answers the rule that is about all paths below a prefix, or, for
+// what restricts, about any of them.
+func matchBelow(rules []pathRule, prefix string, any bool) string {
+	for i := range rules {
+		if p := rules[i].pattern; p.Covers(prefix) || any && p.Touches(prefix) {
 			return rules[i].why
 		}
 	}
@@ -202,6 +220,29 @@ func MayAnywhere(r Rules, a Action) bool {
 			if s.reaches(&Question{Action: a, Resource: Resource{Any: true}}) != "" {
 				return false
 			}
+		}
+	}
+	return allowed
+}
+
+// MayBelow reports whether the policies of r allow a, an action of secrets, on
+// some path below a prefix that could exist: MayAnywhere for a part of the
+// tree. Only a deny that reaches all of that part takes it away.
+func MayBelow(r Rules, a Action, prefix string) bool {
+	allowed := false
+	for _, p := range r.Policies {
+		for i := range p.statements {
+			s := &p.statements[i]
+			if s.actions.covers(a) == "" {
+				continue
+			}
+			if s.deny {
+				if s.everywhere || matchBelow(s.paths, prefix, false) != "" {
+					return false
+				}
+				continue
+			}
+			allowed = allowed || s.everywhere || matchBelow(s.paths, prefix, true) != ""
 		}
 	}
 	return allowed

@@ -38,7 +38,7 @@ func Roles() map[string][]Action {
 	secretsRead := actions("secrets", "describeSecret", "listSecrets", "listSecretVersions", "listConsumers", "getUsage")
 	// confirmVersion is authorised by getSecretValue.
 	secretsValue := actions("secrets", "getSecretValue")
-	secretsWrite := actions("secrets", "createSecret", "putSecretValue", "generateSecret", "labelVersion", "updateSecret", "updateVersion")
+	secretsWrite := actions("secrets", "createSecret", "putSecretValue", "generateSecret", "labelVersion", "updateSecret", "updateVersion", "rotateSecret")
 	secretsDestroy := actions("secrets", "destroyVersion", "deleteSecret", "restoreSecret")
 	kmsRead := actions("kms", "describeKey", "listKeys", "listAliases", "listKeyVersions", "getPublicKey", "listBoundSecrets", "getKeyHealth")
 	iamRead := actions("iam", "listPrincipals", "describePrincipal", "listGroups", "listTokens", "listAccessKeys", "listTrusts",
@@ -74,7 +74,7 @@ func Roles() map[string][]Action {
 // access policy restricts when it names no actions.
 func valueActions() []Action {
 	return actions("secrets", "getSecretValue", "createSecret", "putSecretValue", "generateSecret", "labelVersion", "updateVersion",
-		"destroyVersion", "deleteSecret", "restoreSecret", "purgeSecret", "forceDestroyVersion", "bindKey")
+		"destroyVersion", "deleteSecret", "restoreSecret", "purgeSecret", "forceDestroyVersion", "bindKey", "rotateSecret")
 }
 
 func actions(service string, operations ...string) []Action {

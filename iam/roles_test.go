@@ -17,10 +17,10 @@ import (
 var golden = map[string]string{
 	"secrets-read-access":    "secrets: describeSecret getUsage listConsumers listSecretVersions listSecrets",
 	"secrets-value-access":   "secrets: getSecretValue",
-	"secrets-write-access":   "secrets: createSecret generateSecret labelVersion putSecretValue updateSecret updateVersion",
+	"secrets-write-access":   "secrets: createSecret generateSecret labelVersion putSecretValue rotateSecret updateSecret updateVersion",
 	"secrets-destroy-access": "secrets: deleteSecret destroyVersion restoreSecret",
 	"secrets-full-access": "secrets: bindKey createSecret deleteSecret describeSecret destroyVersion forceDestroyVersion generateSecret getSecretValue getUsage" +
-		" labelVersion listConsumers listSecretVersions listSecrets managePathRules purgeSecret putSecretValue restoreSecret updateSecret updateVersion",
+		" labelVersion listConsumers listSecretVersions listSecrets managePathRules purgeSecret putSecretValue restoreSecret rotateSecret updateSecret updateVersion",
 	"kms-use-access":  "kms: decrypt encrypt generateDataKey generateDataKeyWithoutPlaintext generateMac generateRandom getPublicKey reEncrypt sign verify verifyMac",
 	"kms-read-access": "kms: describeKey getKeyHealth getPublicKey listAliases listBoundSecrets listKeyVersions listKeys",
 	"kms-admin-access": "kms: cancelKeyDeletion createAlias createKey deleteAlias describeKey disableKey enableKey getKeyHealth getPublicKey" +

@@ -154,6 +154,19 @@ func (s *Service) RequestHash(ctx context.Context, key *wrapped.Key, request []b
 	return s.digest(ctx, key, append(appendField(nil, []byte("request/v1")), sum[:]...))
 }
 
+// CursorSeal answers what cursors of lists are sealed with: AES-256-GCM under
+// a MAC of the cluster's fingerprint key, so that every node has the same and
+// only an HSM of the cluster can tell it.
+func (s *Service) CursorSeal(ctx context.Context, key *wrapped.Key) (cipher.AEAD, error) {
+	mac, err := s.digest(ctx, key, appendField(nil, []byte("cursor/v1")))
+	if err != nil {
+		return nil, err
+	}
+	derived := secret.New(mac)
+	defer derived.Wipe()
+	return newAEAD(derived)
+}
+
 func newAEAD(key secret.Bytes) (cipher.AEAD, error) {
 	block, err := aes.NewCipher(key.Expose())
 	if err != nil {

@@ -42,6 +42,7 @@ type AuditEvent struct {
 	Cached         bool         `json:"cached,omitzero"`
 	KMS            []AuditKMSOp `json:"kms,omitzero"`
 	DurationMicros int64        `json:"durationMicros,omitzero"`
+	Instance       string       `json:"instance,omitzero"` // of a consumer that was given a version
 }
 
 // AuditKMSOp points at the kms event of a data key that the request used.

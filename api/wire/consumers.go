@@ -29,6 +29,16 @@ type ListConsumersResponse struct {
 	Path       string     `json:"path"`
 	Consumers  []Consumer `json:"consumers"`
 	NextCursor string     `json:"nextCursor,omitzero"`
+	// Unknown is there while the list may not be whole: a node that led before
+	// has not told yet what it handed out last.
+	Unknown *UnknownConsumers `json:"unknown,omitzero"`
+}
+
+// UnknownConsumers names the nodes of which it is not known to whom they gave
+// a version last, and when nobody can hold that any more.
+type UnknownConsumers struct {
+	Nodes []string `json:"nodes"`
+	Until *Time    `json:"until"`
 }
 
 // Consumer is what is known of one instance and one version.

@@ -22,7 +22,7 @@ type CreateSecretRequest struct {
 	Path             string            `json:"path" doc:"identity of the secret, such as /app/{env}/{service}/{name}"`
 	Description      string            `json:"description,omitzero" doc:"for people, at most 1024 bytes"`
 	Tags             map[string]string `json:"tags,omitzero" doc:"at most 50 names with values"`
-	KMSKeyID         string            `json:"kmsKeyId,omitzero" doc:"KMS key to bind to: an id or alias/NAME (default alias/default)"`
+	KMSKeyID         string            `json:"kmsKeyId,omitzero" doc:"KMS key to bind to: an id or alias/NAME (default that of the path rule, else alias/default)"`
 	Value            *Value            `json:"value,omitzero" doc:"first value, base64"`
 	ContentType      string            `json:"contentType,omitzero" doc:"media type of the first value"`
 	Generate         *GenerateSpec     `json:"generate,omitzero" doc:"have the first value generated"`
@@ -36,6 +36,7 @@ type CreateSecretResponse struct {
 	SecretID  string  `json:"secretId"`
 	Version   *uint64 `json:"version,omitzero"`
 	VersionID string  `json:"versionId,omitzero"`
+	PublicKey string  `json:"publicKey,omitzero"` // of a generated key, PEM
 }
 
 // PutSecretValueRequest adds a version.
@@ -60,22 +61,29 @@ type PutSecretValueResponse struct {
 
 // GenerateSpec says what to generate.
 type GenerateSpec struct {
-	Kind    string   `json:"kind" doc:"password, bytes, hex, base64 or uuid"`
-	Length  *int     `json:"length,omitzero" doc:"characters of a password, random bytes of the other kinds (default 32)"`
+	Kind    string   `json:"kind" doc:"password, passphrase, bytes, hex, base64, uuid, rsa, ec or ed25519; the last three are private keys, PKCS #8 in PEM"`
+	Length  *int     `json:"length,omitzero" doc:"characters of a password, random bytes of bytes, hex and base64 (default 32)"`
 	Include []string `json:"include,omitzero" doc:"classes of a password: lower, upper, digits, symbols (default all)"`
 	Exclude string   `json:"exclude,omitzero" doc:"characters that a password must not have"`
 	Require []string `json:"require,omitzero" doc:"classes of which a password must have at least one (default all included)"`
+
+	Words      *int   `json:"words,omitzero" doc:"words of a passphrase, from the large list of the EFF (default 6, 4 to 64)"`
+	Separator  string `json:"separator,omitzero" doc:"character between the words, no letter and no digit (default -)"`
+	Capitalize bool   `json:"capitalize,omitzero" doc:"begin each word of a passphrase with a capital"`
+	Bits       *int   `json:"bits,omitzero" doc:"length of an rsa key: 2048, 3072 or 4096 (default 3072)"`
+	Curve      string `json:"curve,omitzero" doc:"curve of an ec key: p256 or p384 (default p256)"`
 }
 
 // GenerateSecretRequest has the server make a value.
 type GenerateSecretRequest struct {
 	Write
 	GenerateSpec
-	Path            string  `json:"path" doc:"path of the secret"`
-	Create          bool    `json:"create,omitzero" doc:"make the secret if it is not there"`
-	Reveal          bool    `json:"reveal,omitzero" doc:"answer the value too; needs the right to read it"`
-	KMSKeyID        string  `json:"kmsKeyId,omitzero" doc:"with create: the KMS key to bind to"`
-	ExpectedVersion *uint64 `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
+	Path            string            `json:"path" doc:"path of the secret"`
+	Create          bool              `json:"create,omitzero" doc:"make the secret if it is not there"`
+	Reveal          bool              `json:"reveal,omitzero" doc:"answer the value too; needs the right to read it"`
+	KMSKeyID        string            `json:"kmsKeyId,omitzero" doc:"with create: the KMS key to bind to (default that of the path rule, else alias/default)"`
+	Tags            map[string]string `json:"tags,omitzero" doc:"with create: tags of the secret, which a path rule may require"`
+	ExpectedVersion *uint64           `json:"expectedVersion,omitzero" doc:"refuse unless this is the current version (0: none yet)"`
 	VersionLife
 }
 
@@ -86,7 +94,8 @@ type GenerateSecretResponse struct {
 	Version     uint64  `json:"version"`
 	VersionID   string  `json:"versionId"`
 	Fingerprint string  `json:"fingerprint"`
-	EntropyBits float64 `json:"entropyBits"`
+	EntropyBits float64 `json:"entropyBits"`        // of keys: their security strength
+	PublicKey   string  `json:"publicKey,omitzero"` // of a key, PEM
 	Value       *Value  `json:"value,omitzero"`
 }
 
@@ -181,6 +190,8 @@ type DescribeSecretResponse struct {
 	UpdatedBy      string            `json:"updatedBy"`
 	DeletedAt      *Time             `json:"deletedAt,omitzero"`
 	DeletionAt     *Time             `json:"deletionAt,omitzero"`
+	Rule           *SecretRule       `json:"rule,omitzero"` // absent: no path rule covers it
+	Rotation       *RotationStatus   `json:"rotation,omitzero"`
 }
 
 // ListSecretsRequest browses or lists.
@@ -189,7 +200,7 @@ type ListSecretsRequest struct {
 	Prefix      string            `json:"prefix,omitzero" doc:"where in the tree (default /)"`
 	Recursive   bool              `json:"recursive,omitzero" doc:"all secrets below, not one level"`
 	Tags        map[string]string `json:"tags,omitzero" doc:"only secrets with these tags"`
-	Text        string            `json:"text,omitzero" doc:"only secrets whose path or description holds this text"`
+	Text        string            `json:"text,omitzero" doc:"only secrets whose path or description holds this text, in this case; a page may come back with few entries or none, and a nextCursor to go on from"`
 	Consistency *Consistency      `json:"consistency,omitzero" doc:"relax the read"`
 }
 
@@ -305,6 +316,7 @@ type UpdateSecretRequest struct {
 	Path        string            `json:"path" doc:"path of the secret"`
 	Description *string           `json:"description,omitzero" doc:"for people, at most 1024 bytes; absent: as it is"`
 	Tags        map[string]string `json:"tags,omitzero" doc:"in place of the tags there are; absent: as they are"`
+	Rotation    *RotationSettings `json:"rotation,omitzero" doc:"when and how the secret is rotated, in place of the settings there are; absent: as they are"`
 }
 
 // DestroyVersionRequest erases a version for good.

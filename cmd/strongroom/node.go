@@ -22,6 +22,7 @@ import (
 	"github.com/strongroom/strongroom/engine"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/rotate"
 	"github.com/strongroom/strongroom/kms"
 	"github.com/strongroom/strongroom/pkcs11"
 	"github.com/strongroom/strongroom/raft"
@@ -106,8 +107,12 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys,
 			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, PeerLedger: link.Ledger, StepDown: n.stepDown,
 		},
+		Rotators: rotate.New(rotate.Config{
+			WebhookAllow: n.cfg.Rotation.WebhookAllow, DatabaseAllow: n.cfg.Rotation.DatabaseAllow, ClusterID: n.cfg.Cluster.ID,
+		}),
 		BootID: bootID(), DurableTrail: n.cfg.Audit.Durability == "synced",
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
+		HSMRandom: n.cfg.Generate.HSMRandom,
 	})
 	if err != nil {
 		return err

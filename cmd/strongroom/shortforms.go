@@ -39,6 +39,7 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 	}
 	add(groupDaily, "secret", "Put, get, generate and browse secrets", secretForms()...)
 	add(groupDaily, "key", "Make and use KMS keys", keyForms()...)
+	add(groupDaily, "path-rule", "Law for the secrets below a prefix", pathRuleForms()...)
 	who := short("whoami", "iam", "whoAmI")
 	cmd := who.command()
 	cmd.GroupID = groupDaily
@@ -84,7 +85,7 @@ func secretForms() []opForm {
 		}
 		return showRaw(s.out, r.Value.Expose())
 	}
-	generate := withExample(short("generate", "secrets", "generateSecret", "path"), "  strongroom secret generate /app/dev/web/db-password --create --kind password --length 40")
+	generate := withExample(short("generate", "secrets", "generateSecret", "path"), "  strongroom secret generate /app/dev/web/db-password --create --kind password --length 40\n  strongroom secret generate /app/dev/web/tls-key --create --kind ec -o json   # answers the public key")
 	return []opForm{
 		withExample(short("create", "secrets", "createSecret", "path"), `  strongroom secret create /app/dev/web/db-password --description "main database"`),
 		putForm(), get, generate, list,
@@ -93,11 +94,22 @@ func secretForms() []opForm {
 		short("unlabel", "secrets", "removeVersionLabel", "path", "label"),
 		short("disable", "secrets", "disableVersion", "path"), short("enable", "secrets", "enableVersion", "path"),
 		short("update", "secrets", "updateSecret", "path"),
+		short("rotate-now", "secrets", "rotateSecret", "path"), short("cancel-rotation", "secrets", "cancelRotation", "path"),
 		paged(withExample(short("consumers", "secrets", "listConsumers", "path"), "  strongroom secret consumers /app/dev/web/db-password --version 3 --holding")),
 		short("confirm", "secrets", "confirmVersion", "path"), rotateForm(),
 		short("destroy", "secrets", "destroyVersion", "path"), short("cancel-destroy", "secrets", "cancelDestroyVersion", "path"),
 		short("delete", "secrets", "deleteSecret", "path"), short("restore", "secrets", "restoreSecret", "path"),
 		short("bind-key", "secrets", "bindKey", "path", "kmsKeyId"),
+	}
+}
+
+func pathRuleForms() []opForm {
+	list, lint := paged(short("ls", "secrets", "listPathRules", "prefix")), paged(short("lint", "secrets", "lintPaths", "prefix"))
+	list.optional, lint.optional = 1, 1
+	return []opForm{
+		withExample(short("put", "secrets", "putPathRule", "prefix"), `  strongroom path-rule put /app/ --segments '{env:dev|staging|prod},{service},{name}' --required-tags owner --keep-versions 5`),
+		list, short("delete", "secrets", "deletePathRule", "prefix"),
+		withExample(lint, `  strongroom path-rule lint /app/ --rule '{"requiredTags":["owner"]}'   # before it is law`),
 	}
 }
 
@@ -108,7 +120,8 @@ func putForm() opForm {
   strongroom secret put /app/dev/web/tls-key --value-file key.pem`)
 	f.extra = func(cmd *cobra.Command) {
 		cmd.Flags().Bool("create", false, "make the secret if it is not there")
-		cmd.Flags().String("kms-key-id", "", "with --create: the KMS key to bind to (default alias/default)")
+		cmd.Flags().String("kms-key-id", "", "with --create: the KMS key to bind to (default that of the path rule, else alias/default)")
+		cmd.Flags().StringToString("tags", nil, "with --create: tags of the secret, NAME=VALUE")
 		cmd.Flags().String("description", "", "with --create: for people")
 	}
 	f.send = func(cmd *cobra.Command, s *session, req, resp any) error {
@@ -144,9 +157,16 @@ func createWith(cmd *cobra.Command, s *session, put *wire.PutSecretValueRequest,
 	if err != nil {
 		return err
 	}
+	tags, err := cmd.Flags().GetStringToString("tags")
+	if err != nil {
+		return err
+	}
+	if len(tags) == 0 {
+		tags = nil
+	}
 	var made wire.CreateSecretResponse
 	err = s.Do(cmd.Context(), "secrets", "createSecret", &wire.CreateSecretRequest{
-		Path: put.Path, Value: put.Value, ContentType: put.ContentType, VersionLife: put.VersionLife, KMSKeyID: key, Description: description,
+		Path: put.Path, Value: put.Value, ContentType: put.ContentType, VersionLife: put.VersionLife, KMSKeyID: key, Description: description, Tags: tags,
 	}, &made)
 	if err != nil {
 		return err

@@ -23,14 +23,16 @@ import (
 // defaults and descriptions: `strongroom config defaults` and
 // docs/configuration.md are made from them.
 type Config struct {
-	Node    Node    `yaml:"node" doc:"This node."`
-	API     API     `yaml:"api" doc:"The HTTPS API that clients use."`
-	Cluster Cluster `yaml:"cluster" doc:"The cluster, and the mutual TLS link between its nodes."`
-	Gossip  Gossip  `yaml:"gossip" doc:"Encrypted gossip about who is alive. It gives hints and never changes the membership."`
-	HSM     HSM     `yaml:"hsm" doc:"The PKCS#11 token that holds the root key. The module runs in a child process."`
-	Audit   Audit   `yaml:"audit" doc:"The audit trail."`
-	Raft    Raft    `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
-	Log     Log     `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
+	Node     Node     `yaml:"node" doc:"This node."`
+	API      API      `yaml:"api" doc:"The HTTPS API that clients use."`
+	Cluster  Cluster  `yaml:"cluster" doc:"The cluster, and the mutual TLS link between its nodes."`
+	Gossip   Gossip   `yaml:"gossip" doc:"Encrypted gossip about who is alive. It gives hints and never changes the membership."`
+	HSM      HSM      `yaml:"hsm" doc:"The PKCS#11 token that holds the root key. The module runs in a child process."`
+	Audit    Audit    `yaml:"audit" doc:"The audit trail."`
+	Generate Generate `yaml:"generate" doc:"Values that the server generates."`
+	Raft     Raft     `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
+	Rotation Rotation `yaml:"rotation" doc:"Where rotations of secrets may connect to. Nothing is allowed that is not listed; all nodes should have the same."`
+	Log      Log      `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
 }
 
 // Node names this node and its folder.
@@ -108,6 +110,11 @@ func (h HSM) Dialect() dialect.Dialect {
 	return own.Over(preset)
 }
 
+// Generate configures generated values.
+type Generate struct {
+	HSMRandom bool `yaml:"hsmRandom" default:"false" doc:"Generated values come from the HSM's random numbers and this machine's, mixed so that they are as good as the better of the two; while the HSM is not there, nothing is generated. RSA keys are made from this machine's alone. All nodes should have the same."`
+}
+
 // Audit configures the trail.
 type Audit struct {
 	Dir          string `yaml:"dir" default:"" doc:"Folder of the trail. Empty: audit below node.dataDir."`
@@ -126,6 +133,12 @@ type Raft struct {
 	StallFatal        Duration `yaml:"stallFatal" default:"30s" doc:"A node whose disk has not taken a log write for so long ends itself. At least stallMax."`
 	SnapshotThreshold uint64   `yaml:"snapshotThreshold" default:"8192" doc:"Log entries after which a snapshot is made."`
 	SnapshotInterval  Duration `yaml:"snapshotInterval" default:"2m" doc:"How often the threshold is looked at."`
+}
+
+// Rotation lists where rotations of secrets may go.
+type Rotation struct {
+	WebhookAllow  []string `yaml:"webhookAllow" default:"[]" doc:"Receivers of webhooks: hooks.example.com, *.hooks.example.com or an address, each with :port unless it is 443. Addresses of the machine itself only if listed as such; link-local and metadata addresses never, whatever a name resolves to."`
+	DatabaseAllow []string `yaml:"databaseAllow" default:"[]" doc:"Database servers whose passwords are rotated, written in the same way; the usual port is that of the kind."`
 }
 
 // Log configures slog.

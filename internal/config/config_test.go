@@ -58,6 +58,7 @@ hsm: {sessions: 0, tokenLabel: "", initArgs: "a\0b"}
 audit: {durability: maybe}
 raft: {heartbeat: 100ms, election: 50ms, lease: 90ms}
 log: {level: loud, format: xml}
+rotation: {webhookAllow: ["https://a", "h.example:x", "ok.example:8443", "*.ok.example", "127.0.0.1:1"], databaseAllow: ["*", "DB.example", "db*.x"]}
 `))
 	require.Error(t, err)
 	for _, setting := range []string{
@@ -66,6 +67,8 @@ log: {level: loud, format: xml}
 	} {
 		require.Contains(t, err.Error(), setting)
 	}
+	require.Equal(t, 2, strings.Count(err.Error(), "rotation.webhookAllow:"))
+	require.Equal(t, 3, strings.Count(err.Error(), "rotation.databaseAllow:"))
 }
 
 func TestUnknownSettingsAndSecondDocumentsAreRefused(t *testing.T) {

@@ -46,6 +46,7 @@ func (c *Config) faults() []string {
 	c.members(&f)
 	c.bounds(&f)
 	c.timing(&f)
+	c.allowLists(&f)
 	var level slog.Level
 	f.check(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "must be debug, info, warn or error; it is %q", c.Log.Level)
 	f.check(c.Log.Format == "text" || c.Log.Format == "json", "log.format", "must be text or json; it is %q", c.Log.Format)
@@ -55,6 +56,29 @@ func (c *Config) faults() []string {
 func validNodeID(id string) bool {
 	matched, err := regexp.MatchString(`^[a-z0-9][a-z0-9-]{0,62}$`, id)
 	return err == nil && matched
+}
+
+var hostPattern = regexp.MustCompile(`^(\*\.)?[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$`)
+
+// allowLists: an entry that could match nothing, or more than it says, is a
+// fault and not a surprise.
+func (c *Config) allowLists(f *faultList) {
+	for _, list := range []struct {
+		name    string
+		entries []string
+	}{{"rotation.webhookAllow", c.Rotation.WebhookAllow}, {"rotation.databaseAllow", c.Rotation.DatabaseAllow}} {
+		for _, entry := range list.entries {
+			host := entry
+			port := "443"
+			if h, p, err := net.SplitHostPort(entry); err == nil {
+				host, port = h, p
+			}
+			number, err := strconv.ParseUint(port, 10, 16)
+			_, notAddress := netip.ParseAddr(host)
+			f.check(err == nil && number != 0 && (notAddress == nil || hostPattern.MatchString(host)), list.name,
+				"must be a host in lower case, *.domain or an address, with :port unless it is the usual one; it is %q", entry)
+		}
+	}
 }
 
 // paths: a relative path would mean another file after a change of folder.

@@ -62,6 +62,13 @@ func (p Pattern) Match(path Path) bool {
 	return rest == ""
 }
 
+// Head answers what every path that matches starts with: the text before the
+// first '*'. exact says that there is no '*', so only that one path matches.
+func (p Pattern) Head() (head string, exact bool) {
+	head, _, starred := strings.Cut(p.text, "*")
+	return head, !starred
+}
+
 // Wide reports whether the pattern reaches beyond one service: fewer than
 // three literal leading segments (/app/{env}/{service}).
 func (p Pattern) Wide() bool {
@@ -103,4 +110,32 @@ func matchSegment(pattern, segment string) bool {
 		p++
 	}
 	return p == len(pattern)
+}
+
+// Covers reports whether every path below prefix ("/" or "/app/") is matched.
+func (p Pattern) Covers(prefix string) bool {
+	return p.rest && len(p.segments) <= len(below(prefix)) && p.agrees(prefix)
+}
+
+// Touches reports whether some path below prefix could be matched.
+func (p Pattern) Touches(prefix string) bool {
+	return (p.rest || len(p.segments) > len(below(prefix))) && p.agrees(prefix)
+}
+
+// agrees compares the segments that the pattern and the prefix both have.
+func (p Pattern) agrees(prefix string) bool {
+	for i, segment := range below(prefix) {
+		if i < len(p.segments) && !matchSegment(p.segments[i], segment) {
+			return false
+		}
+	}
+	return true
+}
+
+// below answers the segments of a prefix; "/" has none.
+func below(prefix string) []string {
+	if prefix == "/" {
+		return nil
+	}
+	return strings.Split(strings.Trim(prefix, "/"), "/")
 }

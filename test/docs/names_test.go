@@ -51,7 +51,7 @@ func words(text string) map[string]bool {
 
 // events are the names in the audit trail.
 func events() []string {
-	out := []string{"kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon"}
+	out := []string{"kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon", "secrets.rotation_step", "secrets.rotation_failed"}
 	for _, op := range engine.Operations() {
 		out = append(out, op.Event)
 	}

@@ -4,6 +4,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"testing"
 
@@ -12,4 +13,13 @@ import (
 
 var suite localcluster.Suite
 
-func TestMain(m *testing.M) { os.Exit(suite.Run(m)) }
+func TestMain(m *testing.M) {
+	if addresses := os.Getenv(consumerVariable); addresses != "" {
+		if err := consume(addresses); err != nil {
+			fmt.Fprintln(os.Stderr, "application:", err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(suite.Run(m))
+}

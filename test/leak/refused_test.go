@@ -45,6 +45,8 @@ func (w *traffic) mistakes(path, stranger string) {
 		{"secrets/listSecrets", `{"prefix":"%s"}`}, {"secrets/listSecrets", `{"cursor":"%s"}`}, {"secrets/destroyVersion", `{"path":"/app/leak/s1","version":1,"delay":"%s"}`},
 		{"secrets/copySecret", `{"path":"/app/leak/s1","toPath":"%s"}`}, {"secrets/copySecret", `{"path":"%s","toPath":"/app/leak/x"}`},
 		{"secrets/getUsage", `{"prefix":"%s"}`}, {"secrets/waitForChange", `{"paths":["/app/leak/s1","%s"]}`}, {"secrets/waitForChange", `{"prefix":"/app","timeout":"%s"}`},
+		{"secrets/putPathRule", `{"prefix":"/app/%s","owner":"x\u0000"}`}, {"secrets/putPathRule", `{"prefix":"/app/leak/","segments":["{%s"]}`},
+		{"secrets/putPathRule", `{"prefix":"/app/leak/","keepVersions":"%s"}`}, {"secrets/lintPaths", `{"rule":{"kmsKeyId":"%s"}}`},
 		{"kms/encrypt", `{"keyId":"alias/default","plaintext":"%s"}`}, {"kms/encrypt", `{"keyId":"%s","plaintext":"eA=="}`}, {"kms/decrypt", `{"ciphertext":"%s"}`},
 		{"iam/createPrincipal", `{"name":"%s","kind":"user"}`}, {"iam/createPrincipal", `{"name":"x","kind":"%s"}`}, {"iam/createToken", `{"principal":"%s"}`},
 		{"iam/revokeToken", `{"tokenId":"%s"}`}, {"iam/putPolicy", `{"name":"%s","statements":[]}`}, {"audit/queryEvents", `{"path":"%s"}`},

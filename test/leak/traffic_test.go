@@ -65,6 +65,7 @@ func (w *traffic) ok(operation, format string, args ...any) map[string]any {
 func (w *traffic) secrets(path string) {
 	w.ok("secrets/createSecret", `{"path":%q,"value":%q,"tags":{"team":"leak"}}`, path, w.value64())
 	w.ok("secrets/createSecret", `{"path":"%s-generated","generate":{"kind":"hex","length":24}}`, path)
+	w.ok("secrets/createSecret", `{"path":"%s-key","generate":{"kind":"ec"}}`, path)
 	for range 3 {
 		w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"contentType":"text/plain"}`, path, w.value64())
 	}
@@ -85,9 +86,18 @@ func (w *traffic) secrets(path string) {
 	w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"activate":false,"expiresAt":"2999-01-01T00:00:00Z","notifyBefore":"1d","reason":"for later"}`, path, w.value64())
 	w.ok("secrets/setVersionLabel", `{"path":%q,"version":2,"label":"current","reason":"rolled back"}`, path)
 	w.ok("secrets/updateSecret", `{"path":%q,"description":"of the leak test"}`, path)
+	w.rotations(path)
 	w.ok("secrets/listSecretVersions", `{"path":%q}`, path)
 	w.ok("secrets/copySecret", `{"path":%q,"toPath":"%s-copy"}`, path, path)
 	w.ok("secrets/getUsage", `{"prefix":"/app"}`)
+	w.ok("secrets/putPathRule", `{"prefix":"%s-ruled/","segments":["{name}"],"requiredTags":["team"],"keepVersions":1,"reason":"a look"}`, path)
+	w.ok("secrets/createSecret", `{"path":"%s-ruled/one","value":%q,"tags":{"team":"leak"}}`, path, w.value64())
+	for range 2 {
+		w.ok("secrets/putSecretValue", `{"path":"%s-ruled/one","value":%q}`, path, w.value64())
+	}
+	w.ok("secrets/listPathRules", `{}`)
+	w.ok("secrets/lintPaths", `{"prefix":"/app","rule":{"requiredTags":["owner"]}}`)
+	w.ok("secrets/deletePathRule", `{"prefix":"%s-ruled/"}`, path)
 	w.ok("secrets/waitForChange", `{"paths":["/app/leak/none"],"timeout":"100ms"}`)
 	w.ok("secrets/waitForChange", `{"prefix":"/app"}`)
 	w.ok("secrets/deleteSecret", `{"path":%q}`, path)
@@ -97,7 +107,7 @@ func (w *traffic) secrets(path string) {
 
 // generated has the server make values and begins to look for them.
 func (w *traffic) generated(path string) {
-	for _, kind := range []string{"password", "bytes", "hex", "base64", "uuid"} {
+	for _, kind := range []string{"password", "passphrase", "bytes", "hex", "base64", "uuid", "rsa", "ec", "ed25519"} {
 		made := w.ok("secrets/generateSecret", `{"path":"%s-%s","kind":%q,"create":true,"reveal":true}`, path, kind, kind)
 		raw, err := json.Marshal(made)
 		require.NoError(w.t, err)
