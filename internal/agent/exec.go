@@ -216,6 +216,7 @@ func (e *Exec) loop(ctx context.Context) error {
 		case s := <-e.Signals:
 			e.pass(s)
 		case <-e.Source.Changed():
+			e.Uses.Look()
 			if !e.ending && !e.stopping {
 				e.due.Reset(splay(e.Splay))
 			}

@@ -161,6 +161,7 @@ func (s *server) loop(ctx context.Context) {
 			s.reload(ctx)
 			timer.Reset(0)
 		case <-s.agent.source.Changed():
+			s.mem.uses.Look()
 			s.agent.hurry()
 			timer.Reset(splay(s.cfg.Connection.Splay.D()))
 		case <-timer.C:

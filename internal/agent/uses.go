@@ -111,6 +111,10 @@ func (u *Uses) Replace(holder string, versions map[string]Version) {
 	})
 }
 
+// Look has it seen at once that another version is current: the one that is in
+// use must be asked for again before the ledger lets go of it.
+func (u *Uses) Look() { u.change(func() {}) }
+
 // Drop says that the holder is gone, or that nobody answers for it any more.
 func (u *Uses) Drop(holder string) { u.change(func() { delete(u.holders, holder) }) }
 
