@@ -38,6 +38,7 @@ func TestTheCacheSpeaksForNobodyWhoHasNotMoved(t *testing.T) {
 		later(10 * time.Minute)
 		requireValue(t, c, "/a", "two")
 		require.NotContains(t, said(w), float64(2))
+		require.ErrorContains(t, c.Confirm(t.Context(), "/a", 1), "version 2 is held now", "it would say of what was handed out that nobody has it")
 	})
 	run(t, "while a callback fails", func(t *testing.T, w *world) {
 		w.put("/a", "one")

@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/strongroom/strongroom/api/wire"
 )
@@ -102,7 +103,8 @@ func (c *Cache) confirmHeld(e *entry, h *held, number uint64) bool {
 }
 
 // Confirm says that this instance uses the version now, and holds no other one
-// of the secret. It is for applications with ConfirmManually.
+// of the secret. It is for applications with ConfirmManually. It refuses while
+// the cache holds another version, which may be handed out at any moment.
 func (c *Cache) Confirm(ctx context.Context, path string, version uint64) error {
 	one, held := c.entries.Load(path)
 	if !held {
@@ -114,6 +116,10 @@ func (c *Cache) Confirm(ctx context.Context, path string, version uint64) error 
 		defer func() { <-e.turn }()
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+	if h := e.held.Load(); h != nil && h.value.version != version {
+		// It would say of a version that was handed out meanwhile that nobody here has it.
+		return fmt.Errorf("client: cache: %s: version %d is held now, so version %d cannot be confirmed as the only one", path, h.value.version, version)
 	}
 	err := c.confirm(ctx, path, version)
 	if h := e.held.Load(); err == nil && h != nil && h.value.version == version {

@@ -58,8 +58,11 @@ func addClientCommands(root *cobra.Command) {
 		groups[op.Service].AddCommand(form.command())
 	}
 	addShortForms(root, groups)
+	run, keep := execCommand(), agentCommand()
+	run.GroupID, keep.GroupID = groupDaily, groupDaily
+	root.AddCommand(run, keep)
 	for _, cmd := range root.Commands() {
-		if cmd.GroupID != groupServer && cmd.GroupID != "" {
+		if cmd.GroupID != groupServer && cmd.GroupID != "" && cmd != keep { // its configuration says where the cluster is
 			addConnectionFlags(cmd)
 		}
 	}

@@ -14,6 +14,11 @@ func harden() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("core dumps could not be turned off: %w", err)
 	}
+	return undumpable()
+}
+
+// undumpable is the part of harden that programs which we start do not inherit.
+func undumpable() error {
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("the process could not be made undumpable: %w", err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/strongroom/strongroom/internal/agent"
 	"github.com/strongroom/strongroom/internal/config"
 	"github.com/strongroom/strongroom/pkcs11"
 )
@@ -57,7 +58,14 @@ func execute(ctx context.Context, args []string, in io.Reader, out, errOut io.Wr
 	if err == nil {
 		return exitDone
 	}
+	var ended *agent.ExitError
+	if errors.As(err, &ended) && ended.Err == nil { // a command that we ran has said what there was to say
+		return ended.Code
+	}
 	showFailure(errOut, err)
+	if ended != nil {
+		return ended.Code
+	}
 	var usage usageError
 	if errors.As(err, &usage) {
 		return exitUsage

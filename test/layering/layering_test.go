@@ -47,8 +47,9 @@ var mayImport = map[string][]string{
 
 	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/cron", "internal/names", "internal/fault", "internal/secret", "internal/wordlist", "internal/wrapped"},
 
-	"client": {"api/wire", "internal/secret", "internal/fault"},
-	"api":    {"engine", "api/wire", "internal/fault", "internal/secret"},
+	"client":         {"api/wire", "internal/secret", "internal/fault"},
+	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
+	"api":            {"engine", "api/wire", "internal/fault", "internal/secret"},
 
 	// The way out to the targets of rotations, as api is the way in: it
 	// implements engine.Rotator, and engine knows no driver.
