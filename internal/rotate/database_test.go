@@ -24,7 +24,7 @@ func TestSettingsOfDatabases(t *testing.T) {
 		"usernames: must name one": func(s *wire.RotationSettings) { s.Usernames = []string{"a", "a"} },
 		"usernames: must be 1":     func(s *wire.RotationSettings) { s.Usernames = []string{"a\x00"} },
 		"database: must be":        func(s *wire.RotationSettings) { s.Database = "ä" },
-		"generate.kind: must make": func(s *wire.RotationSettings) { s.Generate = &wire.GenerateSpec{Kind: "bytes"} },
+		"generate.kind: must be p": func(s *wire.RotationSettings) { s.Generate = &wire.GenerateSpec{Kind: "bytes"} },
 	} {
 		s := good
 		change(&s)
