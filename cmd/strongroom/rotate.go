@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,7 +52,13 @@ func (r *rotation) run(cmd *cobra.Command, s *session, req, resp any) error {
 		made.ExpectedVersion = &old // what is waited for must be what was replaced
 	}
 	answer := resp.(*wire.GenerateSecretResponse)
-	if err := r.renew(cmd, s, made, answer); err != nil {
+	var err error
+	if before.Rotation != nil && before.Rotation.Kind != "" {
+		err = r.bySettings(ctx, s, made, before.Rotation.Kind, answer)
+	} else {
+		err = r.renew(cmd, s, made, answer)
+	}
+	if err != nil {
 		return err
 	}
 	fmt.Fprintf(s.errOut, "version %d of %s is current\n", answer.Version, printable(made.Path))
@@ -64,6 +71,50 @@ func (r *rotation) run(cmd *cobra.Command, s *session, req, resp any) error {
 		return nil
 	}
 	return r.retire(ctx, s, made.Path, old, answer.Version)
+}
+
+// bySettings has the cluster rotate a secret that has settings for it: a
+// value that did not come from there would be one that its database does not
+// know.
+func (r *rotation) bySettings(ctx context.Context, s *session, made *wire.GenerateSecretRequest, kind string, answer *wire.GenerateSecretResponse) error {
+	if r.file != "" || made.Kind != "" || made.Length != nil {
+		return usagef("the secret is rotated by its settings (%s), which say what its value is; leave out --value-file, --kind and --length", printable(kind))
+	}
+	var run wire.RotationResponse
+	err := s.Do(ctx, "secrets", "rotateSecret", &wire.RotateSecretRequest{Write: made.Write, Path: made.Path, Reason: made.Reason}, &run)
+	if err != nil {
+		return err
+	}
+	told := ""
+	for {
+		var now wire.DescribeSecretResponse
+		if err := s.Do(ctx, "secrets", "describeSecret", &wire.PathRequest{Path: made.Path}, &now); err != nil {
+			return err
+		}
+		status := now.Rotation
+		switch {
+		case status == nil:
+			return fmt.Errorf("the settings for rotations of %s were taken away meanwhile", printable(made.Path))
+		case status.RotationID != run.RotationID && now.CurrentVersion != *made.ExpectedVersion && status.State == "idle",
+			status.RotationID == run.RotationID && status.Step == "tell":
+			answer.Path, answer.Version = made.Path, now.CurrentVersion
+			return nil
+		case status.RotationID != run.RotationID:
+			return hintError{
+				fmt.Errorf("the rotation did not succeed: %s", printable(status.LastError)),
+				fmt.Sprintf("version %d stays current; strongroom secret describe %s has the details", now.CurrentVersion, printable(made.Path)),
+			}
+		}
+		if text := fmt.Sprintf("  %s: step %s %s", printable(kind), printable(status.Step), printable(status.LastError)); text != told {
+			fmt.Fprintln(s.errOut, strings.TrimRight(text, " "))
+			told = text
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(rotateEvery):
+		}
+	}
 }
 
 // renew makes the new version, by the server or from a value that is given.

@@ -263,4 +263,15 @@ func TestRotateWaitsShowsWhoMovesAndDestroys(t *testing.T) {
 	require.Equal(t, 0, c.CLI("", "secret", "destroy", path, "--version", "1").Code)
 	value := c.CLI("", "secret", "get", path)
 	require.Equal(t, "three", strings.TrimSpace(value.Out))
+
+	// With settings for rotations it is the cluster that makes the value.
+	c.OK(1, "secrets/updateSecret", `{"path":%q,"rotation":{"kind":"generate","generate":{"kind":"hex","length":16}}}`, path)
+	refused = c.CLI("four", "secret", "rotate", path, "--value-file", "-")
+	require.Equal(t, 2, refused.Code, refused.Err)
+	require.Contains(t, refused.Err, "rotated by its settings (generate)")
+	run = c.CLI("", "secret", "rotate", path)
+	require.Equal(t, 0, run.Code, run.Err)
+	require.Contains(t, run.Err, "version 4 of "+path+" is current")
+	value = c.CLI("", "secret", "get", path)
+	require.Len(t, strings.TrimSpace(value.Out), 32)
 }
