@@ -107,7 +107,7 @@ func placeOf(line wire.Consumer) string {
 func after(line wire.Consumer, place string) bool { return place == "" || placeOf(line) > place }
 
 func (c *call) holds(line wire.Consumer) bool {
-	return line.MayHoldUntil != nil && line.MayHoldUntil.UnixMilli() > c.now.UnixMilli()
+	return line.MovedTo == 0 && line.MayHoldUntil != nil && line.MayHoldUntil.UnixMilli() > c.now.UnixMilli()
 }
 
 // consumersOf answers the ledger of a secret, with what this node, which
@@ -148,7 +148,7 @@ func consumerLine(one *fsm.Consumer, h fsm.Hold, session uint64) wire.Consumer {
 		line.Confirmed, line.ConfirmedAt = true, wire.Millis(one.Said.At)
 	}
 	if one.Moved(h) {
-		line.MovedTo = one.Said.Version
+		line.MovedTo, line.MayHoldUntil = one.Said.Version, wire.Millis(one.Said.At)
 	}
 	return line
 }

@@ -63,7 +63,7 @@ func openLedger(t *txn, c OpenLedger) (Result, *Refusal) {
 			ended := *s
 			ended.EndedAt = t.now
 			t.sessions.put(sessionKey(s.Number), &ended)
-		case s.Lost && s.EndedAt+maxHorizon+ClockSlack < t.now:
+		case s.EndedAt+maxHorizon+ClockSlack < t.now:
 			t.sessions.remove(sessionKey(s.Number)) // nobody can hold anything of it
 		}
 	}

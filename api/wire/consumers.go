@@ -51,8 +51,8 @@ type Consumer struct {
 	// Confirmed: the instance said itself that it uses this version.
 	Confirmed   bool  `json:"confirmed"`
 	ConfirmedAt *Time `json:"confirmedAt,omitzero"`
-	// MayHoldUntil is when the value is surely out of use; it lies in the past,
-	// or is absent, for an instance that has moved to another version.
-	MayHoldUntil *Time  `json:"mayHoldUntil,omitzero"`
+	// MayHoldUntil is from when on the value is surely out of use there: the
+	// end of its horizon, or when the instance said that it has moved.
+	MayHoldUntil *Time  `json:"mayHoldUntil"`
 	MovedTo      uint64 `json:"movedTo,omitzero"` // the version that it said it uses instead
 }

@@ -198,7 +198,7 @@ func progress(ctx context.Context, s *session, path string, old, now uint64) str
 			return "  some consumers may still hold it; you may not see which"
 		}
 		for _, c := range page.Consumers {
-			if c.MayHoldUntil == nil || !c.MayHoldUntil.After(time.Now()) {
+			if c.MovedTo != 0 || c.MayHoldUntil == nil || !c.MayHoldUntil.After(time.Now()) {
 				moved++
 				continue
 			}
