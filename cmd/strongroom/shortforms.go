@@ -86,6 +86,15 @@ func secretForms() []opForm {
 		return showRaw(s.out, r.Value.Expose())
 	}
 	generate := withExample(short("generate", "secrets", "generateSecret", "path"), "  strongroom secret generate /app/dev/web/db-password --create --kind password --length 40\n  strongroom secret generate /app/dev/web/tls-key --create --kind ec -o json   # answers the public key")
+	generate.show = func(s *session, resp any) error {
+		r := *resp.(*wire.GenerateSecretResponse)
+		public := r.PublicKey
+		r.PublicKey = ""
+		if err := showTable(s, &r); err != nil || public == "" {
+			return err
+		}
+		return showRaw(s.out, []byte(public))
+	}
 	return []opForm{
 		withExample(short("create", "secrets", "createSecret", "path"), `  strongroom secret create /app/dev/web/db-password --description "main database"`),
 		putForm(), get, generate, list,
