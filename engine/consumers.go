@@ -70,12 +70,15 @@ func checkInstance(instance string) error {
 	return checkName("instance", instance)
 }
 
-func listConsumers(_ context.Context, c *call, r *wire.ListConsumersRequest) (*wire.ListConsumersResponse, error) {
+func listConsumers(ctx context.Context, c *call, r *wire.ListConsumersRequest) (*wire.ListConsumersResponse, error) {
 	p, err := checkPage(r.Page)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := checkVersion("version", r.Version, false); err != nil {
+		return nil, err
+	}
+	if err := c.wholeLedger(ctx); err != nil {
 		return nil, err
 	}
 	path := names.Path(r.Path)
@@ -96,6 +99,22 @@ func listConsumers(_ context.Context, c *call, r *wire.ListConsumersRequest) (*w
 		last = placeOf(line)
 	}
 	return out, nil
+}
+
+// wholeLedger makes sure that this node's session was open, and is the one that
+// goes on, when the state was looked at: only then is what other nodes may
+// have handed out in the state or told as unknown, and the rest in this node's
+// ledger.
+func (c *call) wholeLedger(ctx context.Context) error {
+	for range maxLooks {
+		if s := c.state.Session(c.mark.session); s != nil && s.EndedAt == 0 {
+			return nil
+		}
+		if err := c.lookAgain(ctx, nil); err != nil {
+			return err
+		}
+	}
+	return fault.New(fault.NoLeader, "this node has only begun to lead; retry")
 }
 
 // placeOf orders lines: versions newest first, then principals and instances.

@@ -294,3 +294,25 @@ func TestAReadThatLookedBeforeADestructionLooksAgain(t *testing.T) {
 	_, err := w.as(web, "secrets/getSecretValue", `{"path":"`+held+`","version":1}`)
 	w.refused(fault.VersionNotActive, "destroyed", err)
 }
+
+// A node that has only begun to lead does not answer from half a ledger.
+func TestTheListWaitsForTheSessionOfANewLeader(t *testing.T) {
+	w, web := rotated(t)
+	w.reborn(func(*engine.Config) {})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	ask := func(ctx context.Context) error {
+		_, err := w.engine.Do(ctx, engine.Find("secrets", "listConsumers"), engine.Caller{Token: w.admin, Source: w.source}, []byte(`{"path":"`+held+`"}`))
+		return err
+	}
+	w.refused(fault.NoLeader, "retry", ask(ctx))
+	require.NoError(t, w.engine.OpenLedger(t.Context()))
+	require.NoError(t, ask(t.Context()))
+	answer := into[wire.ListConsumersResponse](t, w.ok("secrets/listConsumers", `{"path":%q}`, held))
+	require.Equal(t, []string{"n1"}, answer.Unknown.Nodes, "what the process before it handed out")
+	w.engine.SettleSessions(t.Context())
+	answer = into[wire.ListConsumersResponse](t, w.ok("secrets/listConsumers", `{"path":%q}`, held))
+	require.Nil(t, answer.Unknown)
+	require.Len(t, answer.Consumers, 1)
+	w.reads(web, `"instance":"pod-1"`)
+}
