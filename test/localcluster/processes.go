@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -112,10 +113,32 @@ func (c *Cluster) Kill(node int) {
 	c.AwaitEnd(node)
 }
 
-// AwaitEnd waits until a node's server has ended.
+// AwaitEnd waits until a node's server has ended and its addresses are free: a
+// process that is killed loses its memory, and with it its command line, before
+// it closes its sockets.
 func (c *Cluster) AwaitEnd(node int) {
 	c.t.Helper()
-	c.Await("the end of "+Name(node), func() bool { _, runs := c.Server(node); return !runs })
+	c.Await("the end of "+Name(node), func() bool { _, runs := c.Server(node); return !runs && c.addressesFree(node) })
+}
+
+func (m *machine) addressesFree(node int) bool {
+	api := strings.TrimPrefix(m.Addr(node), "https://")
+	host, text, err := net.SplitHostPort(api)
+	if err != nil {
+		panic(err) // Addr made it
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		panic(err)
+	}
+	for p := port; p <= port+1; p++ { // API and node link
+		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(p)))
+		if err != nil {
+			return false
+		}
+		_ = l.Close()
+	}
+	return true
 }
 
 // KillAll ends every process of the cluster at once, the supervisor first, as
@@ -128,6 +151,9 @@ func (c *Cluster) KillAll() {
 		_ = syscall.Kill(p.PID, syscall.SIGKILL) // a worker may have ended with its server
 	}
 	c.Await("the end of all processes", func() bool { return len(c.processes()) == 0 })
+	for node := 1; node <= c.Nodes; node++ {
+		c.AwaitEnd(node)
+	}
 	<-c.dev.ended
 	c.dev, c.extra = nil, map[int]*process{}
 }
