@@ -131,7 +131,7 @@ func (m *machine) addressesFree(node int) bool {
 	if err != nil {
 		panic(err)
 	}
-	for p := port; p <= port+1; p++ { // API and node link
+	for p := port; p <= port+2; p++ { // API, node link and gossip
 		l, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(p)))
 		if err != nil {
 			return false
