@@ -276,7 +276,7 @@ func (l *ledger) add(o fsm.Observation) {
 
 // close stops handing out versions, and answers the session and all that was
 // handed out or said of their paths and is not committed yet. release opens
-// them again: committed says that the outcome of the destruction is known.
+// them again: known says that the outcome of the destruction is.
 func (l *ledger) close(versions ...fsm.ClosedVersion) (session uint64, observed []fsm.Observation, release func(known bool)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
