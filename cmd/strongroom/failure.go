@@ -27,6 +27,7 @@ func showFailure(out io.Writer, err error) {
 			}
 		}
 		showConsumers(out, answered.Details["consumers"])
+		showUnknown(out, answered.Details["unknown"])
 		hint := wayOut(fault.Kind(answered.Code))
 		if errors.As(err, &hinted) {
 			hint = hinted.hint
@@ -57,6 +58,18 @@ func showConsumers(out io.Writer, detail any) {
 		}
 		until, _ := c["mayHoldUntil"].(string)
 		fmt.Fprintf(out, "  in use by:   %s until %s\n", printable(name), printable(until))
+	}
+}
+
+// showUnknown prints the nodes that have not told yet to whom they gave a
+// version.
+func showUnknown(out io.Writer, detail any) {
+	unknown, _ := detail.(map[string]any)
+	nodes, _ := unknown["nodes"].([]any)
+	until, _ := unknown["until"].(string)
+	for _, one := range nodes {
+		node, _ := one.(string)
+		fmt.Fprintf(out, "  not told:    %s led before and has not said yet whom it gave the version; nobody can hold it after %s\n", printable(node), printable(until))
 	}
 }
 
