@@ -15,32 +15,21 @@ import (
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
-// identity is who was authenticated.
-type identity struct {
-	name       string
-	kind       string
-	policies   []string
-	credential string
-	expiresAt  int64
-}
-
 // authenticate finds out who asks, in the state that this request is served
 // at, so a revocation that was acknowledged before is in force. Every failure
 // is answered with the same words: which part was wrong is in the log of
 // nobody but the caller.
 func (c *call) authenticate() error {
-	token, err := c.token()
+	who, err := c.identify()
 	if err != nil {
 		return c.engine.limiter.failed(c.from.Source, c.now, err)
 	}
-	principal := c.state.Principal(token.Principal)
+	principal := c.state.Principal(who.name)
 	if principal == nil {
 		return c.engine.limiter.failed(c.from.Source, c.now, errUnauthenticated())
 	}
-	c.who = identity{
-		name: principal.Name, kind: principal.Kind, policies: principal.Policies,
-		credential: token.ID, expiresAt: token.ExpiresAt,
-	}
+	who.kind, who.policies = principal.Kind, principal.Policies
+	c.who = who
 	c.rules, err = c.engine.rules(c.state, principal)
 	return err
 }

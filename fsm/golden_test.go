@@ -164,7 +164,9 @@ func TestGoldenCommands(t *testing.T) {
 	for _, kind := range fsm.RegisteredKinds() {
 		require.Contains(t, samples, kind, "kind %d has no sample, so no golden file", kind)
 	}
-	require.Len(t, fsm.RegisteredKinds(), int(fsm.KindCancelRotation)-2, "53 and 54 were never used; a new kind belongs into the table of kinds")
+	for kind := range samples {
+		require.Contains(t, fsm.RegisteredKinds(), kind, "%s: a new kind belongs into the table of kinds", kindName(samples[kind]))
+	}
 	for kind, sample := range samples {
 		path := filepath.Join(commandFolder, fmt.Sprintf("%03d-%s-v1.hex", kind, kindName(sample)))
 		current := encoded(t, sample)

@@ -313,6 +313,12 @@ type Token struct {
 	CreatedBy   string   `cbor:"7,keyasint,omitempty"`
 	ExpiresAt   int64    `cbor:"8,keyasint,omitempty"`
 	RevokedAt   int64    `cbor:"9,keyasint,omitempty"`
+
+	// Method is how its holder had authenticated when login made the token,
+	// empty for one that createToken made. Groups are those that a trust took
+	// from the claims: they hold as long as the token does.
+	Method string   `cbor:"10,keyasint,omitempty"`
+	Groups []string `cbor:"11,keyasint,omitempty"`
 }
 
 // Statement is one line of a policy.

@@ -1,0 +1,40 @@
+package engine
+
+// Methods by which a caller can have authenticated, as conditions of policies
+// name them.
+const (
+	MethodToken = "token" // one that createToken, or init, made
+)
+
+// identity is who was authenticated.
+type identity struct {
+	name     string // of the principal
+	kind     string // "user" or "service"
+	policies []string
+	// method is one of the Methods; of a token that login made, the one by
+	// which its holder had authenticated then.
+	method string
+	// groups are those that a trust took from claims, beside those that the
+	// state puts the principal into.
+	groups     []string
+	credential string // its id, which may be shown
+	expiresAt  int64  // milliseconds since the Unix epoch
+}
+
+// identify finds out by which credential the caller came and whose it is. It
+// answers name, method, groups, credential and expiresAt; the principal is
+// looked up by authenticate, for all methods at one place.
+func (c *call) identify() (identity, error) {
+	token, err := c.token()
+	if err != nil {
+		return identity{}, err
+	}
+	who := identity{
+		name: token.Principal, method: MethodToken, groups: token.Groups,
+		credential: token.ID, expiresAt: token.ExpiresAt,
+	}
+	if token.Method != "" {
+		who.method = token.Method
+	}
+	return who, nil
+}
