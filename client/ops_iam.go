@@ -55,14 +55,59 @@ func (s IAMService) WhoAmI(ctx context.Context, req wire.EmptyRequest) (*wire.Wh
 	return do[wire.WhoAmIResponse](ctx, s.c, "iam", "whoAmI", &req)
 }
 
+// CreateGroup: Make an empty group.
+func (s IAMService) CreateGroup(ctx context.Context, req wire.CreateGroupRequest) (*wire.GroupResponse, error) {
+	return do[wire.GroupResponse](ctx, s.c, "iam", "createGroup", &req)
+}
+
+// DescribeGroup: Show a group and its policies.
+func (s IAMService) DescribeGroup(ctx context.Context, req wire.NameRequest) (*wire.GroupResponse, error) {
+	return do[wire.GroupResponse](ctx, s.c, "iam", "describeGroup", &req)
+}
+
+// ListGroupMembers: List the principals that were put into a group.
+func (s IAMService) ListGroupMembers(ctx context.Context, req wire.ListGroupMembersRequest) (*wire.ListGroupMembersResponse, error) {
+	return do[wire.ListGroupMembersResponse](ctx, s.c, "iam", "listGroupMembers", &req)
+}
+
+// ListGroups: List groups.
+func (s IAMService) ListGroups(ctx context.Context, req wire.ListRequest) (*wire.ListGroupsResponse, error) {
+	return do[wire.ListGroupsResponse](ctx, s.c, "iam", "listGroups", &req)
+}
+
+// DeleteGroup: Delete a group that has no policies.
+func (s IAMService) DeleteGroup(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
+	return do[wire.NameResponse](ctx, s.c, "iam", "deleteGroup", &req)
+}
+
+// AddToGroup: Put a principal into a group, for good or for some time.
+func (s IAMService) AddToGroup(ctx context.Context, req wire.AddToGroupRequest) (*wire.GroupMemberResponse, error) {
+	return do[wire.GroupMemberResponse](ctx, s.c, "iam", "addToGroup", &req)
+}
+
+// RemoveFromGroup: Take a principal out of a group.
+func (s IAMService) RemoveFromGroup(ctx context.Context, req wire.RemoveFromGroupRequest) (*wire.GroupMemberResponse, error) {
+	return do[wire.GroupMemberResponse](ctx, s.c, "iam", "removeFromGroup", &req)
+}
+
 // PutPolicy: Make or replace a policy.
 func (s IAMService) PutPolicy(ctx context.Context, req wire.PutPolicyRequest) (*wire.PutPolicyResponse, error) {
 	return do[wire.PutPolicyResponse](ctx, s.c, "iam", "putPolicy", &req)
 }
 
-// GetPolicy: Show a policy.
-func (s IAMService) GetPolicy(ctx context.Context, req wire.NameRequest) (*wire.PolicyResponse, error) {
+// GetPolicy: Show a policy, or a past revision of it.
+func (s IAMService) GetPolicy(ctx context.Context, req wire.GetPolicyRequest) (*wire.PolicyResponse, error) {
 	return do[wire.PolicyResponse](ctx, s.c, "iam", "getPolicy", &req)
+}
+
+// ListPolicyRevisions: Show the history of a policy: who changed it, when and why.
+func (s IAMService) ListPolicyRevisions(ctx context.Context, req wire.ListPolicyRevisionsRequest) (*wire.ListPolicyRevisionsResponse, error) {
+	return do[wire.ListPolicyRevisionsResponse](ctx, s.c, "iam", "listPolicyRevisions", &req)
+}
+
+// RollbackPolicy: Make a past revision of a policy the next one; nothing is lost from the history.
+func (s IAMService) RollbackPolicy(ctx context.Context, req wire.RollbackPolicyRequest) (*wire.PutPolicyResponse, error) {
+	return do[wire.PutPolicyResponse](ctx, s.c, "iam", "rollbackPolicy", &req)
 }
 
 // ListPolicies: List policies.
@@ -73,16 +118,6 @@ func (s IAMService) ListPolicies(ctx context.Context, req wire.ListRequest) (*wi
 // DeletePolicy: Delete a policy that is attached to nobody.
 func (s IAMService) DeletePolicy(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
 	return do[wire.NameResponse](ctx, s.c, "iam", "deletePolicy", &req)
-}
-
-// AttachPolicy: Give a policy to a principal.
-func (s IAMService) AttachPolicy(ctx context.Context, req wire.AttachPolicyRequest) (*wire.AttachPolicyResponse, error) {
-	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "attachPolicy", &req)
-}
-
-// DetachPolicy: Take a policy from a principal.
-func (s IAMService) DetachPolicy(ctx context.Context, req wire.AttachPolicyRequest) (*wire.AttachPolicyResponse, error) {
-	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "detachPolicy", &req)
 }
 
 // PutAccessPolicy: Make or replace an access policy: it restricts by source address what IAM allows.
@@ -103,4 +138,14 @@ func (s IAMService) ListAccessPolicies(ctx context.Context, req wire.ListRequest
 // DeleteAccessPolicy: Delete an access policy.
 func (s IAMService) DeleteAccessPolicy(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
 	return do[wire.NameResponse](ctx, s.c, "iam", "deleteAccessPolicy", &req)
+}
+
+// AttachPolicy: Give a policy to a principal or a group, for good or for some time.
+func (s IAMService) AttachPolicy(ctx context.Context, req wire.AttachPolicyRequest) (*wire.AttachPolicyResponse, error) {
+	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "attachPolicy", &req)
+}
+
+// DetachPolicy: Take a policy from a principal or a group.
+func (s IAMService) DetachPolicy(ctx context.Context, req wire.DetachPolicyRequest) (*wire.AttachPolicyResponse, error) {
+	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "detachPolicy", &req)
 }

@@ -29,9 +29,13 @@ func (c *call) authenticate() error {
 		return c.engine.limiter.failed(c.from.Source, c.now, errUnauthenticated())
 	}
 	who.kind, who.policies = principal.Kind, principal.Policies
-	c.who = who
-	c.rules, err = c.engine.rules(c.state, principal)
-	return err
+	rights, err := c.engine.rightsOf(c.state, principal, who.groups, c.now.UnixMilli())
+	if err != nil {
+		return err
+	}
+	who.groups, who.rightsUntil, who.boundaries = rights.groups, rights.until, rights.boundaries
+	c.who, c.rules = who, rights.rules
+	return nil
 }
 
 func (c *call) token() (*fsm.Token, error) {
@@ -73,39 +77,6 @@ func parseCIDRs(field string, texts []string) ([]netip.Prefix, error) {
 		out = append(out, p)
 	}
 	return out, nil
-}
-
-// rules compiles what applies to principal. Records are immutable, so the
-// pointer of a record names its content and a compiled policy is kept by it.
-func (e *Engine) rules(state *fsm.State, principal *fsm.Principal) (iam.Rules, error) {
-	var out iam.Rules
-	for _, name := range principal.Policies {
-		record := state.Policy(name)
-		if record == nil {
-			continue
-		}
-		policy, ok := e.policies.Get(record)
-		if !ok {
-			var err error
-			if policy, _, err = iam.CompilePolicy(e.catalogue, record.Name, record.Revision, iamStatements(record.Statements)); err != nil {
-				// Deny all rather than leave out a statement that may be a deny.
-				return out, fault.Wrap(fault.Internal, err, "policy %s cannot be read by this release", name)
-			}
-			e.policies.Add(record, policy)
-		}
-		out.Policies = append(out.Policies, policy)
-	}
-	var err error
-	out.Access, err = e.access.compiled(e.catalogue, state)
-	return out, err
-}
-
-func iamStatements(in []fsm.Statement) []iam.Statement {
-	out := make([]iam.Statement, len(in))
-	for i, s := range in {
-		out[i] = iam.Statement{Effect: s.Effect, Actions: s.Actions, Roles: s.Roles, Paths: s.Paths, Keys: s.Keys}
-	}
-	return out
 }
 
 // accessCache keeps the compiled access policies of the newest state seen.

@@ -46,6 +46,9 @@ type scope struct {
 	key    *fsm.Key // resolved
 	keyRef string   // as it was written
 	action iam.Action
+	// tags are those that the secret is to have, of a request that makes it;
+	// nil: those that it has.
+	tags map[string]string
 	// list authorises a caller that may see something somewhere; the
 	// operation filters what it answers.
 	list bool
@@ -95,11 +98,11 @@ func (c *call) authorise(o *Operation, s scope) error {
 func resource(s scope) iam.Resource {
 	switch {
 	case s.path != "":
-		return iam.Resource{Path: s.path}
+		return iam.Resource{Path: s.path, Tags: s.tags}
 	case s.below != "":
 		return iam.Resource{Below: s.below}
 	case s.key != nil:
-		return iam.Resource{KeyID: s.key.ID, KeyAliases: s.key.Aliases}
+		return keyResource(s.key)
 	case s.keyRef != "":
 		// A key that is not there: grants on all keys reach it, so that only
 		// who may see every key learns that it is absent.
@@ -120,9 +123,32 @@ func (c *call) require(action iam.Action, r iam.Resource) error {
 func (c *call) may(action iam.Action, r iam.Resource) bool { return c.decide(action, r).Allowed }
 
 func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
+	if r.Tags == nil && r.Path != "" && c.rules.UsesTags() {
+		if s := c.state.Secret(r.Path); s != nil && s.State != fsm.SecretPurged {
+			r.Tags = s.Tags
+		}
+	}
 	return iam.Decide(c.rules, iam.Question{
 		Principal: c.who.name, Action: action, Resource: r, Source: c.from.Source, At: c.now,
+		AuthMethod: c.who.method, Groups: c.who.groups,
 	})
+}
+
+// newTags answers the tags that a secret is to have, for a question about it
+// before it is there; nil, which stands for those that it has, if there is one.
+func (c *call) newTags(path names.Path, tags map[string]string) map[string]string {
+	if s := c.state.Secret(path); s != nil && s.State != fsm.SecretPurged {
+		return nil
+	}
+	if tags == nil {
+		return map[string]string{}
+	}
+	return tags
+}
+
+// keyResource is what a question about a key is about.
+func keyResource(key *fsm.Key) iam.Resource {
+	return iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases, Tags: key.Tags}
 }
 
 // deny makes the one answer to whoever lacks a right. It does not depend on

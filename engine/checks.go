@@ -176,10 +176,14 @@ func checkPage(p wire.Page) (page, error) {
 	text, ok := strings.CutPrefix(p.Cursor, cursorVersion)
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if !ok || err != nil || !utf8.Valid(raw) || strings.ContainsAny(text, "\r\n") {
-		return out, fault.Invalid("cursor", "is not a nextCursor of this operation; leave it out to start from the beginning")
+		return out, errCursor()
 	}
 	out.after = string(raw)
 	return out, nil
+}
+
+func errCursor() error {
+	return fault.Invalid("cursor", "is not a nextCursor of this operation; leave it out to start from the beginning")
 }
 
 // cursor encodes where the next page starts. It is not secret and not

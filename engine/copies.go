@@ -41,7 +41,11 @@ const maxCopied = 4096
 // if the source is still what was opened here.
 func copySecret(ctx context.Context, c *call, r *wire.CopySecretRequest) (*wire.CopySecretResponse, error) {
 	from, to := names.Path(r.Path), names.Path(r.ToPath)
-	if err := c.require("secrets:createSecret", iam.Resource{Path: to}); err != nil {
+	var tags map[string]string
+	if source := c.state.Secret(from); source != nil {
+		tags = source.Tags
+	}
+	if err := c.require("secrets:createSecret", iam.Resource{Path: to, Tags: c.newTags(to, tags)}); err != nil {
 		return nil, err
 	}
 	meta, err := c.meta(ctx, r.ClientToken, r)

@@ -87,6 +87,7 @@ type Engine struct {
 	Config
 	catalogue *iam.Catalogue
 	policies  *lru.Cache[*fsm.Policy, *iam.Policy]
+	kept      *lru.Cache[string, *rights]
 	access    accessCache
 	locks     *pathLocks
 	limiter   *authLimiter
@@ -111,7 +112,11 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	policies, err := lru.New[*fsm.Policy, *iam.Policy](4096)
+	policies, err := lru.New[*fsm.Policy, *iam.Policy](keptPolicies)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
+	kept, err := lru.New[string, *rights](keptRights)
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
@@ -119,6 +124,7 @@ func New(cfg Config) (*Engine, error) {
 		Config:    cfg,
 		catalogue: iam.NewCatalogue(Actions()),
 		policies:  policies,
+		kept:      kept,
 		locks:     newPathLocks(),
 		limiter:   newAuthLimiter(),
 		metrics:   newMetrics(cfg.Registerer),

@@ -17,12 +17,12 @@ import (
 func generateSecret(ctx context.Context, c *call, r *wire.GenerateSecretRequest) (*wire.GenerateSecretResponse, error) {
 	path := names.Path(r.Path)
 	if r.Create {
-		if err := c.require("secrets:createSecret", iam.Resource{Path: path}); err != nil {
+		if err := c.require("secrets:createSecret", iam.Resource{Path: path, Tags: c.newTags(path, r.Tags)}); err != nil {
 			return nil, err
 		}
 	}
 	if r.Reveal {
-		if err := c.require("secrets:getSecretValue", iam.Resource{Path: path}); err != nil {
+		if err := c.require("secrets:getSecretValue", iam.Resource{Path: path, Tags: c.newTags(path, r.Tags)}); err != nil {
 			return nil, err
 		}
 	}

@@ -14,11 +14,15 @@ type identity struct {
 	// method is one of the Methods; of a token that login made, the one by
 	// which its holder had authenticated then.
 	method string
-	// groups are those that a trust took from claims, beside those that the
-	// state puts the principal into.
-	groups     []string
-	credential string // its id, which may be shown
-	expiresAt  int64  // milliseconds since the Unix epoch
+	// groups are, from identify, those that a trust took from claims; after
+	// authenticate all that the caller is in, except that of everyone.
+	groups []string
+	// rightsUntil is when the first of what makes up the caller's rights ends
+	// by itself, 0: never.
+	rightsUntil int64
+	boundaries  []string // policies that cap the caller
+	credential  string   // its id, which may be shown
+	expiresAt   int64    // milliseconds since the Unix epoch
 }
 
 // identify finds out by which credential the caller came and whose it is. It

@@ -6,7 +6,6 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/fsm"
-	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -72,7 +71,7 @@ func listAliases(_ context.Context, c *call, r *wire.ListAliasesRequest) (*wire.
 	}
 	out := &wire.ListAliasesResponse{Aliases: []wire.AliasResponse{}}
 	for alias, key := range c.state.Aliases(p.after) {
-		if only != "" && key.ID != only || !c.may("kms:listAliases", iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases}) {
+		if only != "" && key.ID != only || !c.may("kms:listAliases", keyResource(key)) {
 			continue
 		}
 		if len(out.Aliases) == p.limit {

@@ -99,7 +99,7 @@ func (c *call) keysForHealth(ref string, p page) (keys []*fsm.Key, next string, 
 		return []*fsm.Key{key}, "", nil
 	}
 	for key := range c.state.Keys(p.after) {
-		if !c.may("kms:getKeyHealth", iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases}) {
+		if !c.may("kms:getKeyHealth", keyResource(key)) {
 			continue
 		}
 		if len(keys) == p.limit {
@@ -118,7 +118,7 @@ func (c *call) inactive(out *wire.KeyHealthResponse, ref string) {
 		only = c.state.KeyByRef(ref).ID
 	}
 	for key, path := range inactiveSecrets(c.state) {
-		if only != "" && key.ID != only || !c.may("kms:getKeyHealth", iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases}) {
+		if only != "" && key.ID != only || !c.may("kms:getKeyHealth", keyResource(key)) {
 			continue
 		}
 		out.SecretsOnInactiveTotal++

@@ -180,7 +180,7 @@ func listKeys(ctx context.Context, c *call, r *wire.ListKeysRequest) (*wire.List
 	}
 	out := &wire.ListKeysResponse{Keys: []wire.KeyResponse{}}
 	for key := range c.state.Keys(p.after) {
-		if !c.may("kms:listKeys", iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases}) {
+		if !c.may("kms:listKeys", keyResource(key)) {
 			continue
 		}
 		if len(out.Keys) == p.limit {

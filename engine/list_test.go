@@ -22,7 +22,7 @@ func rulesOf(t require.TestingT, statements ...iam.Statement) iam.Rules {
 	}
 	policy, _, err := iam.CompilePolicy(iam.NewCatalogue([]iam.Action{"secrets:listSecrets"}), "p", 1, statements)
 	require.NoError(t, err)
-	return iam.Rules{Policies: []*iam.Policy{policy}}
+	return iam.Rules{Policies: iam.Set(policy)}
 }
 
 func allowed(paths ...string) iam.Statement {

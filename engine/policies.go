@@ -2,7 +2,8 @@ package engine
 
 import (
 	"context"
-	"fmt"
+	"math"
+	"strconv"
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/fsm"
@@ -18,11 +19,23 @@ func policyOperations() []*Operation {
 			scope:   func(_ *call, r *wire.PutPolicyRequest) (scope, error) { return nameScope("name", r.Name) },
 			run:     putPolicy,
 		}),
-		operation(row[wire.NameRequest, wire.PolicyResponse]{
+		operation(row[wire.GetPolicyRequest, wire.PolicyResponse]{
 			service: "iam", name: "getPolicy", event: "iam.get_policy",
-			summary: "Show a policy.",
-			scope:   func(_ *call, r *wire.NameRequest) (scope, error) { return nameScope("name", r.Name) },
+			summary: "Show a policy, or a past revision of it.",
+			scope:   func(_ *call, r *wire.GetPolicyRequest) (scope, error) { return nameScope("name", r.Name) },
 			run:     getPolicy,
+		}),
+		operation(row[wire.ListPolicyRevisionsRequest, wire.ListPolicyRevisionsResponse]{
+			service: "iam", name: "listPolicyRevisions", event: "iam.list_policy_revisions", action: "iam:getPolicy",
+			summary: "Show the history of a policy: who changed it, when and why.",
+			scope:   func(_ *call, r *wire.ListPolicyRevisionsRequest) (scope, error) { return nameScope("name", r.Name) },
+			run:     listPolicyRevisions,
+		}),
+		operation(row[wire.RollbackPolicyRequest, wire.PutPolicyResponse]{
+			service: "iam", name: "rollbackPolicy", event: "iam.rollback_policy", write: true, action: "iam:putPolicy",
+			summary: "Make a past revision of a policy the next one; nothing is lost from the history.",
+			scope:   func(_ *call, r *wire.RollbackPolicyRequest) (scope, error) { return nameScope("name", r.Name) },
+			run:     rollbackPolicy,
 		}),
 		operation(row[wire.ListRequest, wire.ListPoliciesResponse]{
 			service: "iam", name: "listPolicies", event: "iam.list_policies",
@@ -35,27 +48,10 @@ func policyOperations() []*Operation {
 			summary: "Delete a policy that is attached to nobody.",
 			scope:   func(_ *call, r *wire.NameChangeRequest) (scope, error) { return nameScope("name", r.Name) },
 			run: func(ctx context.Context, c *call, r *wire.NameChangeRequest) (*wire.NameResponse, error) {
+				if err := c.notItsBoundary("iam:deletePolicy", r.Name); err != nil {
+					return nil, err
+				}
 				return named(ctx, c, r, func(m fsm.Meta) fsm.Command { return fsm.DeletePolicy{Meta: m, Name: r.Name} })
-			},
-		}),
-		operation(row[wire.AttachPolicyRequest, wire.AttachPolicyResponse]{
-			service: "iam", name: "attachPolicy", event: "iam.attach_policy", write: true,
-			summary: "Give a policy to a principal.",
-			scope:   attachScope,
-			run: func(ctx context.Context, c *call, r *wire.AttachPolicyRequest) (*wire.AttachPolicyResponse, error) {
-				return attach(ctx, c, r, func(m fsm.Meta) fsm.Command {
-					return fsm.AttachPolicy{Meta: m, Policy: r.Policy, Principal: r.Principal}
-				})
-			},
-		}),
-		operation(row[wire.AttachPolicyRequest, wire.AttachPolicyResponse]{
-			service: "iam", name: "detachPolicy", event: "iam.detach_policy", write: true,
-			summary: "Take a policy from a principal.",
-			scope:   attachScope,
-			run: func(ctx context.Context, c *call, r *wire.AttachPolicyRequest) (*wire.AttachPolicyResponse, error) {
-				return attach(ctx, c, r, func(m fsm.Meta) fsm.Command {
-					return fsm.DetachPolicy{Meta: m, Policy: r.Policy, Principal: r.Principal}
-				})
 			},
 		}),
 		operation(row[wire.PutAccessPolicyRequest, wire.PutAccessPolicyResponse]{
@@ -87,57 +83,149 @@ func policyOperations() []*Operation {
 	}
 }
 
-func attachScope(_ *call, r *wire.AttachPolicyRequest) (scope, error) {
-	if err := checkName("policy", r.Policy); err != nil {
-		return scope{}, err
-	}
-	s, err := nameScope("principal", r.Principal)
-	s.subject += " " + r.Policy
-	return s, err
-}
-
 func putPolicy(ctx context.Context, c *call, r *wire.PutPolicyRequest) (*wire.PutPolicyResponse, error) {
-	statements := make([]fsm.Statement, len(r.Statements))
-	for i, s := range r.Statements {
-		if s.Conditions != nil {
-			return nil, fault.Invalid(fmt.Sprintf("statements[%d].conditions", i), "are not in this release; leave them out")
-		}
-		statements[i] = fsm.Statement{Effect: s.Effect, Actions: s.Actions, Roles: s.Roles, Paths: s.Paths, Keys: s.Keys}
+	if err := c.notItsBoundary("iam:putPolicy", r.Name); err != nil {
+		return nil, err
+	}
+	statements, err := fsmStatements(r.Statements)
+	if err != nil {
+		return nil, err
 	}
 	_, warnings, err := iam.CompilePolicy(c.engine.catalogue, r.Name, 0, iamStatements(statements))
 	if err != nil {
+		return nil, err
+	}
+	if err := checkText("description", r.Description); err != nil {
+		return nil, err
+	}
+	if err := checkText("reason", r.Reason); err != nil {
 		return nil, err
 	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.commit(ctx, fsm.PutPolicy{Meta: meta, Name: r.Name, Statements: statements})
+	result, err := c.commit(ctx, fsm.PutPolicy{
+		Meta: meta, Name: r.Name, Statements: statements, Description: r.Description, Reason: r.Reason,
+		ReportOnly: r.ReportOnly, Expected: r.ExpectedRevision,
+	})
 	if err != nil {
 		return nil, err
 	}
-	out := &wire.PutPolicyResponse{Name: r.Name, Revision: result.Revision, Warnings: []string{}}
+	return putPolicyAnswer(r.Name, result.Revision, warnings), nil
+}
+
+func putPolicyAnswer(name string, revision uint64, warnings []iam.Warning) *wire.PutPolicyResponse {
+	out := &wire.PutPolicyResponse{Name: name, Revision: revision, Warnings: []string{}}
 	for _, w := range warnings {
 		out.Warnings = append(out.Warnings, w.String())
 	}
-	return out, nil
+	return out
 }
 
-func getPolicy(_ context.Context, c *call, r *wire.NameRequest) (*wire.PolicyResponse, error) {
+// rollbackPolicy compiles the old revision first: it may name what this
+// release does not know.
+func rollbackPolicy(ctx context.Context, c *call, r *wire.RollbackPolicyRequest) (*wire.PutPolicyResponse, error) {
+	if err := c.notItsBoundary("iam:putPolicy", r.Name); err != nil {
+		return nil, err
+	}
+	revision, err := checkVersion("revision", r.Revision, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkText("reason", r.Reason); err != nil {
+		return nil, err
+	}
+	var warnings []iam.Warning
+	if old := c.state.PolicyRevision(r.Name, revision); old != nil {
+		if _, warnings, err = iam.CompilePolicy(c.engine.catalogue, r.Name, 0, iamStatements(old.Statements)); err != nil {
+			return nil, err
+		}
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	result, err := c.commit(ctx, fsm.RollbackPolicy{Meta: meta, Name: r.Name, Revision: revision, Reason: r.Reason, Expected: r.ExpectedRevision})
+	if err != nil {
+		return nil, err
+	}
+	return putPolicyAnswer(r.Name, result.Revision, warnings), nil
+}
+
+func getPolicy(_ context.Context, c *call, r *wire.GetPolicyRequest) (*wire.PolicyResponse, error) {
 	p := c.state.Policy(r.Name)
 	if p == nil {
-		return nil, fault.New(fault.NotFound, "name: there is no policy %s", r.Name)
+		return nil, errNoPolicy(r.Name)
+	}
+	if err := c.checkConsistency(r.Consistency); err != nil {
+		return nil, err
+	}
+	if r.Revision != nil && *r.Revision != p.Revision {
+		if p = c.state.PolicyRevision(r.Name, *r.Revision); p == nil {
+			return nil, fault.New(fault.NotFound, "revision: there is no revision %d of the policy; listPolicyRevisions shows those that are kept", *r.Revision)
+		}
+		out := policyResponse(p)
+		return &out, nil
 	}
 	out := policyResponse(p)
-	return &out, c.checkConsistency(r.Consistency)
+	for h := range c.state.Holders(r.Name) {
+		if len(out.Holders) == maxLimit {
+			break
+		}
+		out.Holders = append(out.Holders, wire.PolicyHolder{Principal: h.Principal, Group: h.Group, Mode: wireMode(h.Mode)})
+	}
+	return &out, nil
+}
+
+func errNoPolicy(name string) error {
+	return fault.New(fault.NotFound, "name: there is no policy %s", name)
 }
 
 func policyResponse(p *fsm.Policy) wire.PolicyResponse {
-	out := wire.PolicyResponse{Name: p.Name, Revision: p.Revision, Statements: make([]wire.Statement, len(p.Statements)), UpdatedAt: wire.Millis(p.UpdatedAt), UpdatedBy: p.UpdatedBy}
-	for i, s := range p.Statements {
-		out.Statements[i] = wire.Statement{Effect: s.Effect, Actions: s.Actions, Roles: s.Roles, Paths: s.Paths, Keys: s.Keys}
+	return wire.PolicyResponse{
+		Name: p.Name, Revision: p.Revision, Statements: wireStatements(p.Statements), Description: p.Description, ReportOnly: p.ReportOnly,
+		Reason: p.Reason, RolledBackTo: p.RolledBackTo, UpdatedAt: wire.Millis(p.UpdatedAt), UpdatedBy: p.UpdatedBy, RequestID: p.RequestID,
 	}
-	return out
+}
+
+// listPolicyRevisions goes from the newest down; its cursor is the revision
+// that the last page ended with.
+func listPolicyRevisions(_ context.Context, c *call, r *wire.ListPolicyRevisionsRequest) (*wire.ListPolicyRevisionsResponse, error) {
+	p, err := checkPage(r.Page)
+	if err != nil {
+		return nil, err
+	}
+	before := uint64(math.MaxUint64)
+	if p.after != "" {
+		if before, err = strconv.ParseUint(p.after, 10, 64); err != nil {
+			return nil, errCursor()
+		}
+	}
+	now := c.state.Policy(r.Name)
+	if now == nil {
+		return nil, errNoPolicy(r.Name)
+	}
+	out := &wire.ListPolicyRevisionsResponse{Revisions: []wire.PolicyResponse{}}
+	add := func(policy *fsm.Policy) bool {
+		if policy.Revision >= before {
+			return true
+		}
+		if n := len(out.Revisions); n == p.limit {
+			out.NextCursor = cursor(strconv.FormatUint(out.Revisions[n-1].Revision, 10))
+			return false
+		}
+		out.Revisions = append(out.Revisions, policyResponse(policy))
+		return true
+	}
+	if add(now) {
+		for old := range c.state.PolicyRevisions(r.Name) {
+			if !add(old) {
+				break
+			}
+		}
+	}
+	return out, c.checkConsistency(r.Consistency)
 }
 
 func listPolicies(_ context.Context, c *call, r *wire.ListRequest) (*wire.ListPoliciesResponse, error) {
@@ -154,24 +242,6 @@ func listPolicies(_ context.Context, c *call, r *wire.ListRequest) (*wire.ListPo
 		out.Policies = append(out.Policies, policyResponse(policy))
 	}
 	return out, c.checkConsistency(r.Consistency)
-}
-
-func attach(ctx context.Context, c *call, r *wire.AttachPolicyRequest, command func(fsm.Meta) fsm.Command) (*wire.AttachPolicyResponse, error) {
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	if _, err := c.commit(ctx, command(meta)); err != nil {
-		return nil, err
-	}
-	if err := c.refresh(ctx); err != nil {
-		return nil, uncertain(err, meta)
-	}
-	out := &wire.AttachPolicyResponse{Principal: r.Principal, Policies: []string{}}
-	if p := c.state.Principal(r.Principal); p != nil {
-		out.Policies = p.Policies
-	}
-	return out, nil
 }
 
 func putAccessPolicy(ctx context.Context, c *call, r *wire.PutAccessPolicyRequest) (*wire.PutAccessPolicyResponse, error) {

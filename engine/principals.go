@@ -118,7 +118,7 @@ func createPrincipal(ctx context.Context, c *call, r *wire.CreatePrincipalReques
 	if err != nil {
 		return nil, err
 	}
-	p := fsm.Principal{Name: r.Name, Kind: r.Kind, Description: r.Description, CreatedAt: c.now.UnixMilli(), CreatedBy: c.who.name}
+	p := fsm.Principal{Name: r.Name, Kind: r.Kind, Description: r.Description, Attached: c.inherited(), CreatedAt: c.now.UnixMilli(), CreatedBy: c.who.name}
 	if _, err := c.commit(ctx, fsm.CreatePrincipal{Meta: meta, Principal: p}); err != nil {
 		return nil, err
 	}
@@ -130,7 +130,7 @@ func createPrincipal(ctx context.Context, c *call, r *wire.CreatePrincipalReques
 	if kept == nil {
 		kept = &p // deleted a moment later
 	}
-	out := principalResponse(kept)
+	out := c.wholePrincipal(kept)
 	return &out, nil
 }
 
@@ -139,8 +139,24 @@ func (c *call) principalAnswer(name string) (*wire.PrincipalResponse, error) {
 	if p == nil {
 		return nil, fault.New(fault.NotFound, "name: there is no principal %s", name)
 	}
-	out := principalResponse(p)
+	out := c.wholePrincipal(p)
 	return &out, nil
+}
+
+// wholePrincipal is principalResponse with all that gives p its rights.
+func (c *call) wholePrincipal(p *fsm.Principal) wire.PrincipalResponse {
+	out := principalResponse(p)
+	if attached := c.wireAttached(p.Attachments()); len(attached) > 0 {
+		out.Attached = attached
+	}
+	for m := range c.state.Memberships(p.Name) {
+		if m.Holds(c.now.UnixMilli()) {
+			out.Groups = append(out.Groups, wire.GroupOf{
+				Group: m.Group, ExpiresAt: wire.Millis(m.ExpiresAt), AddedAt: wire.Millis(m.AddedAt), AddedBy: m.AddedBy, Reason: m.Reason,
+			})
+		}
+	}
+	return out
 }
 
 func principalResponse(p *fsm.Principal) wire.PrincipalResponse {
@@ -181,6 +197,9 @@ func createToken(ctx context.Context, c *call, r *wire.CreateTokenRequest) (*wir
 		return nil, err
 	}
 	if err := checkText("description", r.Description); err != nil {
+		return nil, err
+	}
+	if err := c.withinBoundaries("iam:createToken", r.Principal); err != nil {
 		return nil, err
 	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
@@ -259,8 +278,12 @@ func revokeToken(ctx context.Context, c *call, r *wire.RevokeTokenRequest) (*wir
 }
 
 func whoAmI(_ context.Context, c *call, _ *wire.EmptyRequest) (*wire.WhoAmIResponse, error) {
+	groups := c.who.groups
+	if groups == nil {
+		groups = []string{}
+	}
 	return &wire.WhoAmIResponse{
-		Principal: c.who.name, Kind: c.who.kind, Groups: []string{}, Policies: c.who.policies,
+		Principal: c.who.name, Kind: c.who.kind, Groups: groups, Policies: c.who.policies, AuthMethod: c.who.method, Boundaries: c.who.boundaries,
 		SourceAddress: c.source(), CredentialID: c.who.credential, ExpiresAt: wire.Millis(c.who.expiresAt),
 	}, nil
 }

@@ -71,7 +71,7 @@ func other(t *testing.T, s *stock, c sample) string {
 		`"path":"/app/dev/web/turn"`, `"path":"/app/dev/web/db"`,
 		"alias/more", "alias/most", `"alias/pay"`, `"alias/off"`, `"alias/off"`, `"alias/pay"`, `"name":"svc"`, `"name":"admin"`,
 		`"principal":"svc"`, `"principal":"admin"`, `"name":"new"`, `"name":"newer"`, `"name":"loose"`, `"name":"attached"`,
-		`"name":"office"`, `"name":"home"`, s.tokenID, absentID, s.jobID, absentID,
+		`"name":"office"`, `"name":"home"`, `"name":"idle"`, `"name":"other"`, s.tokenID, absentID, s.jobID, absentID,
 		"alias/second", "alias/third", "alias/doomed", "alias/off", `"toKeyId":"alias/worn"`, `"toKeyId":"alias/pay"`,
 		`"ratePerSecond":10`, `"ratePerSecond":11`, `"label":"blue"`, `"label":"green"`, `"prefix":"/app/prod"`, `"prefix":"/app/test"`, `"prefix":"/app/dev/"`, `"prefix":"/app/test/"`, "alias/empty", "alias/waiting", `"alias/waiting"`, `"alias/empty"`)
 	out := r.Replace(c.good)

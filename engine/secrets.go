@@ -28,7 +28,9 @@ func secretOperations() []*Operation {
 			service: "secrets", name: "createSecret", event: "secrets.create", write: true,
 			summary: "Make a secret, with a first value if one is given.",
 			scope: func(c *call, r *wire.CreateSecretRequest) (scope, error) {
-				return pathScope(r.Path)
+				s, err := pathScope(r.Path)
+				s.tags = c.newTags(s.path, r.Tags)
+				return s, err
 			},
 			run: createSecret,
 		}),

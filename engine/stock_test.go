@@ -85,6 +85,14 @@ func newStock(t *testing.T) *stock {
 		w.ok("iam/putPolicy", `{"name":%q,"statements":[{"effect":"allow","actions":["iam:listPolicies"]}]}`, name)
 	}
 	w.ok("iam/attachPolicy", `{"policy":"attached","principal":"svc"}`)
+	w.ok("iam/putPolicy", `{"name":"loose","reason":"again","statements":[{"effect":"allow","actions":["iam:listPrincipals"]}]}`)
+	for _, name := range []string{"ops", "idle"} {
+		w.ok("iam/createGroup", `{"name":%q}`, name)
+	}
+	for _, name := range []string{"svc", "admin"} {
+		w.ok("iam/addToGroup", `{"group":"ops","principal":%q}`, name)
+	}
+	w.ok("iam/attachPolicy", `{"policy":"attached","group":"ops","ttl":"2h"}`)
 	w.ok("iam/putAccessPolicy", `{"name":"office","paths":["/app/prod/**"],"sourceCidrs":["192.0.2.0/24"]}`)
 	return s
 }
@@ -195,6 +203,15 @@ func (s *stock) samples() []sample {
 		{"iam/deletePolicy", `{"name":"loose"}`, `{"name":"attached"}`, "Conflict", "loose", nil},
 		{"iam/attachPolicy", `{"policy":"loose","principal":"svc"}`, `{"policy":"none","principal":"svc"}`, "NotFound", "svc loose", nil},
 		{"iam/detachPolicy", `{"policy":"attached","principal":"svc"}`, `{"policy":"full-access","principal":"admin"}`, "Conflict", "svc attached", nil},
+		{"iam/listPolicyRevisions", `{"name":"loose"}`, `{"name":"none"}`, "NotFound", "loose", nil},
+		{"iam/rollbackPolicy", `{"name":"loose","revision":1}`, `{"name":"loose","revision":9}`, "NotFound", "loose", nil},
+		{"iam/createGroup", `{"name":"new"}`, `{"name":"ops"}`, "AlreadyExists", "new", nil},
+		{"iam/describeGroup", `{"name":"ops"}`, `{"name":"none"}`, "NotFound", "ops", nil},
+		{"iam/listGroupMembers", `{"group":"ops"}`, `{"group":"none"}`, "NotFound", "ops", nil},
+		{"iam/listGroups", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"iam/deleteGroup", `{"name":"idle"}`, `{"name":"ops"}`, "Conflict", "idle", nil},
+		{"iam/addToGroup", `{"group":"idle","principal":"svc","ttl":"2h"}`, `{"group":"none","principal":"svc"}`, "NotFound", "svc idle", nil},
+		{"iam/removeFromGroup", `{"group":"ops","principal":"svc"}`, `{"group":"none","principal":"svc"}`, "NotFound", "svc ops", nil},
 		{"iam/putAccessPolicy", `{"name":"new","paths":["/x/**"],"sourceCidrs":["192.0.2.0/24"]}`, `{"name":"new","paths":["/x/**"]}`, "InvalidRequest", "new", nil},
 		{"iam/getAccessPolicy", `{"name":"office"}`, `{"name":"none"}`, "NotFound", "office", nil},
 		{"iam/listAccessPolicies", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},

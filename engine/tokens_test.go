@@ -152,7 +152,7 @@ func TestWhoAmITellsWhatTheServerSees(t *testing.T) {
 	me := into[wire.WhoAmIResponse](t, answer)
 	listed := into[wire.ListTokensResponse](t, w.ok("iam/listTokens", `{"principal":"svc"}`)).Tokens[0]
 	require.Equal(t, wire.WhoAmIResponse{
-		Principal: "svc", Kind: "service", Groups: []string{}, Policies: []string{"svc"}, SourceAddress: "192.0.2.99",
+		Principal: "svc", Kind: "service", Groups: []string{}, Policies: []string{"svc"}, AuthMethod: "token", SourceAddress: "192.0.2.99",
 		CredentialID: listed.TokenID, ExpiresAt: listed.ExpiresAt,
 	}, me)
 }

@@ -102,7 +102,7 @@ func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wir
 	if p.after != "" {
 		// null is well-formed, and would leave no map to write into.
 		if err := json.Unmarshal([]byte(p.after), &after); err != nil || after == nil {
-			return nil, fault.Invalid("cursor", "is not a nextCursor of this operation; leave it out to start from the beginning")
+			return nil, errCursor()
 		}
 	}
 	// A page is cut to limit after the merge, so each chain must offer as much.

@@ -144,6 +144,13 @@ func updateSecret(ctx context.Context, c *call, r *wire.UpdateSecretRequest) (*w
 	if err := checkTags(r.Tags); err != nil {
 		return nil, err
 	}
+	if r.Tags != nil {
+		// Whoever may change a secret only while it has some tags must not give
+		// it others, and then be allowed what those allow.
+		if err := c.require("secrets:updateSecret", iam.Resource{Path: names.Path(r.Path), Tags: r.Tags}); err != nil {
+			return nil, err
+		}
+	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
 	if err != nil {
 		return nil, err

@@ -34,8 +34,12 @@ func versionOperations() []*Operation {
 			service: "secrets", name: "generateSecret", event: "secrets.generate", write: true,
 			more:    []iam.Action{"secrets:createSecret", "secrets:getSecretValue"},
 			summary: "Have the server make a value and store it as a new version.",
-			scope:   func(c *call, r *wire.GenerateSecretRequest) (scope, error) { return pathScope(r.Path) },
-			run:     generateSecret,
+			scope: func(c *call, r *wire.GenerateSecretRequest) (scope, error) {
+				s, err := pathScope(r.Path)
+				s.tags = c.newTags(s.path, r.Tags)
+				return s, err
+			},
+			run: generateSecret,
 		}),
 		operation(row[wire.GetSecretValueRequest, wire.GetSecretValueResponse]{
 			service: "secrets", name: "getSecretValue", event: "secrets.get_value",

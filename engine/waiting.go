@@ -106,8 +106,13 @@ func waitForChange(_ context.Context, c *call, r *wire.WaitForChangeRequest) (*w
 	}
 	out := c.changesFor(r)
 	if len(out.Changes) == 0 && c.from.Patient {
-		// A token that expires ends the wait, as one that is revoked does.
-		return nil, &NotYet{Index: out.Index, For: time.UnixMilli(c.who.expiresAt).Sub(c.now)}
+		// A token or a grant that expires ends the wait, as one that is revoked
+		// does.
+		end := c.who.expiresAt
+		if u := c.who.rightsUntil; u != 0 {
+			end = min(end, u)
+		}
+		return nil, &NotYet{Index: out.Index, For: time.UnixMilli(end).Sub(c.now)}
 	}
 	return out, nil
 }

@@ -66,6 +66,12 @@ const (
 	KindRetryRotation   Kind = 57
 	KindEndRotation     Kind = 58
 	KindCancelRotation  Kind = 59
+
+	KindCreateGroup     Kind = 60
+	KindDeleteGroup     Kind = 61
+	KindAddToGroup      Kind = 62
+	KindRemoveFromGroup Kind = 63
+	KindRollbackPolicy  Kind = 64
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -286,6 +292,21 @@ type PutPolicy struct {
 	Meta       Meta        `cbor:"1,keyasint,omitempty"`
 	Name       string      `cbor:"2,keyasint,omitempty"`
 	Statements []Statement `cbor:"3,keyasint,omitempty"`
+
+	Description string `cbor:"4,keyasint,omitempty"`
+	Reason      string `cbor:"5,keyasint,omitempty"`
+	ReportOnly  bool   `cbor:"6,keyasint,omitempty"`
+	// Expected, if set, must be the revision there is (0: none yet).
+	Expected *uint64 `cbor:"7,keyasint,omitempty"`
+}
+
+// RollbackPolicy makes the content of a past revision the next one.
+type RollbackPolicy struct {
+	Meta     Meta    `cbor:"1,keyasint,omitempty"`
+	Name     string  `cbor:"2,keyasint,omitempty"`
+	Revision uint64  `cbor:"3,keyasint,omitempty"`
+	Reason   string  `cbor:"4,keyasint,omitempty"`
+	Expected *uint64 `cbor:"5,keyasint,omitempty"`
 }
 
 // DeletePolicy removes a policy that is attached to nobody.
@@ -294,18 +315,25 @@ type DeletePolicy struct {
 	Name string `cbor:"2,keyasint,omitempty"`
 }
 
-// AttachPolicy gives a policy to a principal.
+// AttachPolicy gives a policy to a principal or to a group, see Attachment.
+// Done again, it sets ExpiresAt and Reason anew.
 type AttachPolicy struct {
 	Meta      Meta   `cbor:"1,keyasint,omitempty"`
 	Policy    string `cbor:"2,keyasint,omitempty"`
 	Principal string `cbor:"3,keyasint,omitempty"`
+	Group     string `cbor:"4,keyasint,omitempty"`
+	Mode      string `cbor:"5,keyasint,omitempty"`
+	ExpiresAt int64  `cbor:"6,keyasint,omitempty"`
+	Reason    string `cbor:"7,keyasint,omitempty"`
 }
 
-// DetachPolicy takes a policy from a principal.
+// DetachPolicy takes a policy from a principal or a group.
 type DetachPolicy struct {
 	Meta      Meta   `cbor:"1,keyasint,omitempty"`
 	Policy    string `cbor:"2,keyasint,omitempty"`
 	Principal string `cbor:"3,keyasint,omitempty"`
+	Group     string `cbor:"4,keyasint,omitempty"`
+	Mode      string `cbor:"5,keyasint,omitempty"`
 }
 
 // PutAccessPolicy makes or replaces an access policy.

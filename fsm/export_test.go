@@ -71,6 +71,11 @@ func Dump(s *State) map[string]any {
 	dump(out, "reads", s.reads.Root())
 	dump(out, "horizons", s.horizons.Root())
 	dump(out, "consumerCounts", s.consumerCounts.Root())
+	dump(out, "groups", s.groups.Root())
+	dump(out, "members", s.members.Root())
+	dump(out, "memberships", s.memberships.Root())
+	dump(out, "holders", s.holders.Root())
+	dump(out, "revisions", s.revisions.Root())
 	return out
 }
 

@@ -55,7 +55,7 @@ func (t *txn) genesisPolicies(policies []Policy) *Refusal {
 		if r := checkStatements(p.Statements); r != nil {
 			return r
 		}
-		t.addPolicy(p.Name, p.Statements)
+		t.addPolicy(Policy{Name: p.Name, Statements: p.Statements})
 	}
 	if t.policies.value([]byte(FullAccess)) == nil {
 		return invalid("policies", "must hold %s", FullAccess)

@@ -37,8 +37,9 @@ const (
 
 	copySnapshotGolden = "testdata/snapshots/v1/copies.snapshot"
 
-	ruleSnapshotGolden = "testdata/snapshots/v1/rules.snapshot"
-	ruleHashGolden     = "testdata/snapshots/v1/rules.hash"
+	ruleSnapshotGolden  = "testdata/snapshots/v1/rules.snapshot"
+	groupSnapshotGolden = "testdata/snapshots/v1/groups.snapshot"
+	ruleHashGolden      = "testdata/snapshots/v1/rules.hash"
 )
 
 // golden answers the content of a golden file, made from current if it is
@@ -149,6 +150,25 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 			out[c.Kind()] = c
 		}
 	}
+	for _, c := range groupStory() {
+		if out[c.Kind()] == nil {
+			out[c.Kind()] = c
+		}
+	}
+	return out
+}
+
+// grown answers the fullest command of each kind that got fields after its
+// golden file was written.
+func grown(t *testing.T) map[fsm.Kind]fsm.Command {
+	out := map[fsm.Kind]fsm.Command{}
+	for _, c := range groupStory() {
+		if k := c.Kind(); k == fsm.KindPutPolicy || k == fsm.KindAttachPolicy || k == fsm.KindDetachPolicy {
+			if out[k] == nil || len(encoded(t, c)) > len(encoded(t, out[k])) {
+				out[k] = c
+			}
+		}
+	}
 	return out
 }
 
@@ -167,8 +187,15 @@ func TestGoldenCommands(t *testing.T) {
 	for kind := range samples {
 		require.Contains(t, fsm.RegisteredKinds(), kind, "%s: a new kind belongs into the table of kinds", kindName(samples[kind]))
 	}
+	files := map[string]fsm.Command{}
 	for kind, sample := range samples {
-		path := filepath.Join(commandFolder, fmt.Sprintf("%03d-%s-v1.hex", kind, kindName(sample)))
+		files[fmt.Sprintf("%03d-%s-v1.hex", kind, kindName(sample))] = sample
+	}
+	for kind, sample := range grown(t) {
+		files[fmt.Sprintf("%03d-%s-v1-grown.hex", kind, kindName(sample))] = sample
+	}
+	for name, sample := range files {
+		path := filepath.Join(commandFolder, name)
 		current := encoded(t, sample)
 		b := golden(t, path, []byte(wrapped64(hex.EncodeToString(current))))
 		old := unhex(t, b)

@@ -60,6 +60,11 @@ func (AdvanceRotation) Kind() Kind     { return KindAdvanceRotation }
 func (RetryRotation) Kind() Kind       { return KindRetryRotation }
 func (EndRotation) Kind() Kind         { return KindEndRotation }
 func (CancelRotation) Kind() Kind      { return KindCancelRotation }
+func (CreateGroup) Kind() Kind         { return KindCreateGroup }
+func (DeleteGroup) Kind() Kind         { return KindDeleteGroup }
+func (AddToGroup) Kind() Kind          { return KindAddToGroup }
+func (RemoveFromGroup) Kind() Kind     { return KindRemoveFromGroup }
+func (RollbackPolicy) Kind() Kind      { return KindRollbackPolicy }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -118,6 +123,11 @@ func (c AdvanceRotation) meta() Meta     { return c.Meta }
 func (c RetryRotation) meta() Meta       { return c.Meta }
 func (c EndRotation) meta() Meta         { return c.Meta }
 func (c CancelRotation) meta() Meta      { return c.Meta }
+func (c CreateGroup) meta() Meta         { return c.Meta }
+func (c DeleteGroup) meta() Meta         { return c.Meta }
+func (c AddToGroup) meta() Meta          { return c.Meta }
+func (c RemoveFromGroup) meta() Meta     { return c.Meta }
+func (c RollbackPolicy) meta() Meta      { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -192,6 +202,11 @@ var kinds = register(
 	kind(retryRotation),
 	kind(endRotation),
 	kind(cancelRotation),
+	kind(createGroup),
+	kind(deleteGroup),
+	kind(addToGroup),
+	kind(removeFromGroup),
+	kind(rollbackPolicy),
 )
 
 // kind makes the entry of a command type from the function that decides it.

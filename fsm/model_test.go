@@ -282,6 +282,7 @@ func (p player) command() fsm.Command {
 			return fsm.PutAccessPolicy{Meta: m, Policy: fsm.AccessPolicy{Name: policy, Paths: []string{path}}}
 		},
 		func() fsm.Command { return fsm.DeleteAccessPolicy{Meta: m, Name: policy} },
+		p.groupLife, p.groupLife, p.groupLife,
 		p.sweep,
 		p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife,
 	}
@@ -523,6 +524,7 @@ func checkInvariants(t tester, s *fsm.State) {
 		}
 	}
 	require.Positive(t, full, "nobody has full access")
+	checkGroups(t, s)
 	for k := range s.Tokens("", "") {
 		require.NotNil(t, s.Principal(k.Principal), "a token without its principal")
 		require.Same(t, k, s.TokenByHash(k.Hash))

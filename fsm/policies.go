@@ -1,7 +1,10 @@
 package fsm
 
 import (
+	"encoding/binary"
+	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -23,18 +26,104 @@ func putPolicy(t *txn, c PutPolicy) (Result, *Refusal) {
 	if r := checkStatements(c.Statements); r != nil {
 		return Result{}, r
 	}
-	p := t.addPolicy(c.Name, c.Statements)
+	if r := checkPolicyTexts(c.Description, c.Reason); r != nil {
+		return Result{}, r
+	}
+	if r := t.expectRevision(c.Name, c.Expected); r != nil {
+		return Result{}, r
+	}
+	p := t.addPolicy(Policy{Name: c.Name, Statements: c.Statements, Description: c.Description, Reason: c.Reason, RequestID: c.Meta.RequestID, ReportOnly: c.ReportOnly})
 	return Result{Name: p.Name, Revision: p.Revision}, nil
 }
 
-// addPolicy stores the next revision of a policy.
-func (t *txn) addPolicy(name string, statements []Statement) *Policy {
-	p := &Policy{Name: name, Revision: 1, Statements: statements, UpdatedAt: t.now, UpdatedBy: t.by}
-	if old := t.policies.value([]byte(name)); old != nil {
-		p.Revision = old.Revision + 1
+const maxDescription = 1024
+
+func checkPolicyTexts(description, reason string) *Refusal {
+	switch {
+	case len(description) > maxDescription:
+		return invalid("description", "has %d bytes; at most %d are allowed", len(description), maxDescription)
+	case len(reason) > maxReason:
+		return invalid("reason", "has %d bytes; at most %d are allowed", len(reason), maxReason)
 	}
-	t.policies.put([]byte(name), p)
-	return p
+	return nil
+}
+
+func (t *txn) expectRevision(name string, expected *uint64) *Refusal {
+	if expected == nil {
+		return nil
+	}
+	at := uint64(0)
+	if p := t.policies.value([]byte(name)); p != nil {
+		at = p.Revision
+	}
+	if at != *expected {
+		return conflict("expectedRevision: the policy is at revision %d, not %d; look at it again", at, *expected)
+	}
+	return nil
+}
+
+// pastRevisions is how many revisions before the current one are kept of a
+// policy.
+const pastRevisions = 100
+
+// addPolicy stores the next revision of a policy, and keeps the one before.
+func (t *txn) addPolicy(p Policy) *Policy {
+	p.Revision, p.UpdatedAt, p.UpdatedBy = 1, t.now, t.by
+	if old := t.policies.value([]byte(p.Name)); old != nil {
+		p.Revision = old.Revision + 1
+		t.revisions.put(revisionKey(old), old)
+		if old.Revision > pastRevisions {
+			t.revisions.remove(revisionKey(&Policy{Name: p.Name, Revision: old.Revision - pastRevisions}))
+		}
+	}
+	t.policies.put([]byte(p.Name), &p)
+	return &p
+}
+
+func revisionKey(p *Policy) []byte {
+	return binary.BigEndian.AppendUint64(pair(p.Name, ""), p.Revision)
+}
+
+// rollbackPolicy makes a past revision the next one: nothing is ever taken
+// out of the history.
+func rollbackPolicy(t *txn, c RollbackPolicy) (Result, *Refusal) {
+	if r := checkName("name", c.Name); r != nil {
+		return Result{}, r
+	}
+	now := t.policies.value([]byte(c.Name))
+	if now == nil {
+		return Result{}, noPolicy("name", c.Name)
+	}
+	if c.Name == FullAccess {
+		return Result{}, conflict("name: %s is built in and was never rewritten", FullAccess)
+	}
+	if r := checkPolicyTexts("", c.Reason); r != nil {
+		return Result{}, r
+	}
+	if r := t.expectRevision(c.Name, c.Expected); r != nil {
+		return Result{}, r
+	}
+	old := t.revisions.value(revisionKey(&Policy{Name: c.Name, Revision: c.Revision}))
+	switch {
+	case c.Revision == now.Revision:
+		return Result{}, conflict("revision: the policy is at revision %d already", c.Revision)
+	case old == nil:
+		return Result{}, notFound("revision: there is no revision %d of the policy; the latest %d are kept, listPolicyRevisions shows them", c.Revision, pastRevisions)
+	}
+	p := t.addPolicy(Policy{
+		Name: c.Name, Statements: old.Statements, Description: old.Description, ReportOnly: old.ReportOnly,
+		Reason: c.Reason, RequestID: c.Meta.RequestID, RolledBackTo: c.Revision,
+	})
+	return Result{Name: p.Name, Revision: p.Revision}, nil
+}
+
+func (t *txn) restoreRevision(p *Policy) (string, error) {
+	now := t.policies.value([]byte(p.Name))
+	if now == nil || p.Revision == 0 || p.Revision >= now.Revision || checkStatements(p.Statements) != nil {
+		return "", errors.New("a past revision is of a policy that is not there, or not past")
+	}
+	t.revisions.put(revisionKey(p), p)
+	return string(revisionKey(p)), nil
 }
 
 // checkStatements checks the shape, so that whoever compiles the stored
@@ -46,8 +135,8 @@ func checkStatements(statements []Statement) *Refusal {
 	}
 	for i, s := range statements {
 		field := fmt.Sprintf("statements[%d].", i)
-		if s.Effect != "allow" && s.Effect != "deny" {
-			return invalid(field+"effect", "must be allow or deny")
+		if s.Effect != "allow" && s.Effect != "deny" && s.Effect != effectApproval {
+			return invalid(field+"effect", "must be allow, deny or %s", effectApproval)
 		}
 		if len(s.Actions)+len(s.Roles) == 0 {
 			return invalid(field+"actions", "give actions or roles; a statement without any says nothing")
@@ -67,6 +156,12 @@ func checkStatements(statements []Statement) *Refusal {
 			if _, err := names.ParseKeyRef(ref); err != nil && ref != "*" {
 				return invalid(fmt.Sprintf("%skeys[%d]", field, j), "%v, or *", err)
 			}
+		}
+		if r := checkConditions(field+"conditions.", s.Conditions); r != nil {
+			return r
+		}
+		if r := checkApproval(field+"approval", s.Effect, s.Approval); r != nil {
+			return r
 		}
 	}
 	return nil
@@ -106,6 +201,18 @@ func deletePolicy(t *txn, c DeletePolicy) (Result, *Refusal) {
 	for key := range scan(t.attached.root(), pair(c.Name, ""), nil) {
 		return Result{}, conflict("name: the policy is attached to %s; detach it from every principal first", key[len(c.Name)+1:]).
 			with("principal", string(key[len(c.Name)+1:]))
+	}
+	for key := range scan(t.holders.root(), pair(c.Name, ""), nil) {
+		holder, _ := splitPair(string(key[len(c.Name)+1:]))
+		kind := "principal"
+		if strings.HasPrefix(holder, groupHolder) {
+			kind = "group"
+		}
+		name := holder[len(principalHolder):]
+		return Result{}, conflict("name: the policy is attached to the %s %s; detach it everywhere first", kind, name).with(kind, name)
+	}
+	for _, old := range t.revisions.collect(pair(c.Name, ""), 0) {
+		t.revisions.remove(revisionKey(old))
 	}
 	t.policies.remove([]byte(c.Name))
 	return Result{Name: c.Name}, nil

@@ -33,6 +33,14 @@ func createPrincipal(t *txn, c CreatePrincipal) (Result, *Refusal) {
 			return Result{}, noPolicy("policies", policy)
 		}
 	}
+	for i, a := range p.Attached {
+		if a.Mode != ModeBoundary || a.ExpiresAt != 0 || i > 0 && compareAttached(p.Attached[i-1], a) >= 0 {
+			return Result{}, invalid("attached", "a principal is made with lasting boundaries, each once and in order, and with nothing else")
+		}
+		if t.policies.value([]byte(a.Policy)) == nil {
+			return Result{}, noPolicy("attached", a.Policy)
+		}
+	}
 	t.addPrincipal(p)
 	return Result{Name: p.Name}, nil
 }
@@ -40,6 +48,10 @@ func createPrincipal(t *txn, c CreatePrincipal) (Result, *Refusal) {
 func (t *txn) addPrincipal(p Principal) {
 	p.Policies = slices.Compact(slices.Sorted(slices.Values(p.Policies)))
 	p.CreatedAt, p.CreatedBy = t.now, t.by
+	slices.SortFunc(p.Attached, compareAttached)
+	for i := range p.Attached {
+		p.Attached[i].AttachedAt, p.Attached[i].AttachedBy = t.now, t.by
+	}
 	t.putPrincipal(&p)
 }
 
@@ -50,8 +62,8 @@ func checkPrincipal(p Principal) *Refusal {
 	if p.Kind != "user" && p.Kind != "service" {
 		return invalid("kind", "must be user or service")
 	}
-	if len(p.Policies) > maxAttached {
-		return invalid("policies", "has %d entries; at most %d are allowed", len(p.Policies), maxAttached)
+	if n := len(p.Policies) + len(p.Attached); n > maxAttached {
+		return invalid("policies", "has %d entries; at most %d are allowed", n, maxAttached)
 	}
 	for _, policy := range p.Policies {
 		if r := checkName("policies", policy); r != nil {
@@ -72,9 +84,12 @@ func deletePrincipal(t *txn, c DeletePrincipal) (Result, *Refusal) {
 	for _, k := range t.tokenOwners.collect(pair(p.Name, ""), 0) {
 		t.removeToken(k)
 	}
-	for _, policy := range p.Policies {
-		t.attached.remove(pair(policy, p.Name))
+	for _, m := range t.memberships.collect(pair(p.Name, ""), 0) {
+		t.removeMembership(m)
 	}
+	bare := *p
+	bare.Policies, bare.Attached = nil, nil
+	t.putPrincipal(&bare) // takes p out of every index
 	t.principals.remove([]byte(p.Name))
 	return Result{Name: p.Name}, nil
 }
@@ -145,51 +160,6 @@ func revokeToken(t *txn, c RevokeToken) (Result, *Refusal) {
 		t.putToken(&next)
 	}
 	return Result{TokenID: k.ID, Name: k.Principal, State: "revoked"}, nil
-}
-
-func attachPolicy(t *txn, c AttachPolicy) (Result, *Refusal) {
-	p, r := t.principal("principal", c.Principal)
-	if r != nil {
-		return Result{}, r
-	}
-	if t.policies.value([]byte(c.Policy)) == nil {
-		return Result{}, noPolicy("policy", c.Policy)
-	}
-	result := Result{Name: p.Name}
-	if slices.Contains(p.Policies, c.Policy) {
-		return result, nil
-	}
-	if len(p.Policies) >= maxAttached {
-		return Result{}, invalid("principal", "has %d policies, which is the most allowed; detach one first", maxAttached)
-	}
-	next := *p
-	next.Policies = slices.Sorted(slices.Values(append(slices.Clone(p.Policies), c.Policy)))
-	t.putPrincipal(&next)
-	return result, nil
-}
-
-func detachPolicy(t *txn, c DetachPolicy) (Result, *Refusal) {
-	p, r := t.principal("principal", c.Principal)
-	if r != nil {
-		return Result{}, r
-	}
-	if r := checkName("policy", c.Policy); r != nil {
-		return Result{}, r
-	}
-	result := Result{Name: p.Name}
-	if !slices.Contains(p.Policies, c.Policy) {
-		return result, nil
-	}
-	if c.Policy == FullAccess {
-		if r := t.checkNotLast(p); r != nil {
-			return Result{}, r
-		}
-	}
-	next := *p
-	next.Policies = without(p.Policies, c.Policy)
-	t.attached.remove(pair(c.Policy, p.Name))
-	t.putPrincipal(&next)
-	return result, nil
 }
 
 // without answers list less item; nil rather than empty, as it would come

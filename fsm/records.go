@@ -300,6 +300,10 @@ type Principal struct {
 	Policies    []string `cbor:"4,keyasint,omitempty"` // attached, sorted
 	CreatedAt   int64    `cbor:"5,keyasint,omitempty"`
 	CreatedBy   string   `cbor:"6,keyasint,omitempty"`
+
+	// Attached is what is attached in another way than for good: for some
+	// time, as a boundary, or for break-glass. Sorted by policy, then mode.
+	Attached []Attachment `cbor:"7,keyasint,omitempty"`
 }
 
 // Token is a credential of a principal. Only the hash of its text is kept.
@@ -323,11 +327,14 @@ type Token struct {
 
 // Statement is one line of a policy.
 type Statement struct {
-	Effect  string   `cbor:"1,keyasint,omitempty"` // "allow" or "deny"
+	Effect  string   `cbor:"1,keyasint,omitempty"` // "allow", "deny" or "requireApproval"
 	Actions []string `cbor:"2,keyasint,omitempty"`
 	Roles   []string `cbor:"3,keyasint,omitempty"`
 	Paths   []string `cbor:"4,keyasint,omitempty"`
 	Keys    []string `cbor:"5,keyasint,omitempty"`
+
+	Conditions *Conditions `cbor:"6,keyasint,omitempty"`
+	Approval   *Approval   `cbor:"7,keyasint,omitempty"` // of requireApproval
 }
 
 // Policy is a named list of statements.
@@ -337,6 +344,13 @@ type Policy struct {
 	Statements []Statement `cbor:"3,keyasint,omitempty"`
 	UpdatedAt  int64       `cbor:"4,keyasint,omitempty"`
 	UpdatedBy  string      `cbor:"5,keyasint,omitempty"`
+
+	Description string `cbor:"6,keyasint,omitempty"`
+	Reason      string `cbor:"7,keyasint,omitempty"` // of this revision
+	RequestID   string `cbor:"8,keyasint,omitempty"`
+	ReportOnly  bool   `cbor:"9,keyasint,omitempty"` // decides nothing
+	// RolledBackTo is the revision whose statements this one has again.
+	RolledBackTo uint64 `cbor:"10,keyasint,omitempty"`
 }
 
 // AccessPolicy restricts what IAM has granted.

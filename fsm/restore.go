@@ -181,6 +181,12 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreRoots)
 	case recordPathRule:
 		return read(kind, payload, t.restorePathRule)
+	case recordGroup:
+		return read(kind, payload, func(g *Group) (string, error) { return restoreGroupRecord(t, g) })
+	case recordMember:
+		return read(kind, payload, func(m *Membership) (string, error) { return restoreMembership(t, m) })
+	case recordRevision:
+		return read(kind, payload, t.restoreRevision)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:
@@ -282,6 +288,9 @@ func (t *txn) restorePrincipal(p *Principal) (string, error) {
 		if t.policies.value([]byte(policy)) == nil {
 			return "", errors.New("a principal has a policy that is not there")
 		}
+	}
+	if err := t.checkRestoredAttached(p.Name, p.Attached); err != nil {
+		return "", err
 	}
 	t.putPrincipal(p)
 	return p.Name, nil

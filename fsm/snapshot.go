@@ -55,6 +55,9 @@ const (
 	recordJob       recordType = 10
 	recordRoots     recordType = 11
 	recordPathRule  recordType = 12
+	recordGroup     recordType = 13
+	recordMember    recordType = 14
+	recordRevision  recordType = 15
 	recordSession   recordType = 21
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
@@ -114,6 +117,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		out.record(recordRoots, s.state.roots)
 	}
 	records(out, recordPathRule, s.state.PathRules(""))
+	records(out, recordGroup, s.state.Groups(""))
+	records(out, recordMember, values(scan(s.state.members.Root(), nil, nil)))
+	records(out, recordRevision, values(scan(s.state.revisions.Root(), nil, nil)))
 	records(out, recordSession, s.state.Sessions())
 	records(out, recordConsumer, values(scan(s.state.consumers.Root(), nil, nil)))
 	for key, at := range scan(s.state.reads.Root(), nil, nil) {

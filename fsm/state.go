@@ -44,6 +44,10 @@ type trees struct {
 	reads      *iradix.Tree[int64]         // path 0 number → last read
 	horizons   *iradix.Tree[*PastHorizon]  // prefix
 
+	groups    *iradix.Tree[*Group]      // name
+	members   *iradix.Tree[*Membership] // group 0 principal
+	revisions *iradix.Tree[*Policy]     // past ones: name 0 revision
+
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
 	bindings     *iradix.Tree[int]      // key id 0 path → live versions
@@ -62,6 +66,9 @@ type trees struct {
 
 	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
 	consumerCounts  *iradix.Tree[int]        // path → its consumers
+
+	memberships *iradix.Tree[*Membership] // principal 0 group
+	holders     *iradix.Tree[struct{}]    // see holderKey
 }
 
 func emptyState() *State {
@@ -81,6 +88,10 @@ func emptyState() *State {
 		reads:      iradix.New[int64](),
 		horizons:   iradix.New[*PastHorizon](),
 
+		groups:    iradix.New[*Group](),
+		members:   iradix.New[*Membership](),
+		revisions: iradix.New[*Policy](),
+
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),
 		chosen:       iradix.New[struct{}](),
@@ -98,6 +109,9 @@ func emptyState() *State {
 
 		secretRotations: iradix.New[names.Path](),
 		consumerCounts:  iradix.New[int](),
+
+		memberships: iradix.New[*Membership](),
+		holders:     iradix.New[struct{}](),
 	}}
 }
 

@@ -23,6 +23,9 @@ const (
 	dueJob     dueKind = 5
 	dueKeep    dueKind = 6
 	dueWalk    dueKind = 7
+
+	dueAttachment dueKind = 8
+	dueMembership dueKind = 9
 )
 
 // dueItem is work that a Sweep will do when its time has come.
@@ -31,7 +34,7 @@ type dueItem struct {
 	kind   dueKind
 	path   names.Path // dueDestroy, duePurge, dueKeep
 	number uint64     // dueDestroy
-	id     string     // dueToken, dueKey, dueJob; dueWalk: the prefix of a rule
+	id     string     // dueToken, dueKey, dueJob; dueWalk: the prefix of a rule; dueAttachment: a holder; dueMembership: group 0 principal
 }
 
 // key orders by time, so that a Sweep looks only at what is due:
@@ -200,6 +203,10 @@ func (t *txn) perform(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
 		t.jobs.remove([]byte(d.id))
 	case dueWalk:
 		return t.walkRule(d.id)
+	case dueAttachment:
+		t.endAttachments(d.id)
+	case dueMembership:
+		t.removeMembership(t.members.value([]byte(d.id)))
 	}
 	return 1
 }

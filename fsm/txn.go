@@ -36,6 +36,13 @@ type txn struct {
 	reads      table[int64]
 	horizons   table[*PastHorizon]
 
+	groups    table[*Group]
+	members   table[*Membership]
+	revisions table[*Policy]
+
+	memberships table[*Membership]
+	holders     table[struct{}]
+
 	aliases      table[string]
 	bindings     table[int]
 	chosen       table[struct{}]
@@ -139,6 +146,13 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		reads:      table[int64]{tree: s.reads},
 		horizons:   table[*PastHorizon]{tree: s.horizons},
 
+		groups:    table[*Group]{tree: s.groups},
+		members:   table[*Membership]{tree: s.members},
+		revisions: table[*Policy]{tree: s.revisions},
+
+		memberships: table[*Membership]{tree: s.memberships},
+		holders:     table[struct{}]{tree: s.holders},
+
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
 		chosen:       table[struct{}]{tree: s.chosen},
@@ -179,6 +193,13 @@ func (t *txn) commit() *State {
 		consumers:  t.consumers.commit(),
 		reads:      t.reads.commit(),
 		horizons:   t.horizons.commit(),
+
+		groups:    t.groups.commit(),
+		members:   t.members.commit(),
+		revisions: t.revisions.commit(),
+
+		memberships: t.memberships.commit(),
+		holders:     t.holders.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
@@ -331,7 +352,17 @@ func (t *txn) putJob(j *Job) {
 	}
 }
 
+// putPrincipal stores p in place of the record of the same name, if there is
+// one.
 func (t *txn) putPrincipal(p *Principal) {
+	var attached []Attachment
+	if old := t.principals.value([]byte(p.Name)); old != nil {
+		attached = old.Attached
+		for _, policy := range old.Policies {
+			t.attached.remove(pair(policy, p.Name))
+		}
+	}
+	t.indexAttached(principalHolder+p.Name, attached, p.Attached)
 	t.principals.put([]byte(p.Name), p)
 	for _, policy := range p.Policies {
 		t.attached.put(pair(policy, p.Name), struct{}{})

@@ -2,6 +2,7 @@ package iam
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/strongroom/strongroom/internal/names"
@@ -17,6 +18,8 @@ type Resource struct {
 	Below      string
 	KeyID      string
 	KeyAliases []string // each with its "alias/"
+	// Tags are those of the secret or the key.
+	Tags map[string]string
 	// Any says that the operation has no path and no key, such as createKey.
 	// Only a statement about all paths ("/**") or all keys ("*") reaches it.
 	Any bool
@@ -29,77 +32,193 @@ type Question struct {
 	Resource  Resource
 	Source    netip.Addr
 	At        time.Time
+	// AuthMethod is one of AuthMethods, and Groups are those that the caller
+	// is in.
+	AuthMethod string
+	Groups     []string
+	// ApprovedBy are those who approved this exact request.
+	ApprovedBy []Approver
 }
 
-// Rules are what a question is held against: the policies attached to the
-// principal, and every access policy there is.
+// Rules are what a question is held against: the policies that reach the
+// principal, the boundaries that it is under, and every access policy there
+// is.
 type Rules struct {
-	Policies []*Policy
-	Access   []*AccessPolicy
+	Policies *PolicySet
+	// Boundaries cap what a principal can ever get: each must allow it too.
+	Boundaries []*PolicySet
+	Access     []*AccessPolicy
 }
 
 // Reasons of a denial.
 const (
-	ReasonIAM    = "iam"
-	ReasonSource = "sourceAddress"
-	ReasonWindow = "timeWindow"
+	ReasonIAM      = "iam"
+	ReasonBoundary = "boundary"
+	ReasonSource   = "sourceAddress"
+	ReasonWindow   = "timeWindow"
+	ReasonApproval = "approval"
 )
 
 // Decision is the answer, with every rule that had a say.
 type Decision struct {
 	Allowed bool
 	Reason  string // of a denial
-	// Chain lists the statements that match, in the order of the policies;
-	// when they allow, then the access policies that match. Empty: nothing
-	// matched, so nothing allowed it.
+	// Chain lists the statements that match, in the order of the policies,
+	// then those of boundaries; when they allow, then the access policies that
+	// match. Empty: nothing matched, so nothing allowed it. It also lists the
+	// statements that would match but for a condition.
 	Chain []Step
 	// OpensAt is when a denial for ReasonWindow ends, zero if never.
 	OpensAt time.Time
+	// Needs are the approvals that are missing, of a denial for
+	// ReasonApproval.
+	Needs []Need
+	// BreakGlass is the session without which this would not be allowed, ""
+	// if it is allowed without.
+	BreakGlass string
+	// Report is what the policies that only report would change; nil: nothing.
+	Report *Outcome
+}
+
+// Outcome is a decision without its grounds.
+type Outcome struct {
+	Allowed bool
+	Reason  string
 }
 
 // Step is one rule that matched.
 type Step struct {
 	Policy    string // name of the policy or of the access policy
+	Revision  uint64
 	Access    bool   // it is an access policy
+	Boundary  bool   // it caps
 	Statement int    // index in the policy
-	Effect    string // Allow or Deny; of an access policy: satisfied or not
+	Effect    string // Allow, Deny or RequireApproval; of an access policy: satisfied or not
 	Action    string // how the action matched: itself, "secrets:*", "role secrets-read-access"
 	Matched   string // how the resource matched: "path /app/**", "key alias/default", "everything"
+	Via       string // how the policy reaches the principal: "" directly, "group ops"
+	// Unmet is the condition for want of which the statement had no say.
+	Unmet string
+	// Report says that the policy only reports: it had no say.
+	Report     bool
+	BreakGlass string // the session by which the policy holds
+	// Missing is how many approvals are missing.
+	Missing int
 }
 
-// Decide answers q under r. An explicit deny wins; otherwise any allow
-// decides; otherwise it is denied. Nothing depends on order or on how
-// specific a rule is. What is allowed must then satisfy every access policy
-// that applies.
+// Decide answers q under r. An explicit deny wins; then each boundary must
+// allow; then any allow decides; otherwise it is denied. Nothing depends on
+// order or on how specific a rule is. What is allowed must then satisfy every
+// access policy that applies, and have the approvals that statements ask for.
 func Decide(r Rules, q Question) Decision {
-	var d Decision
-	denied := false
-	for _, p := range r.Policies {
-		for i := range p.statements {
-			s := &p.statements[i]
-			action := s.actions.covers(q.Action)
-			if action == "" {
-				continue
-			}
-			matched := s.reaches(&q)
-			if matched == "" {
-				continue
-			}
-			step := Step{Policy: p.name, Statement: i, Effect: Allow, Action: action, Matched: matched}
-			if s.deny {
-				step.Effect, denied = Deny, true
-			} else {
-				d.Allowed = true
-			}
-			d.Chain = append(d.Chain, step)
-		}
-	}
-	if denied || !d.Allowed {
-		d.Allowed, d.Reason = false, ReasonIAM
+	d := decide(&r, &q, false)
+	if !r.reports() {
 		return d
 	}
-	restrict(&d, r.Access, &q)
+	// Once more, as if the rules that only report had a say.
+	if would := decide(&r, &q, true); would.Allowed != d.Allowed || would.Reason != d.Reason {
+		d.Report = &Outcome{would.Allowed, would.Reason}
+	}
 	return d
+}
+
+// reports tells whether some of r only reports.
+func (r *Rules) reports() bool {
+	return r.Policies != nil && r.Policies.report || slices.ContainsFunc(r.Boundaries, func(b *PolicySet) bool { return b.report })
+}
+
+// UsesTags reports whether a decision under r may depend on tags.
+func (r *Rules) UsesTags() bool {
+	return r.Policies != nil && r.Policies.tags || slices.ContainsFunc(r.Boundaries, func(b *PolicySet) bool { return b.tags })
+}
+
+func decide(r *Rules, q *Question, strict bool) Decision {
+	var d Decision
+	own := r.Policies.match(q, strict, false, &d.Chain)
+	capped := false
+	for _, b := range r.Boundaries {
+		m := b.match(q, strict, true, &d.Chain)
+		if !b.report || strict {
+			capped = capped || m.denied || !m.allowed
+		}
+	}
+	switch {
+	case own.denied:
+		d.Reason = ReasonIAM
+		return d
+	case capped && own.allowed:
+		d.Reason = ReasonBoundary
+		return d
+	case capped || !own.allowed:
+		// Who has no right learns nothing of boundaries.
+		d.Reason = ReasonIAM
+		return d
+	}
+	d.Allowed, d.BreakGlass = true, own.breakGlass
+	restrict(&d, r.Access, q)
+	if d.Allowed && len(own.needs) > 0 {
+		d.Allowed, d.Reason, d.Needs = false, ReasonApproval, own.needs
+	}
+	return d
+}
+
+// matched is what the statements of one set say together.
+type matched struct {
+	allowed, denied bool
+	needs           []Need
+	breakGlass      string // the session, if nothing else allows
+}
+
+// match holds q against the statements of s and notes in chain those that are
+// about it. What only reports is noted, and has a say only if strict.
+func (s *PolicySet) match(q *Question, strict, boundary bool, chain *[]Step) matched {
+	var out matched
+	var room [16]int32
+	lasting := false // allowed without a break-glass session
+	for _, place := range s.candidates(q, room[:0]) {
+		e := &s.entries[place]
+		action := e.actions.covers(q.Action)
+		if action == "" {
+			continue
+		}
+		reached := e.reaches(q)
+		if reached == "" {
+			continue
+		}
+		step := Step{
+			Policy: e.policy.name, Revision: e.policy.revision, Boundary: boundary, Statement: e.index, Effect: e.effect,
+			Action: action, Matched: reached, Via: e.via, Report: e.policy.report, BreakGlass: e.breakGlass,
+		}
+		step.Unmet = e.conditions.unmet(q, e.restricts())
+		var need *Need
+		if e.approval != nil && step.Unmet == "" {
+			given := e.approval.given(q)
+			if step.Missing = max(0, e.approval.Count-given); step.Missing > 0 {
+				need = &Need{Policy: e.policy.name, Statement: e.index, Approval: *e.approval, Given: given}
+			}
+		}
+		*chain = append(*chain, step)
+		if step.Unmet != "" || e.policy.report && !strict {
+			continue
+		}
+		switch {
+		case e.effect == Deny:
+			out.denied = true
+		case need != nil:
+			out.needs = append(out.needs, *need)
+		case e.effect == Allow:
+			out.allowed = true
+			if e.breakGlass == "" {
+				lasting = true
+			} else {
+				out.breakGlass = e.breakGlass
+			}
+		}
+	}
+	if lasting {
+		out.breakGlass = ""
+	}
+	return out
 }
 
 // restrict holds an allowed question against the access policies. The source
@@ -148,7 +267,7 @@ func (s *statement) reaches(q *Question) string {
 			return matchPath(s.paths, q.Resource.Path)
 		}
 		if q.Resource.Below != "" {
-			return matchBelow(s.paths, q.Resource.Below, s.deny)
+			return matchBelow(s.paths, q.Resource.Below, s.restricts())
 		}
 		return s.reachesAllPaths()
 	case kmsService:
@@ -204,45 +323,49 @@ func matchKey(rules []keyRule, r *Resource) string {
 // MayAnywhere reports whether the policies of r allow a on some resource that
 // could exist, as far as that can be told without one: for operations that
 // list, and filter what they answer by Decide. Only a deny that reaches
-// everything takes it away.
+// everything, whatever the conditions, takes it away; and what a boundary
+// never allows.
 func MayAnywhere(r Rules, a Action) bool {
-	allowed := false
-	for _, p := range r.Policies {
-		for i := range p.statements {
-			s := &p.statements[i]
-			if s.actions.covers(a) == "" {
-				continue
-			}
-			if !s.deny {
-				allowed = allowed || s.reachesSomething(a)
-				continue
-			}
-			if s.reaches(&Question{Action: a, Resource: Resource{Any: true}}) != "" {
-				return false
-			}
-		}
-	}
-	return allowed
+	return everySet(r, func(s *PolicySet) bool {
+		return s.may(a, func(st *statement) bool { return st.reachesSomething(a) }, func(st *statement) bool {
+			return st.reaches(&Question{Action: a, Resource: Resource{Any: true}}) != ""
+		})
+	})
 }
 
 // MayBelow reports whether the policies of r allow a, an action of secrets, on
 // some path below a prefix that could exist: MayAnywhere for a part of the
 // tree. Only a deny that reaches all of that part takes it away.
 func MayBelow(r Rules, a Action, prefix string) bool {
+	return everySet(r, func(s *PolicySet) bool {
+		return s.may(a,
+			func(st *statement) bool { return st.everywhere || matchBelow(st.paths, prefix, true) != "" },
+			func(st *statement) bool { return st.everywhere || matchBelow(st.paths, prefix, false) != "" })
+	})
+}
+
+func everySet(r Rules, may func(*PolicySet) bool) bool {
+	for _, b := range r.Boundaries {
+		if !b.report && !may(b) {
+			return false
+		}
+	}
+	return may(r.Policies)
+}
+
+// may reports whether some statement about a allows what some names, and none
+// denies what all names.
+func (s *PolicySet) may(a Action, some, all func(*statement) bool) bool {
 	allowed := false
-	for _, p := range r.Policies {
-		for i := range p.statements {
-			s := &p.statements[i]
-			if s.actions.covers(a) == "" {
-				continue
+	for _, e := range s.about(a) {
+		switch {
+		case e.policy.report || e.effect == RequireApproval:
+		case e.effect == Deny:
+			if e.conditions == nil && all(e.statement) {
+				return false
 			}
-			if s.deny {
-				if s.everywhere || matchBelow(s.paths, prefix, false) != "" {
-					return false
-				}
-				continue
-			}
-			allowed = allowed || s.everywhere || matchBelow(s.paths, prefix, true) != ""
+		default:
+			allowed = allowed || some(e.statement)
 		}
 	}
 	return allowed

@@ -65,9 +65,9 @@ func TestChainSaysHowEachRuleMatched(t *testing.T) {
 	}
 	d := iam.Decide(r, about("secrets:getSecretValue", "/app/prod/web/key"))
 	require.Equal(t, iam.Decision{Allowed: true, Chain: []iam.Step{
-		{Policy: "first", Statement: 1, Effect: iam.Allow, Action: "secrets:*", Matched: "path /app/*/web/*"},
-		{Policy: "second", Statement: 0, Effect: iam.Allow, Action: "role secrets-value-access", Matched: "path /**"},
-		{Policy: "second", Statement: 1, Effect: iam.Allow, Action: "*", Matched: "everything"},
+		{Policy: "first", Revision: 1, Statement: 1, Effect: iam.Allow, Action: "secrets:*", Matched: "path /app/*/web/*"},
+		{Policy: "second", Revision: 1, Statement: 0, Effect: iam.Allow, Action: "role secrets-value-access", Matched: "path /**"},
+		{Policy: "second", Revision: 1, Statement: 1, Effect: iam.Allow, Action: "*", Matched: "everything"},
 		{Policy: "inner", Access: true, Effect: iam.Allow, Action: "default actions", Matched: "path /app/**"},
 	}}, d)
 
@@ -222,7 +222,7 @@ func TestACompiledPolicyKeepsNoSliceOfItsAuthor(t *testing.T) {
 	s := allow(list("secrets:getSecretValue"), "/a")
 	p := compile(t, "p", s)
 	d := iam.AccessDocument{Name: "ap", Paths: list("/a"), SourceCIDRs: list("10.0.0.0/8"), Principals: list("web"), Actions: list("secrets:getSecretValue")}
-	r := iam.Rules{Policies: []*iam.Policy{p}, Access: []*iam.AccessPolicy{compileAccess(t, d)}}
+	r := iam.Rules{Policies: iam.Set(p), Access: []*iam.AccessPolicy{compileAccess(t, d)}}
 	s.Actions[0], s.Paths[0] = "*", "/**"
 	d.Paths[0], d.SourceCIDRs[0], d.Principals[0], d.Actions[0] = "/b", "0.0.0.0/0", "ops", "secrets:putSecretValue"
 

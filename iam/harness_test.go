@@ -53,7 +53,7 @@ func deny(actions []string, paths ...string) iam.Statement {
 	return iam.Statement{Effect: iam.Deny, Actions: actions, Paths: paths}
 }
 
-func rules(policies ...*iam.Policy) iam.Rules { return iam.Rules{Policies: policies} }
+func rules(policies ...*iam.Policy) iam.Rules { return iam.Rules{Policies: iam.Set(policies...)} }
 
 func allowed(r iam.Rules, q iam.Question) bool { return iam.Decide(r, q).Allowed }
 

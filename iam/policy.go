@@ -5,6 +5,7 @@ package iam
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
@@ -14,11 +15,14 @@ import (
 const (
 	Allow = "allow"
 	Deny  = "deny"
+	// RequireApproval holds back what is allowed until others have approved
+	// the request; see Approval.
+	RequireApproval = "requireApproval"
 )
 
 // Bounds of a document: the cost of a decision is at most their product.
 const (
-	maxStatements = 64
+	maxStatements = 1000
 	maxEntries    = 256
 )
 
@@ -36,13 +40,31 @@ type Statement struct {
 	Roles   []string
 	Paths   []string
 	Keys    []string
+	// Conditions narrow the statement, nil: they do not.
+	Conditions *Conditions
+	// Approval goes with the effect RequireApproval.
+	Approval *Approval
 }
 
 // Policy is a compiled policy, immutable and safe for concurrent use.
 type Policy struct {
 	name       string
 	revision   uint64
+	report     bool
 	statements []statement
+}
+
+// ReportOnly answers p as a policy that decides nothing: a decision says what
+// would be different if it did.
+func (p *Policy) ReportOnly() *Policy {
+	out := *p
+	out.report = true
+	return &out
+}
+
+// UsesTags reports whether a statement of p looks at tags.
+func (p *Policy) UsesTags() bool {
+	return slices.ContainsFunc(p.statements, func(s statement) bool { return s.conditions != nil && len(s.conditions.tags) > 0 })
 }
 
 // Name answers the name of the policy.
@@ -61,12 +83,18 @@ type Warning struct {
 func (w Warning) String() string { return w.Field + ": " + w.Message }
 
 type statement struct {
-	deny       bool
+	effect     string
+	conditions *conditions
+	approval   *Approval
 	actions    actionSet
 	everywhere bool // neither paths nor keys
 	paths      []pathRule
 	keys       []keyRule
 }
+
+// restricts reports whether the statement takes something away: in doubt it
+// holds, where one that allows does not.
+func (s *statement) restricts() bool { return s.effect != Allow }
 
 // Rules carry the text that a chain shows, made once: a decision makes none.
 type pathRule struct {
@@ -111,10 +139,10 @@ func CompilePolicy(c *Catalogue, name string, revision uint64, statements []Stat
 
 func compileStatement(c *Catalogue, field string, in Statement) (statement, error) {
 	var out statement
-	if in.Effect != Allow && in.Effect != Deny {
-		return out, fault.Invalid(field+".effect", "must be %q or %q", Allow, Deny)
+	if in.Effect != Allow && in.Effect != Deny && in.Effect != RequireApproval {
+		return out, fault.Invalid(field+".effect", "must be %q, %q or %q", Allow, Deny, RequireApproval)
 	}
-	out.deny = in.Effect == Deny
+	out.effect = in.Effect
 	if len(in.Actions)+len(in.Roles) == 0 {
 		return out, fault.Invalid(field+".actions", "at least one action or role is needed")
 	}
@@ -132,6 +160,12 @@ func compileStatement(c *Catalogue, field string, in Statement) (statement, erro
 		return out, err
 	}
 	out.everywhere = len(in.Paths) == 0 && len(in.Keys) == 0
+	if out.conditions, err = compileConditions(field+".conditions", in.Conditions, !out.everywhere); err != nil {
+		return out, err
+	}
+	if out.approval, err = compileApproval(field+".approval", in.Effect, in.Approval); err != nil {
+		return out, err
+	}
 	return out, checkReach(field, &out)
 }
 
@@ -188,7 +222,7 @@ func compileKeys(field string, texts []string) ([]keyRule, error) {
 
 // lint names what an allow reaches beyond one service. A wide deny is safe.
 func lint(field string, s *statement) []Warning {
-	if s.deny {
+	if s.restricts() {
 		return nil
 	}
 	var out []Warning

@@ -57,11 +57,11 @@ func drawQuestion(t *rapid.T) iam.Question {
 }
 
 func compileAll(t *rapid.T, policies [][]iam.Statement) iam.Rules {
-	var r iam.Rules
+	var all []*iam.Policy
 	for _, statements := range policies {
-		r.Policies = append(r.Policies, compile(t, "p", statements...))
+		all = append(all, compile(t, "p", statements...))
 	}
-	return r
+	return rules(all...)
 }
 
 // An explicit deny wins, else an allow decides, else it is denied: said of

@@ -37,19 +37,16 @@ func (s Span) Before(place string) bool {
 // caller may see, not what there is.
 func Spans(r Rules, a Action, prefix string) []Span {
 	var all []Span
-	for _, p := range r.Policies {
-		for i := range p.statements {
-			s := &p.statements[i]
-			if s.deny || s.actions.covers(a) == "" {
-				continue
-			}
-			if s.everywhere {
-				return []Span{{Prefix: prefix}}
-			}
-			for j := range s.paths {
-				head, exact := s.paths[j].pattern.Head()
-				all = append(all, Span{Prefix: head, Exact: exact})
-			}
+	for _, e := range r.Policies.about(a) {
+		if e.restricts() || e.policy.report {
+			continue
+		}
+		if e.everywhere {
+			return []Span{{Prefix: prefix}}
+		}
+		for j := range e.paths {
+			head, exact := e.paths[j].pattern.Head()
+			all = append(all, Span{Prefix: head, Exact: exact})
 		}
 	}
 	return disjoint(within(all, prefix))
@@ -96,17 +93,22 @@ func rank(s Span) int {
 	return 0
 }
 
-// Weight is about what one Decide under r costs: how many statements and
-// patterns it may have to look at.
+// Weight is about what one Decide under r costs at worst: how many statements
+// and patterns it may have to look at.
 func (r Rules) Weight() int {
-	n := 0
-	for _, p := range r.Policies {
-		for i := range p.statements {
-			n += 1 + len(p.statements[i].paths)
-		}
+	n := r.Policies.weigh()
+	for _, b := range r.Boundaries {
+		n += b.weigh()
 	}
 	for _, p := range r.Access {
 		n += 1 + len(p.paths)
 	}
 	return n
+}
+
+func (s *PolicySet) weigh() int {
+	if s == nil {
+		return 0
+	}
+	return s.weight
 }

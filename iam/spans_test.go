@@ -17,7 +17,7 @@ const listing = iam.Action("secrets:listSecrets")
 func spansOf(t require.TestingT, prefix string, statements ...iam.Statement) []iam.Span {
 	policy, _, err := iam.CompilePolicy(iam.NewCatalogue([]iam.Action{listing, "secrets:getSecretValue"}), "p", 1, statements)
 	require.NoError(t, err)
-	return iam.Spans(iam.Rules{Policies: []*iam.Policy{policy}}, listing, prefix)
+	return iam.Spans(iam.Rules{Policies: iam.Set(policy)}, listing, prefix)
 }
 
 func reaching(paths ...string) iam.Statement {
@@ -75,7 +75,7 @@ func TestNothingOutsideOfSpansIsAllowed(t *testing.T) {
 		}
 		policy, _, err := iam.CompilePolicy(iam.NewCatalogue([]iam.Action{listing}), "p", 1, statements)
 		require.NoError(t, err)
-		rules := iam.Rules{Policies: []*iam.Policy{policy}}
+		rules := iam.Rules{Policies: iam.Set(policy)}
 		prefix := "/"
 		if rapid.Bool().Draw(t, "below") {
 			prefix = path(false) + "/"

@@ -70,10 +70,11 @@ type written struct {
 }
 
 func (w written) compile(t require.TestingT) iam.Rules {
-	var out iam.Rules
+	var all []*iam.Policy
 	for i, statements := range w.policies {
-		out.Policies = append(out.Policies, compile(t, fmt.Sprintf("p%d", i), statements...))
+		all = append(all, compile(t, fmt.Sprintf("p%d", i), statements...))
 	}
+	out := rules(all...)
 	for _, document := range w.access {
 		p, err := iam.CompileAccessPolicy(catalogue, document)
 		require.NoError(t, err)

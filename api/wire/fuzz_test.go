@@ -21,7 +21,7 @@ var samplesOf = []string{
 	`{"prefix":"/","recursive":true,"text":"x","limit":10,"cursor":"1.YQ","consistency":{"minIndex":7}}`,
 	`{"path":"/a/b","version":1,"delay":"30d","reason":"r"}`, `{"path":"/a/b","recoveryWindow":"720h","force":false}`,
 	`{"keyId":"alias/a","plaintext":"AAAA","context":{"a":"b"}}`, `{"ciphertext":"AAAA","context":{"a":"b"},"keyId":"alias/a"}`,
-	`{"name":"p","statements":[{"effect":"allow","actions":["*"],"roles":[],"paths":["/a"],"keys":["*"],"conditions":{"a":[1,{"b":null}]}}]}`,
+	`{"name":"p","statements":[{"effect":"allow","actions":["*"],"roles":[],"paths":["/a"],"keys":["*"],"conditions":{"tags":{"a":["1"]},"sourceCidrs":["10.0.0.0/8"]}}]}`,
 	`{"name":"p","paths":["/a"],"sourceCidrs":["10.0.0.0/8"],"timeWindows":[{"days":["mon"],"from":"09:00","to":"17:30","timezone":"UTC"}],"notBefore":"2026-01-02T03:04:05.678Z"}`,
 	`{"principal":"p","ttl":"24h","boundCidrs":["10.0.0.0/8"]}`, `{"from":"2026-01-02T03:04:05Z","to":"2026-01-03T03:04:05Z","outcome":"ok"}`,
 	`{"consistency":{"maxStale":"5s"}}`, "{\"path\":\"\xff\"}", `{"path":"\ud800"}`, `{"conditions":{"a":1e400}}`,

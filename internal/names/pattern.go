@@ -139,3 +139,7 @@ func below(prefix string) []string {
 	}
 	return strings.Split(strings.Trim(prefix, "/"), "/")
 }
+
+// Glob reports whether text is matched by pattern, in which '*' stands for any
+// bytes, also none. Nothing else is special.
+func Glob(pattern, text string) bool { return matchSegment(pattern, text) }

@@ -148,7 +148,17 @@ func (w *traffic) principals(name string) (token string) {
 	w.ok("iam/listAccessPolicies", `{}`)
 	w.ok("iam/deleteAccessPolicy", `{"name":%q}`, name)
 	w.ok("iam/putPolicy", `{"name":"%s-none","statements":[{"effect":"deny","actions":["*"],"paths":["/none/**"]}]}`, name)
+	w.ok("iam/putPolicy", `{"name":"%s-none","statements":[{"effect":"deny","actions":["secrets:*"],"paths":["/none/**"]}]}`, name)
+	w.ok("iam/listPolicyRevisions", `{"name":"%s-none"}`, name)
+	w.ok("iam/rollbackPolicy", `{"name":"%s-none","revision":1}`, name)
 	w.ok("iam/deletePolicy", `{"name":"%s-none"}`, name)
+	w.ok("iam/createGroup", `{"name":%q}`, name)
+	w.ok("iam/addToGroup", `{"group":%q,"principal":%q,"ttl":"1h"}`, name, name)
+	w.ok("iam/describeGroup", `{"name":%q}`, name)
+	w.ok("iam/listGroupMembers", `{"group":%q}`, name)
+	w.ok("iam/listGroups", `{}`)
+	w.ok("iam/removeFromGroup", `{"group":%q,"principal":%q}`, name, name)
+	w.ok("iam/deleteGroup", `{"name":%q}`, name)
 	return token
 }
 
