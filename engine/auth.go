@@ -79,59 +79,37 @@ func parseCIDRs(field string, texts []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// accessCache keeps the compiled access policies of the newest state seen.
+// accessCache keeps the access policies of the newest state seen, compiled.
 type accessCache struct {
-	mu      sync.Mutex
-	records []*fsm.AccessPolicy
-	rules   []*iam.AccessPolicy
+	mu  sync.Mutex
+	of  any // see fsm.State.AccessPoliciesAsWhole
+	set *iam.AccessSet
 }
 
-func (a *accessCache) compiled(catalogue *iam.Catalogue, state *fsm.State) ([]*iam.AccessPolicy, error) {
-	var records []*fsm.AccessPolicy
-	for record := range state.AccessPolicies("") {
-		records = append(records, record)
-	}
+func (a *accessCache) compiled(catalogue *iam.Catalogue, state *fsm.State) (*iam.AccessSet, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if samePointers(a.records, records) {
-		return a.rules, nil
+	if a.set != nil && a.of == state.AccessPoliciesAsWhole() {
+		return a.set, nil
 	}
-	rules := make([]*iam.AccessPolicy, 0, len(records))
-	for _, record := range records {
+	var policies []*iam.AccessPolicy
+	for record := range state.AccessPolicies("") {
 		policy, err := iam.CompileAccessPolicy(catalogue, accessDocument(record))
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "access policy %s cannot be read by this release", record.Name)
 		}
-		rules = append(rules, policy)
+		policies = append(policies, policy)
 	}
-	a.records, a.rules = records, rules
-	return rules, nil
-}
-
-func samePointers(a, b []*fsm.AccessPolicy) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+	a.of, a.set = state.AccessPoliciesAsWhole(), iam.Accesses(policies...)
+	return a.set, nil
 }
 
 func accessDocument(r *fsm.AccessPolicy) iam.AccessDocument {
-	d := iam.AccessDocument{
-		Name: r.Name, Revision: r.Revision, Paths: r.Paths, Actions: r.Actions,
-		Principals: r.Principals, SourceCIDRs: r.SourceCIDRs,
+	return iam.AccessDocument{
+		Name: r.Name, Revision: r.Revision, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, Groups: r.Groups,
+		SourceCIDRs: r.SourceCIDRs, TimeWindows: iamWindows(r.TimeWindows), NotBefore: instant(r.NotBefore), NotAfter: instant(r.NotAfter),
+		ReportOnly: r.ReportOnly,
 	}
-	if r.NotBefore != 0 {
-		d.NotBefore = time.UnixMilli(r.NotBefore).UTC()
-	}
-	if r.NotAfter != 0 {
-		d.NotAfter = time.UnixMilli(r.NotAfter).UTC()
-	}
-	return d
 }
 
 // authLimiter slows down who fails to authenticate, by source address. It is

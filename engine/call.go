@@ -128,10 +128,14 @@ func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
 			r.Tags = s.Tags
 		}
 	}
-	return iam.Decide(c.rules, iam.Question{
+	return iam.Decide(c.rules, c.question(action, r))
+}
+
+func (c *call) question(action iam.Action, r iam.Resource) iam.Question {
+	return iam.Question{
 		Principal: c.who.name, Action: action, Resource: r, Source: c.from.Source, At: c.now,
 		AuthMethod: c.who.method, Groups: c.who.groups,
-	})
+	}
 }
 
 // newTags answers the tags that a secret is to have, for a question about it
@@ -163,8 +167,15 @@ func (c *call) deny(action iam.Action, d iam.Decision) error {
 	} else {
 		c.event.Reason = d.Reason
 	}
-	return fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action).
-		With("decisionId", id).With("reason", d.Reason)
+	denied := fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action)
+	if d.Reason == iam.ReasonWindow {
+		denied = fault.New(fault.AccessDenied, "%s is not allowed to this caller at this time", action)
+		if !d.OpensAt.IsZero() {
+			denied = fault.New(fault.AccessDenied, "%s is not allowed to this caller before %s", action, wire.Time{Time: d.OpensAt}.String()).
+				With("opensAt", wire.Time{Time: d.OpensAt}.String())
+		}
+	}
+	return denied.With("decisionId", id).With("reason", d.Reason)
 }
 
 // reveal takes charge of a plaintext that the answer will hold.

@@ -339,7 +339,9 @@ type DetachPolicy struct {
 // PutAccessPolicy makes or replaces an access policy.
 type PutAccessPolicy struct {
 	Meta   Meta         `cbor:"1,keyasint,omitempty"`
-	Policy AccessPolicy `cbor:"2,keyasint,omitempty"` // Revision, UpdatedAt and UpdatedBy are set by Apply
+	Policy AccessPolicy `cbor:"2,keyasint,omitempty"` // Revision, UpdatedAt, UpdatedBy and RequestID are set by Apply
+	// Expected, if set, must be the revision there is (0: none yet).
+	Expected *uint64 `cbor:"3,keyasint,omitempty"`
 }
 
 // DeleteAccessPolicy removes an access policy.

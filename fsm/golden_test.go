@@ -163,7 +163,7 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 func grown(t *testing.T) map[fsm.Kind]fsm.Command {
 	out := map[fsm.Kind]fsm.Command{}
 	for _, c := range groupStory() {
-		if k := c.Kind(); k == fsm.KindPutPolicy || k == fsm.KindAttachPolicy || k == fsm.KindDetachPolicy {
+		if k := c.Kind(); k == fsm.KindPutPolicy || k == fsm.KindAttachPolicy || k == fsm.KindDetachPolicy || k == fsm.KindPutAccessPolicy {
 			if out[k] == nil || len(encoded(t, c)) > len(encoded(t, out[k])) {
 				out[k] = c
 			}

@@ -365,4 +365,11 @@ type AccessPolicy struct {
 	NotAfter    int64    `cbor:"8,keyasint,omitempty"`
 	UpdatedAt   int64    `cbor:"9,keyasint,omitempty"`
 	UpdatedBy   string   `cbor:"10,keyasint,omitempty"`
+
+	TimeWindows []TimeWindow `cbor:"11,keyasint,omitempty"`
+	Groups      []string     `cbor:"12,keyasint,omitempty"`
+	Description string       `cbor:"13,keyasint,omitempty"`
+	Reason      string       `cbor:"14,keyasint,omitempty"` // of this revision
+	RequestID   string       `cbor:"15,keyasint,omitempty"`
+	ReportOnly  bool         `cbor:"16,keyasint,omitempty"` // decides nothing
 }

@@ -201,7 +201,7 @@ func TestDecideAgreesWithWhatIsWritten(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := drawWider(t)
 		r := w.compile(t)
-		for range 12 {
+		for range 40 {
 			q := widerQuestion(t)
 			d := iam.Decide(r, q)
 			want := w.reasonOf(q, false)
