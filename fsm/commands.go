@@ -66,6 +66,11 @@ const (
 	KindRetryRotation   Kind = 57
 	KindEndRotation     Kind = 58
 	KindCancelRotation  Kind = 59
+
+	KindCreateAccessKey     Kind = 75
+	KindDeleteAccessKey     Kind = 76
+	KindRevokeTokens        Kind = 77
+	KindRecordCredentialUse Kind = 78
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -263,7 +268,7 @@ type CreatePrincipal struct {
 	Principal Principal `cbor:"2,keyasint,omitempty"`
 }
 
-// DeletePrincipal removes a principal and its tokens.
+// DeletePrincipal removes a principal, its tokens and its access keys.
 type DeletePrincipal struct {
 	Meta Meta   `cbor:"1,keyasint,omitempty"`
 	Name string `cbor:"2,keyasint,omitempty"`
@@ -429,6 +434,8 @@ type Result struct {
 
 	RootVersion uint32 `cbor:"19,keyasint,omitempty"`
 	Session     uint64 `cbor:"20,keyasint,omitempty"`
+
+	AccessKeys int `cbor:"75,keyasint,omitempty"` // RevokeTokens: how many were deleted
 
 	Kept []Kept `cbor:"24,keyasint,omitempty"` // Sweep: what rules had destroyed
 }

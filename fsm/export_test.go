@@ -71,6 +71,9 @@ func Dump(s *State) map[string]any {
 	dump(out, "reads", s.reads.Root())
 	dump(out, "horizons", s.horizons.Root())
 	dump(out, "consumerCounts", s.consumerCounts.Root())
+	dump(out, "accessKeys", s.accessKeys.Root())
+	dump(out, "accessKeyOwners", s.accessKeyOwners.Root())
+	dump(out, "credentialUses", s.credentialUses.Root())
 	return out
 }
 

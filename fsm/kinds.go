@@ -192,6 +192,11 @@ var kinds = register(
 	kind(retryRotation),
 	kind(endRotation),
 	kind(cancelRotation),
+
+	kind(createAccessKey),
+	kind(deleteAccessKey),
+	kind(revokeTokens),
+	kind(recordCredentialUse),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -72,6 +72,7 @@ func deletePrincipal(t *txn, c DeletePrincipal) (Result, *Refusal) {
 	for _, k := range t.tokenOwners.collect(pair(p.Name, ""), 0) {
 		t.removeToken(k)
 	}
+	t.removeAccessKeys(p.Name)
 	for _, policy := range p.Policies {
 		t.attached.remove(pair(policy, p.Name))
 	}

@@ -181,6 +181,10 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreRoots)
 	case recordPathRule:
 		return read(kind, payload, t.restorePathRule)
+	case recordAccessKey:
+		return read(kind, payload, t.restoreAccessKey)
+	case recordCredUse:
+		return read(kind, payload, t.restoreCredentialUse)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:

@@ -62,6 +62,10 @@ type trees struct {
 
 	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
 	consumerCounts  *iradix.Tree[int]        // path → its consumers
+
+	accessKeys      *iradix.Tree[*AccessKey]     // records: id
+	accessKeyOwners *iradix.Tree[*AccessKey]     // index: principal 0 id
+	credentialUses  *iradix.Tree[*CredentialUse] // records: id of a token or an access key
 }
 
 func emptyState() *State {
@@ -98,6 +102,10 @@ func emptyState() *State {
 
 		secretRotations: iradix.New[names.Path](),
 		consumerCounts:  iradix.New[int](),
+
+		accessKeys:      iradix.New[*AccessKey](),
+		accessKeyOwners: iradix.New[*AccessKey](),
+		credentialUses:  iradix.New[*CredentialUse](),
 	}}
 }
 
