@@ -59,7 +59,7 @@ func TestRequestsSignedByTheAWSSDK(t *testing.T) {
 		return send(t, c, 1, signedWith(t, c, 1, key, "iam/whoAmI", `{}`, time.Now()), `{}`).Status == http.StatusOK
 	})
 	for node := 1; node <= 3; node++ { // two of them are followers
-		r := signedWith(t, c, node, key, get, body, time.Now().Add(-time.Duration(node)*time.Second))
+		r := signedWith(t, c, node, key, get, body, time.Now().Add(time.Duration(node)*time.Second))
 		first := send(t, c, node, r, body)
 		require.Equal(t, http.StatusOK, first.Status, "node%d: %s", node, first.Body)
 		value, err := first.Value()
