@@ -75,7 +75,9 @@ func TestRequestsSignedByTheAWSSDK(t *testing.T) {
 	require.Equal(t, "Unauthenticated", send(t, c, follower, fresh(), altered).Code())
 	for name, change := range map[string]func(r *http.Request){
 		"header": func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") },
-		"date":   func(r *http.Request) { r.Header.Set("X-Amz-Date", time.Now().UTC().Add(-2*time.Second).Format("20060102T150405Z")) },
+		"date": func(r *http.Request) {
+			r.Header.Set("X-Amz-Date", time.Now().UTC().Add(2*time.Second).Format("20060102T150405Z"))
+		},
 		"region": func(r *http.Request) {
 			r.Header.Set("Authorization", strings.Replace(r.Header.Get("Authorization"), "eu-central-1", "eu-central-2", 1))
 		},
