@@ -38,6 +38,9 @@ const (
 	headerPatient   = "Strongroom-Patient"
 	headerNotYet    = "Strongroom-Not-Yet"
 	headerNotYetFor = "Strongroom-Not-Yet-For-Ms"
+	// The signature of a request that is signed, with all that it is of but the
+	// body.
+	headerSigned = "Strongroom-Signed"
 )
 
 // Link is this node's side of requests to other members.
@@ -89,6 +92,11 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	}
 	if from.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+from.Token)
+	}
+	if from.Signed != nil {
+		if err := handOnSigned(req.Header, from.Signed); err != nil {
+			return false, errors.Join(err, sending.Close())
+		}
 	}
 	req.Header.Set(headerID, from.RequestID)
 	req.Header.Set(headerSource, from.Source.String())
@@ -332,6 +340,10 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		RequestID: r.Header.Get(headerID), Source: source,
 		Token:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 		Patient: r.Header.Get(headerPatient) != "",
+	}
+	if from.Signed, err = handedOnSigned(r.Header); err != nil {
+		s.fail(w, err, false)
+		return
 	}
 	if _, self, _ := s.Cluster.Leader(); self {
 		var done bool

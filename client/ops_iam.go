@@ -29,7 +29,7 @@ func (s IAMService) DescribePrincipal(ctx context.Context, req wire.NameRequest)
 	return do[wire.PrincipalResponse](ctx, s.c, "iam", "describePrincipal", &req)
 }
 
-// DeletePrincipal: Delete a principal and its tokens.
+// DeletePrincipal: Delete a principal, its tokens and its access keys.
 func (s IAMService) DeletePrincipal(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
 	return do[wire.NameResponse](ctx, s.c, "iam", "deletePrincipal", &req)
 }
@@ -90,6 +90,32 @@ func (s IAMService) RemoveFromGroup(ctx context.Context, req wire.RemoveFromGrou
 	return do[wire.GroupMemberResponse](ctx, s.c, "iam", "removeFromGroup", &req)
 }
 
+// CreateAccessKey: Make an access key for signed requests; its secret is shown once. To change one without a gap, make a second one beside it, and delete the first when nobody uses it any more.
+// Plaintext in the answer is the caller's, who wipes it.
+func (s IAMService) CreateAccessKey(ctx context.Context, req wire.CreateAccessKeyRequest) (*wire.CreateAccessKeyResponse, error) {
+	return do[wire.CreateAccessKeyResponse](ctx, s.c, "iam", "createAccessKey", &req)
+}
+
+// ListAccessKeys: List access keys, never their secrets.
+func (s IAMService) ListAccessKeys(ctx context.Context, req wire.ListAccessKeysRequest) (*wire.ListAccessKeysResponse, error) {
+	return do[wire.ListAccessKeysResponse](ctx, s.c, "iam", "listAccessKeys", &req)
+}
+
+// DeleteAccessKey: Delete an access key: what it signs is refused on every node once this is answered.
+func (s IAMService) DeleteAccessKey(ctx context.Context, req wire.DeleteAccessKeyRequest) (*wire.DeleteAccessKeyResponse, error) {
+	return do[wire.DeleteAccessKeyResponse](ctx, s.c, "iam", "deleteAccessKey", &req)
+}
+
+// RevokeTokens: Revoke all tokens of a principal at once, and delete its access keys if asked to.
+func (s IAMService) RevokeTokens(ctx context.Context, req wire.RevokeTokensRequest) (*wire.RevokeTokensResponse, error) {
+	return do[wire.RevokeTokensResponse](ctx, s.c, "iam", "revokeTokens", &req)
+}
+
+// Logout: Revoke the token that this request is made with.
+func (s IAMService) Logout(ctx context.Context, req wire.LogoutRequest) (*wire.RevokeTokenResponse, error) {
+	return do[wire.RevokeTokenResponse](ctx, s.c, "iam", "logout", &req)
+}
+
 // PutPolicy: Make or replace a policy.
 func (s IAMService) PutPolicy(ctx context.Context, req wire.PutPolicyRequest) (*wire.PutPolicyResponse, error) {
 	return do[wire.PutPolicyResponse](ctx, s.c, "iam", "putPolicy", &req)
@@ -120,7 +146,7 @@ func (s IAMService) DeletePolicy(ctx context.Context, req wire.NameChangeRequest
 	return do[wire.NameResponse](ctx, s.c, "iam", "deletePolicy", &req)
 }
 
-// PutAccessPolicy: Make or replace an access policy: it restricts by source address what IAM allows.
+// PutAccessPolicy: Make or replace an access policy: it restricts by source address and time what IAM allows.
 func (s IAMService) PutAccessPolicy(ctx context.Context, req wire.PutAccessPolicyRequest) (*wire.PutAccessPolicyResponse, error) {
 	return do[wire.PutAccessPolicyResponse](ctx, s.c, "iam", "putAccessPolicy", &req)
 }

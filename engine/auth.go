@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/subtle"
 	"fmt"
 	"net/netip"
@@ -19,8 +20,11 @@ import (
 // at, so a revocation that was acknowledged before is in force. Every failure
 // is answered with the same words: which part was wrong is in the log of
 // nobody but the caller.
-func (c *call) authenticate() error {
-	who, err := c.identify()
+func (c *call) authenticate(ctx context.Context, body []byte) error {
+	who, err := c.identify(ctx, body)
+	if err != nil && !fault.Is(err, fault.Unauthenticated) {
+		return err // it is not known who asks, and no fault of theirs
+	}
 	if err != nil {
 		return c.engine.limiter.failed(c.from.Source, c.now, err)
 	}
@@ -35,6 +39,7 @@ func (c *call) authenticate() error {
 	}
 	who.groups, who.rightsUntil, who.boundaries = rights.groups, rights.until, rights.boundaries
 	c.who, c.rules = who, rights.rules
+	c.engine.credentials.note(who.credential, c.from.Source, c.now)
 	return nil
 }
 

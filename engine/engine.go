@@ -14,6 +14,7 @@ import (
 	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/iam"
+	"github.com/strongroom/strongroom/internal/sigv4"
 	"github.com/strongroom/strongroom/kms"
 )
 
@@ -99,6 +100,10 @@ type Engine struct {
 	cursors   cursorKey
 	slow      slowTurn
 	ledger    *ledger
+
+	credentials credentialUses
+	nonces      nonces
+	dateKeys    dateKeys
 }
 
 // New makes an Engine.
@@ -149,6 +154,9 @@ type Caller struct {
 	RequestID string
 	Token     string // of the Authorization header, "" if there was none
 	Source    netip.Addr
+	// Signed is what the request brought instead of a token, nil if it is not
+	// signed.
+	Signed *sigv4.Request
 	// Patient callers are answered NotYet by an operation that waits, and ask
 	// again.
 	Patient bool

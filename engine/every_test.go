@@ -88,7 +88,7 @@ func requireInner(t *testing.T, c sample, own audit.Event, others []audit.Event)
 
 func TestEveryDenialIsOneEventAndChangesNothing(t *testing.T) {
 	eachSample(t, func(t *testing.T, s *stock, c sample) {
-		if c.operation == "iam/whoAmI" {
+		if c.operation == "iam/whoAmI" || c.operation == "iam/logout" {
 			return // about the caller itself: there is no right to lack
 		}
 		service, name, _ := strings.Cut(c.operation, "/")

@@ -106,3 +106,6 @@ func (e *Engine) RotationCollector() prometheus.Collector { return newRotationCo
 func RotationOverdue(state *fsm.State, s *fsm.Secret, period time.Duration, now time.Time) bool {
 	return rotationOverdue(state, s, period, now)
 }
+
+// WriteCredentialUses is one tick of what keeps the last use of credentials.
+func (e *Engine) WriteCredentialUses(ctx context.Context) { e.writeCredentialUses(ctx) }

@@ -163,7 +163,7 @@ func TestNobodyLiftsTheirOwnBoundary(t *testing.T) {
 		`iam/putPolicy {"name":"cap","statements":[{"effect":"allow","actions":["*"]}]}`,
 		`iam/rollbackPolicy {"name":"cap","revision":1}`,
 		`iam/deletePolicy {"name":"cap"}`,
-		`iam/createToken {"principal":"free"}`, `iam/createToken {"principal":"admin"}`,
+		`iam/createToken {"principal":"free"}`, `iam/createToken {"principal":"admin"}`, `iam/createAccessKey {"principal":"free"}`,
 		`iam/attachPolicy {"policy":"full-access","principal":"free"}`,
 		`iam/addToGroup {"group":"ops","principal":"free"}`,
 	} {

@@ -1,5 +1,7 @@
 package engine
 
+import "context"
+
 // Methods by which a caller can have authenticated, as conditions of policies
 // name them.
 const (
@@ -28,7 +30,10 @@ type identity struct {
 // identify finds out by which credential the caller came and whose it is. It
 // answers name, method, groups, credential and expiresAt; the principal is
 // looked up by authenticate, for all methods at one place.
-func (c *call) identify() (identity, error) {
+func (c *call) identify(ctx context.Context, body []byte) (identity, error) {
+	if c.from.Signed != nil {
+		return c.signed(ctx, body)
+	}
 	token, err := c.token()
 	if err != nil {
 		return identity{}, err

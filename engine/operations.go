@@ -48,6 +48,7 @@ func (o *Operation) Reveals() bool { return reveals[o.Path()] }
 var reveals = map[string]bool{
 	"secrets/getSecretValue": true, "secrets/batchGetSecretValue": true, "secrets/generateSecret": true,
 	"kms/decrypt": true, "kms/generateDataKey": true, "kms/generateRandom": true, "iam/createToken": true,
+	"iam/createAccessKey": true,
 }
 
 // row holds what each operation declares beyond its types.
@@ -120,6 +121,7 @@ func buildTable() []*Operation {
 	out = append(out, keyUseOperations()...)
 	out = append(out, principalOperations()...)
 	out = append(out, groupOperations()...)
+	out = append(out, accessKeyOperations()...)
 	out = append(out, policyOperations()...)
 	out = append(out, attachmentOperations()...)
 	out = append(out, auditOperations()...)

@@ -22,6 +22,7 @@ func lists() map[string]string {
 		"iam/listPolicies": "", "iam/listAccessPolicies": "", "iam/listGroups": "", "iam/listGroupMembers": `"group":"ops"`,
 		"iam/listPolicyRevisions": `"name":"loose"`,
 		"kms/listAliases":         "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
+		"iam/listAccessKeys":    "",
 		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,
 	}

@@ -21,6 +21,7 @@ type stock struct {
 	offID      string // of alias/off, which is disabled
 	ciphertext string // under alias/pay
 	tokenID    string // of svc
+	accessKey  string // the id of one of svc
 	jobID      string // a paused job from alias/busy to alias/pay
 	signature  string // of "hi" under alias/sign
 	mac        string // of "hi" under alias/mac
@@ -81,6 +82,9 @@ func newStock(t *testing.T) *stock {
 	w.ok("cluster/cancelJob", `{"jobId":%q}`, w.rotateRoot().JobID) // leaves root key v2 replaced
 	w.ok("iam/createPrincipal", `{"name":"svc","kind":"service"}`)
 	s.tokenID = into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc"}`)).TokenID
+	for range 2 {
+		s.accessKey = into[wire.CreateAccessKeyResponse](t, w.ok("iam/createAccessKey", `{"principal":"svc"}`)).AccessKeyID
+	}
 	for _, name := range []string{"attached", "loose"} {
 		w.ok("iam/putPolicy", `{"name":%q,"statements":[{"effect":"allow","actions":["iam:listPolicies"]}]}`, name)
 	}
@@ -108,7 +112,10 @@ type sample struct {
 	inner     []string // kms events of good
 }
 
-const absentID = "00000000-0000-4000-8000-000000000000"
+const (
+	absentID        = "00000000-0000-4000-8000-000000000000"
+	absentAccessKey = "SRAKAAAAAAAAAAAAAAAA"
+)
 
 // samples has every operation of the table; TestEveryOperationHasASample
 // holds that.
@@ -196,6 +203,11 @@ func (s *stock) samples() []sample {
 		{"iam/createToken", `{"principal":"svc"}`, `{"principal":"none"}`, "NotFound", "svc", nil},
 		{"iam/listTokens", `{"principal":"svc"}`, `{"limit":0}`, "InvalidRequest", "svc", nil},
 		{"iam/revokeToken", `{"tokenId":"` + s.tokenID + `"}`, `{"tokenId":"` + absentID + `"}`, "NotFound", s.tokenID, nil},
+		{"iam/createAccessKey", `{"principal":"svc"}`, `{"principal":"none"}`, "NotFound", "svc", nil},
+		{"iam/listAccessKeys", `{"principal":"svc"}`, `{"limit":0}`, "InvalidRequest", "svc", nil},
+		{"iam/deleteAccessKey", `{"accessKeyId":"` + s.accessKey + `"}`, `{"accessKeyId":"` + absentAccessKey + `"}`, "NotFound", s.accessKey, nil},
+		{"iam/revokeTokens", `{"principal":"svc","accessKeys":true}`, `{"principal":"none"}`, "NotFound", "svc", nil},
+		{"iam/logout", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"iam/whoAmI", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"iam/putPolicy", `{"name":"new","statements":[{"effect":"deny","actions":["*"]}]}`, `{"name":"full-access","statements":[{"effect":"deny","actions":["*"]}]}`, "Conflict", "new", nil},
 		{"iam/getPolicy", `{"name":"loose"}`, `{"name":"none"}`, "NotFound", "loose", nil},

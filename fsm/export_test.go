@@ -76,6 +76,9 @@ func Dump(s *State) map[string]any {
 	dump(out, "memberships", s.memberships.Root())
 	dump(out, "holders", s.holders.Root())
 	dump(out, "revisions", s.revisions.Root())
+	dump(out, "accessKeys", s.accessKeys.Root())
+	dump(out, "accessKeyOwners", s.accessKeyOwners.Root())
+	dump(out, "credentialUses", s.credentialUses.Root())
 	return out
 }
 

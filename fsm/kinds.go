@@ -207,6 +207,11 @@ var kinds = register(
 	kind(addToGroup),
 	kind(removeFromGroup),
 	kind(rollbackPolicy),
+
+	kind(createAccessKey),
+	kind(deleteAccessKey),
+	kind(revokeTokens),
+	kind(recordCredentialUse),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -274,6 +274,7 @@ func (p player) command() fsm.Command {
 			return fsm.CreateToken{Meta: m, Token: token(id, principal, p.w.now+max(1000, p.delay()))}
 		},
 		func() fsm.Command { return fsm.RevokeToken{Meta: m, TokenID: id} },
+		p.credential, p.credential, p.credential,
 		func() fsm.Command { return fsm.PutPolicy{Meta: m, Name: policy, Statements: statements} },
 		func() fsm.Command { return fsm.DeletePolicy{Meta: m, Name: policy} },
 		func() fsm.Command { return fsm.AttachPolicy{Meta: m, Policy: policy, Principal: principal} },
@@ -529,6 +530,7 @@ func checkInvariants(t tester, s *fsm.State) {
 		require.NotNil(t, s.Principal(k.Principal), "a token without its principal")
 		require.Same(t, k, s.TokenByHash(k.Hash))
 	}
+	checkCredentials(t, s)
 }
 
 func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]map[names.Path]int, untold, soon *int) {

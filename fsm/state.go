@@ -67,8 +67,11 @@ type trees struct {
 	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
 	consumerCounts  *iradix.Tree[int]        // path → its consumers
 
-	memberships *iradix.Tree[*Membership] // principal 0 group
-	holders     *iradix.Tree[struct{}]    // see holderKey
+	memberships     *iradix.Tree[*Membership]    // principal 0 group
+	holders         *iradix.Tree[struct{}]       // see holderKey
+	accessKeys      *iradix.Tree[*AccessKey]     // records: id
+	accessKeyOwners *iradix.Tree[*AccessKey]     // index: principal 0 id
+	credentialUses  *iradix.Tree[*CredentialUse] // records: id of a token or an access key
 }
 
 func emptyState() *State {
@@ -110,8 +113,11 @@ func emptyState() *State {
 		secretRotations: iradix.New[names.Path](),
 		consumerCounts:  iradix.New[int](),
 
-		memberships: iradix.New[*Membership](),
-		holders:     iradix.New[struct{}](),
+		memberships:     iradix.New[*Membership](),
+		holders:         iradix.New[struct{}](),
+		accessKeys:      iradix.New[*AccessKey](),
+		accessKeyOwners: iradix.New[*AccessKey](),
+		credentialUses:  iradix.New[*CredentialUse](),
 	}}
 }
 

@@ -60,6 +60,10 @@ type txn struct {
 
 	secretRotations table[names.Path]
 	consumerCounts  table[int]
+
+	accessKeys      table[*AccessKey]
+	accessKeyOwners table[*AccessKey]
+	credentialUses  table[*CredentialUse]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -170,6 +174,10 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 
 		secretRotations: table[names.Path]{tree: s.secretRotations},
 		consumerCounts:  table[int]{tree: s.consumerCounts},
+
+		accessKeys:      table[*AccessKey]{tree: s.accessKeys},
+		accessKeyOwners: table[*AccessKey]{tree: s.accessKeyOwners},
+		credentialUses:  table[*CredentialUse]{tree: s.credentialUses},
 	}
 }
 
@@ -218,6 +226,10 @@ func (t *txn) commit() *State {
 
 		secretRotations: t.secretRotations.commit(),
 		consumerCounts:  t.consumerCounts.commit(),
+
+		accessKeys:      t.accessKeys.commit(),
+		accessKeyOwners: t.accessKeyOwners.commit(),
+		credentialUses:  t.credentialUses.commit(),
 	}}
 }
 
@@ -380,6 +392,7 @@ func (t *txn) removeToken(k *Token) {
 	t.tokens.remove([]byte(k.ID))
 	t.tokenHashes.remove(k.Hash)
 	t.tokenOwners.remove(pair(k.Principal, k.ID))
+	t.credentialUses.remove([]byte(k.ID))
 	t.unschedule(dueItem{at: k.ExpiresAt + tokenKept, kind: dueToken, id: k.ID})
 }
 

@@ -92,6 +92,7 @@ type CreateTokenResponse struct {
 type ListTokensRequest struct {
 	Page
 	Principal   string       `json:"principal,omitzero" doc:"only tokens of this principal"`
+	State       string       `json:"state,omitzero" doc:"only tokens in this state: active, expired or revoked (default all)"`
 	Consistency *Consistency `json:"consistency,omitzero" doc:"relax the read"`
 }
 
@@ -112,6 +113,10 @@ type TokenSummary struct {
 	ExpiresAt   *Time    `json:"expiresAt"`
 	RevokedAt   *Time    `json:"revokedAt,omitzero"`
 	State       string   `json:"state"`
+	// When it was used last, about to the minute, and from where; absent if it
+	// never was.
+	LastUsedAt   *Time  `json:"lastUsedAt,omitzero"`
+	LastUsedFrom string `json:"lastUsedFrom,omitzero"`
 }
 
 // RevokeTokenRequest ends a credential.

@@ -36,6 +36,7 @@ var mayImport = map[string][]string{
 	"internal/config":   {"internal/dialect"},
 	"api/wire":          {"internal/secret", "internal/fault"},
 	"internal/cron":     {},
+	"internal/sigv4":    {},
 
 	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped", "internal/dialect"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
@@ -45,11 +46,11 @@ var mayImport = map[string][]string{
 	"kms":  {"fsm", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
 	"raft": {"fsm", "internal/fault"},
 
-	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/cron", "internal/names", "internal/fault", "internal/secret", "internal/wordlist", "internal/wrapped"},
+	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/cron", "internal/names", "internal/fault", "internal/secret", "internal/sigv4", "internal/wordlist", "internal/wrapped"},
 
-	"client":         {"api/wire", "internal/secret", "internal/fault"},
+	"client":         {"api/wire", "internal/secret", "internal/fault", "internal/sigv4"},
 	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
-	"api":            {"engine", "api/wire", "internal/fault", "internal/secret"},
+	"api":            {"engine", "api/wire", "internal/fault", "internal/secret", "internal/sigv4"},
 
 	// The way out to the targets of rotations, as api is the way in: it
 	// implements engine.Rotator, and engine knows no driver.

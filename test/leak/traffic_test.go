@@ -136,6 +136,13 @@ func (w *traffic) principals(name string) (token string) {
 	w.add(mark{name: "a revoked token", text: made["token"].(string)})
 	w.ok("iam/listTokens", `{}`)
 	w.ok("iam/revokeToken", `{"tokenId":%q}`, made["tokenId"])
+	key := w.ok("iam/createAccessKey", `{"principal":%q}`, name)
+	w.add(mark{name: "the secret of an access key", text: key["secretAccessKey"].(string)})
+	w.ok("iam/listAccessKeys", `{}`)
+	w.ok("iam/deleteAccessKey", `{"accessKeyId":%q}`, key["accessKeyId"])
+	leaving := w.token(name)
+	require.Equal(w.t, "", w.c.Send(1, leaving, "iam/logout", `{}`).Code())
+	w.ok("iam/revokeTokens", `{"principal":"%s-2","accessKeys":true}`, name)
 	w.ok("iam/deletePrincipal", `{"name":"%s-2"}`, name)
 	for _, one := range []string{gone, made["token"].(string), token[:len(token)-1] + "0", "srt_" + w.core} {
 		r := w.c.Send(1+w.count%3, one, "iam/whoAmI", `{}`)
