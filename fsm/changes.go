@@ -29,9 +29,9 @@ func (s *State) ChangesAfter(after uint64) iter.Seq[*Secret] {
 }
 
 // SameRights reports whether nothing differs between s and other on which a
-// decision about a caller depends: principals, tokens, policies and access
-// policies. It compares no records, so it costs nothing.
+// decision about a caller depends: principals, tokens, policies, access
+// policies and trusts. It compares no records, so it costs nothing.
 func (s *State) SameRights(other *State) bool {
 	return s.principals == other.principals && s.tokens == other.tokens &&
-		s.policies == other.policies && s.access == other.access
+		s.policies == other.policies && s.access == other.access && s.trusts == other.trusts
 }

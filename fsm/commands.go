@@ -66,6 +66,10 @@ const (
 	KindRetryRotation   Kind = 57
 	KindEndRotation     Kind = 58
 	KindCancelRotation  Kind = 59
+
+	KindPutTrust    Kind = 70
+	KindDeleteTrust Kind = 71
+	KindLogin       Kind = 72
 )
 
 // Meta travels with every command: who, when, by which request. Time is

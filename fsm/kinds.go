@@ -192,6 +192,9 @@ var kinds = register(
 	kind(retryRotation),
 	kind(endRotation),
 	kind(cancelRotation),
+	kind(putTrust),
+	kind(deleteTrust),
+	kind(login),
 )
 
 // kind makes the entry of a command type from the function that decides it.

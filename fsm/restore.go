@@ -181,6 +181,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreRoots)
 	case recordPathRule:
 		return read(kind, payload, t.restorePathRule)
+	case recordTrust:
+		return read(kind, payload, t.restoreTrust)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:

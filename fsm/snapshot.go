@@ -55,6 +55,7 @@ const (
 	recordJob       recordType = 10
 	recordRoots     recordType = 11
 	recordPathRule  recordType = 12
+	recordTrust     recordType = 16
 	recordSession   recordType = 21
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
@@ -114,6 +115,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		out.record(recordRoots, s.state.roots)
 	}
 	records(out, recordPathRule, s.state.PathRules(""))
+	records(out, recordTrust, s.state.Trusts(""))
 	records(out, recordSession, s.state.Sessions())
 	records(out, recordConsumer, values(scan(s.state.consumers.Root(), nil, nil)))
 	for key, at := range scan(s.state.reads.Root(), nil, nil) {

@@ -43,6 +43,7 @@ type trees struct {
 	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
 	reads      *iradix.Tree[int64]         // path 0 number → last read
 	horizons   *iradix.Tree[*PastHorizon]  // prefix
+	trusts     *iradix.Tree[*Trust]        // name
 
 	// Indexes.
 	aliases      *iradix.Tree[string]   // alias/NAME → key id
@@ -80,6 +81,7 @@ func emptyState() *State {
 		consumers:  iradix.New[*Consumer](),
 		reads:      iradix.New[int64](),
 		horizons:   iradix.New[*PastHorizon](),
+		trusts:     iradix.New[*Trust](),
 
 		aliases:      iradix.New[string](),
 		bindings:     iradix.New[int](),
