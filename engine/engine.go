@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -62,6 +63,8 @@ type Config struct {
 	KMS       *kms.Service
 	Trail     *audit.Trail
 	Cluster   Cluster
+	// Trusts verifies the JWTs of trusts.
+	Trusts TrustVerifier
 	// Rotators bring rotated values into force, by kind of rotation; generate
 	// needs none.
 	Rotators map[string]Rotator
@@ -88,16 +91,18 @@ type Engine struct {
 	catalogue *iam.Catalogue
 	policies  *lru.Cache[*fsm.Policy, *iam.Policy]
 	access    accessCache
-	locks     *pathLocks
-	limiter   *authLimiter
-	metrics   *metrics
-	uses      keyUses
-	seals     *sealBook
-	health    keyHealthCache
-	watch     *watch
-	cursors   cursorKey
-	slow      slowTurn
-	ledger    *ledger
+	// authorities are those of trusts in client certificates, by record.
+	authorities *lru.Cache[*fsm.Trust, *x509.CertPool]
+	locks       *pathLocks
+	limiter     *authLimiter
+	metrics     *metrics
+	uses        keyUses
+	seals       *sealBook
+	health      keyHealthCache
+	watch       *watch
+	cursors     cursorKey
+	slow        slowTurn
+	ledger      *ledger
 }
 
 // New makes an Engine.
@@ -115,17 +120,22 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	authorities, err := lru.New[*fsm.Trust, *x509.CertPool](64)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	e := &Engine{
-		Config:    cfg,
-		catalogue: iam.NewCatalogue(Actions()),
-		policies:  policies,
-		locks:     newPathLocks(),
-		limiter:   newAuthLimiter(),
-		metrics:   newMetrics(cfg.Registerer),
-		seals:     newSealBook(),
-		watch:     newWatch(cfg.Log.Local()),
-		slow:      newSlowTurn(),
-		ledger:    newLedger(cfg.Now),
+		Config:      cfg,
+		catalogue:   iam.NewCatalogue(Actions()),
+		policies:    policies,
+		authorities: authorities,
+		locks:       newPathLocks(),
+		limiter:     newAuthLimiter(),
+		metrics:     newMetrics(cfg.Registerer),
+		seals:       newSealBook(),
+		watch:       newWatch(cfg.Log.Local()),
+		slow:        newSlowTurn(),
+		ledger:      newLedger(cfg.Now),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
@@ -143,6 +153,10 @@ type Caller struct {
 	RequestID string
 	Token     string // of the Authorization header, "" if there was none
 	Source    netip.Addr
+	// Certificates are those that the client showed in the handshake of its
+	// connection, in DER, its own first. It has the private key of that one;
+	// nobody has looked yet who signed it.
+	Certificates [][]byte
 	// Patient callers are answered NotYet by an operation that waits, and ask
 	// again.
 	Patient bool

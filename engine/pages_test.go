@@ -19,7 +19,7 @@ func lists() map[string]string {
 		"secrets/listConsumers": `"path":"/app/dev/web/db"`,
 		"secrets/listSecrets":   `"recursive":true`, "secrets/listSecretVersions": `"path":"/app/dev/web/db"`,
 		"kms/listKeys": "", "kms/listBoundSecrets": `"keyId":"alias/default"`, "iam/listPrincipals": "", "iam/listTokens": "",
-		"iam/listPolicies": "", "iam/listAccessPolicies": "",
+		"iam/listPolicies": "", "iam/listAccessPolicies": "", "iam/listTrusts": "",
 		"kms/listAliases": "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
 		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,

@@ -180,9 +180,8 @@ func TestRolesAndOperationsNameTheSameActions(t *testing.T) {
 // later are the actions that roles hold ahead of the operations, from the
 // API's contract: a role means the same on every node during an upgrade.
 var later = []iam.Action{
-	"iam:listGroups", "iam:listAccessKeys", "iam:listTrusts", "iam:explain", "iam:whoCan", "iam:whatCan", "iam:simulatePolicy",
+	"iam:listGroups", "iam:listAccessKeys", "iam:explain", "iam:whoCan", "iam:whatCan", "iam:simulatePolicy",
 	"iam:createGroup", "iam:addToGroup", "iam:removeFromGroup", "iam:deleteGroup", "iam:createAccessKey", "iam:deleteAccessKey",
-	"iam:putTrust", "iam:deleteTrust",
 	"audit:getCheckpoint", "audit:getProof", "audit:exportEvents",
 	"cluster:members", "cluster:getAutopilot", "cluster:addMember", "cluster:removeMember",
 	"cluster:saveSnapshot", "cluster:restoreSnapshot", "cluster:verifySnapshot", "cluster:setAutopilot",

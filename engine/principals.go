@@ -239,7 +239,7 @@ func listTokens(_ context.Context, c *call, r *wire.ListTokensRequest) (*wire.Li
 
 func (c *call) tokenState(t *fsm.Token) string {
 	switch {
-	case t.RevokedAt != 0:
+	case t.RevokedAt != 0, !c.state.Stands(t):
 		return "revoked"
 	case c.now.UnixMilli() >= t.ExpiresAt:
 		return "expired"
