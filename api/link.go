@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,9 @@ const (
 	headerPatient   = "Strongroom-Patient"
 	headerNotYet    = "Strongroom-Not-Yet"
 	headerNotYetFor = "Strongroom-Not-Yet-For-Ms"
+	// The certificates that a client showed to the node it reached: base64 of
+	// DER, one header each. Believed as the source address is.
+	headerCertificate = "Strongroom-Client-Certificate"
 )
 
 // Link is this node's side of requests to other members.
@@ -89,6 +93,9 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	}
 	if from.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+from.Token)
+	}
+	for _, der := range from.Certificates {
+		req.Header.Add(headerCertificate, base64.StdEncoding.EncodeToString(der))
 	}
 	req.Header.Set(headerID, from.RequestID)
 	req.Header.Set(headerSource, from.Source.String())
@@ -328,8 +335,13 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		s.fail(w, err, false)
 		return
 	}
+	certificates, err := handedCertificates(r)
+	if err != nil {
+		s.fail(w, err, false)
+		return
+	}
 	from := engine.Caller{
-		RequestID: r.Header.Get(headerID), Source: source,
+		RequestID: r.Header.Get(headerID), Source: source, Certificates: certificates,
 		Token:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 		Patient: r.Header.Get(headerPatient) != "",
 	}
