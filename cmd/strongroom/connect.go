@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -22,6 +23,8 @@ const (
 	envCACert    = "STRONGROOM_CACERT"
 	envToken     = "STRONGROOM_TOKEN"
 	envTokenFile = "STRONGROOM_TOKEN_FILE"
+	envCert      = "STRONGROOM_CLIENT_CERT"
+	envKey       = "STRONGROOM_CLIENT_KEY"
 )
 
 // Bounds of one command. A node that cannot be reached is soon told; a
@@ -42,6 +45,8 @@ func addConnectionFlags(cmd *cobra.Command) {
 	flags.String("addr", "", "addresses of nodes, https://HOST:PORT, with commas between them ("+envAddr+")")
 	flags.String("cacert", "", "PEM file with the authority of the servers' certificates ("+envCACert+"; default: the system's)")
 	flags.String("token-file", "", "file with your token, mode 0600 ("+envTokenFile+")")
+	flags.String("client-cert", "", "PEM file with your client certificate, instead of a token ("+envCert+")")
+	flags.String("client-key", "", "PEM file with its private key, mode 0600 ("+envKey+")")
 	flags.Duration("timeout", clientTimeout, "how long to try")
 	flags.StringP("output", "o", formatTable, "table or json")
 }
@@ -55,8 +60,9 @@ func setting(cmd *cobra.Command, flag, variable string) (string, error) {
 	return value, err
 }
 
-// connect makes a client from flags and environment.
-func connect(cmd *cobra.Command) (*connection, error) {
+// connect makes a client from flags and environment. An open operation is one
+// that needs no credential.
+func connect(cmd *cobra.Command, open bool) (*connection, error) {
 	addr, err := setting(cmd, "addr", envAddr)
 	if err != nil {
 		return nil, err
@@ -77,17 +83,52 @@ func connect(cmd *cobra.Command) (*connection, error) {
 	if timeout <= 0 {
 		return nil, usagef("--timeout must be longer than 0")
 	}
-	if tokenFile == "" && os.Getenv(envToken) == "" {
+	certificate, err := clientCertificate(cmd)
+	if err != nil {
+		return nil, err
+	}
+	token := func() (secret.Bytes, error) { return readToken(tokenFile) }
+	given := tokenFile != "" || os.Getenv(envToken) != ""
+	switch {
+	case open, !given && certificate != nil:
+		token = nil // an open operation needs none, and the one in the file may be long out of date
+	case !given:
 		return nil, usagef("no credential: set %s or --token-file to a file with your token%s", envTokenFile, localHint())
 	}
 	c, err := client.New(client.Config{
-		Addresses: addresses, CAFile: ca, Token: func() (secret.Bytes, error) { return readToken(tokenFile) },
+		Addresses: addresses, CAFile: ca, Token: token, Certificate: certificate,
 		RetryFor: timeout, RetryConnect: min(clientConnect, timeout), AttemptTimeout: min(client.DefaultAttemptTimeout, timeout), UserAgent: "strongroom/" + version(),
 	})
 	if err != nil {
 		return nil, usageError{errors.New(strings.TrimPrefix(err.Error(), "client: "))}
 	}
 	return &connection{Client: c, tokenFile: tokenFile}, nil
+}
+
+// clientCertificate reads the certificate to show, nil if there is none.
+func clientCertificate(cmd *cobra.Command) (*tls.Certificate, error) {
+	certFile, certErr := setting(cmd, "client-cert", envCert)
+	keyFile, keyErr := setting(cmd, "client-key", envKey)
+	if err := errors.Join(certErr, keyErr); err != nil || certFile == "" && keyFile == "" {
+		return nil, err
+	}
+	if certFile == "" || keyFile == "" {
+		return nil, usagef("--client-cert and --client-key go together")
+	}
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := config.ReadSecret(keyFile, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, usagef("--client-cert, --client-key: %v", err)
+	}
+	return &pair, nil
 }
 
 // howLong answers how long to try. An operation with a field of that name has

@@ -107,7 +107,7 @@ func (f *requestFlags) walk(t reflect.Type, index []int) {
 // flagsFor chooses the forms that a type is given in.
 func flagsFor(t reflect.Type) (text, file *textFlag) {
 	switch t {
-	case reflect.TypeFor[*wire.Value]():
+	case reflect.TypeFor[*wire.Value](), reflect.TypeFor[*wire.Text]():
 		return nil, &textFlag{kind: "file"}
 	case reflect.TypeFor[wire.Bytes]():
 		return &textFlag{kind: "base64"}, &textFlag{kind: "file"}
