@@ -147,6 +147,7 @@ func (w *traffic) principals(name string) (token string) {
 	w.ok("iam/getAccessPolicy", `{"name":%q}`, name)
 	w.ok("iam/listAccessPolicies", `{}`)
 	w.ok("iam/deleteAccessPolicy", `{"name":%q}`, name)
+	w.logins(name)
 	w.ok("iam/putPolicy", `{"name":"%s-none","statements":[{"effect":"deny","actions":["*"],"paths":["/none/**"]}]}`, name)
 	w.ok("iam/deletePolicy", `{"name":"%s-none"}`, name)
 	return token
