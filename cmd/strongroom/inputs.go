@@ -106,6 +106,16 @@ func (in *inputs) credential(flag, file string) (secret.Bytes, error) {
 	return secret.Copy(text), nil
 }
 
+// askCredential reads a credential from standard input, or from a prompt
+// without echo.
+func (in *inputs) askCredential(what string) (secret.Bytes, error) {
+	if !in.terminal() || in.used {
+		return in.credential(what, "-")
+	}
+	in.used = true
+	return in.prompt(what + " (not shown): ")
+}
+
 // read reads a whole file, or standard input for "-".
 func (in *inputs) read(flag, file string, limit int) ([]byte, error) {
 	r, err := in.open(file)

@@ -95,6 +95,12 @@ func (i *Issuer) Confirm(userCode string) {
 	require.NoError(i.t, i.store.CompleteDeviceAuthorization(context.Background(), userCode, Person))
 }
 
+// Deny is the person who says no.
+func (i *Issuer) Deny(userCode string) {
+	i.t.Helper()
+	require.NoError(i.t, i.store.DenyDeviceAuthorization(context.Background(), userCode))
+}
+
 // IDToken goes the way of a device and answers the JWT at its end.
 func (i *Issuer) IDToken() string {
 	i.t.Helper()
