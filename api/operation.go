@@ -42,6 +42,12 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		return
 	}
 	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Signed: signed, Source: sourceOf(r)}
+	if token == "" && signed == nil {
+		if from.Certificates, err = shownCertificates(r); err != nil {
+			s.fail(w, err, false)
+			return
+		}
+	}
 	if o.Wait > 0 {
 		s.serveWaiting(w, r, o, from, body.b)
 		return

@@ -53,6 +53,9 @@ type Config struct {
 	// like Token, and wiped by the client.
 	AccessKeyID     string
 	AccessKeySecret func() (secret.Bytes, error)
+	// Certificate, if not nil, is shown to servers that ask for one: a
+	// credential where Token is nil.
+	Certificate *tls.Certificate
 	// RetryFor bounds how long a request is repeated while the cluster says
 	// that it may be, and how long nodes that cannot be reached are tried.
 	// RetryConnect, if not 0, is a shorter bound for the latter.
@@ -105,10 +108,14 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	secured := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	if cfg.Certificate != nil {
+		secured.Certificates = []tls.Certificate{*cfg.Certificate}
+	}
 	c.http = &http.Client{
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:     secured,
 			TLSHandshakeTimeout: 3 * time.Second,
 			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     90 * time.Second,

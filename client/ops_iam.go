@@ -175,3 +175,35 @@ func (s IAMService) AttachPolicy(ctx context.Context, req wire.AttachPolicyReque
 func (s IAMService) DetachPolicy(ctx context.Context, req wire.DetachPolicyRequest) (*wire.AttachPolicyResponse, error) {
 	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "detachPolicy", &req)
 }
+
+// PutTrust: Make or replace a trust: whose JWTs or certificates are taken for who somebody is.
+func (s IAMService) PutTrust(ctx context.Context, req wire.PutTrustRequest) (*wire.PutTrustResponse, error) {
+	return do[wire.PutTrustResponse](ctx, s.c, "iam", "putTrust", &req)
+}
+
+// GetTrust: Show a trust.
+func (s IAMService) GetTrust(ctx context.Context, req wire.NameRequest) (*wire.TrustResponse, error) {
+	return do[wire.TrustResponse](ctx, s.c, "iam", "getTrust", &req)
+}
+
+// ListTrusts: List trusts.
+func (s IAMService) ListTrusts(ctx context.Context, req wire.ListRequest) (*wire.ListTrustsResponse, error) {
+	return do[wire.ListTrustsResponse](ctx, s.c, "iam", "listTrusts", &req)
+}
+
+// DeleteTrust: Delete a trust; every token that was made by it ends at once.
+func (s IAMService) DeleteTrust(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
+	return do[wire.NameResponse](ctx, s.c, "iam", "deleteTrust", &req)
+}
+
+// Login: Give a JWT of a trusted issuer for a token. Needs no other credential.
+// Plaintext in req stays the caller's, who wipes it.
+// Plaintext in the answer is the caller's, who wipes it.
+func (s IAMService) Login(ctx context.Context, req wire.LoginRequest) (*wire.LoginResponse, error) {
+	return do[wire.LoginResponse](ctx, s.c, "iam", "login", &req)
+}
+
+// DescribeLogin: Show where a trust's issuer is. Needs no credential.
+func (s IAMService) DescribeLogin(ctx context.Context, req wire.DescribeLoginRequest) (*wire.DescribeLoginResponse, error) {
+	return do[wire.DescribeLoginResponse](ctx, s.c, "iam", "describeLogin", &req)
+}

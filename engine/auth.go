@@ -58,6 +58,9 @@ func (c *call) token() (*fsm.Token, error) {
 	if token.RevokedAt != 0 || c.now.UnixMilli() >= token.ExpiresAt {
 		return nil, errUnauthenticated()
 	}
+	if !c.state.Stands(token) {
+		return nil, errUnauthenticated()
+	}
 	prefixes, err := parseCIDRs("boundCidrs", token.BoundCIDRs)
 	if err != nil {
 		return nil, err

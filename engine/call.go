@@ -204,6 +204,9 @@ func wipeFields(v reflect.Value) {
 		if value, ok := f.Interface().(*wire.Value); ok && value != nil {
 			value.Wipe()
 		}
+		if text, ok := f.Interface().(*wire.Text); ok && text != nil {
+			text.Wipe()
+		}
 	}
 }
 

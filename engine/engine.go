@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -63,6 +64,8 @@ type Config struct {
 	KMS       *kms.Service
 	Trail     *audit.Trail
 	Cluster   Cluster
+	// Trusts verifies the JWTs of trusts.
+	Trusts TrustVerifier
 	// Rotators bring rotated values into force, by kind of rotation; generate
 	// needs none.
 	Rotators map[string]Rotator
@@ -86,24 +89,25 @@ const (
 // Engine serves the operations on one node. It is safe for concurrent use.
 type Engine struct {
 	Config
-	catalogue *iam.Catalogue
-	policies  *lru.Cache[*fsm.Policy, *iam.Policy]
-	kept      *lru.Cache[string, *rights]
-	access    accessCache
-	locks     *pathLocks
-	limiter   *authLimiter
-	metrics   *metrics
-	uses      keyUses
-	seals     *sealBook
-	health    keyHealthCache
-	watch     *watch
-	cursors   cursorKey
-	slow      slowTurn
-	ledger    *ledger
-
+	catalogue   *iam.Catalogue
+	policies    *lru.Cache[*fsm.Policy, *iam.Policy]
+	kept        *lru.Cache[string, *rights]
+	access      accessCache
 	credentials credentialUses
 	nonces      nonces
 	dateKeys    dateKeys
+	// authorities are those of trusts in client certificates, by record.
+	authorities *lru.Cache[*fsm.Trust, *x509.CertPool]
+	locks       *pathLocks
+	limiter     *authLimiter
+	metrics     *metrics
+	uses        keyUses
+	seals       *sealBook
+	health      keyHealthCache
+	watch       *watch
+	cursors     cursorKey
+	slow        slowTurn
+	ledger      *ledger
 }
 
 // New makes an Engine.
@@ -125,18 +129,23 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	authorities, err := lru.New[*fsm.Trust, *x509.CertPool](64)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	e := &Engine{
-		Config:    cfg,
-		catalogue: iam.NewCatalogue(Actions()),
-		policies:  policies,
-		kept:      kept,
-		locks:     newPathLocks(),
-		limiter:   newAuthLimiter(),
-		metrics:   newMetrics(cfg.Registerer),
-		seals:     newSealBook(),
-		watch:     newWatch(cfg.Log.Local()),
-		slow:      newSlowTurn(),
-		ledger:    newLedger(cfg.Now),
+		Config:      cfg,
+		catalogue:   iam.NewCatalogue(Actions()),
+		policies:    policies,
+		kept:        kept,
+		authorities: authorities,
+		locks:       newPathLocks(),
+		limiter:     newAuthLimiter(),
+		metrics:     newMetrics(cfg.Registerer),
+		seals:       newSealBook(),
+		watch:       newWatch(cfg.Log.Local()),
+		slow:        newSlowTurn(),
+		ledger:      newLedger(cfg.Now),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
@@ -157,6 +166,10 @@ type Caller struct {
 	// Signed is what the request brought instead of a token, nil if it is not
 	// signed.
 	Signed *sigv4.Request
+	// Certificates are those that the client showed in the handshake of its
+	// connection, in DER, its own first. It has the private key of that one;
+	// nobody has looked yet who signed it.
+	Certificates [][]byte
 	// Patient callers are answered NotYet by an operation that waits, and ask
 	// again.
 	Patient bool

@@ -79,6 +79,9 @@ func (c *call) authenticateAndRun(ctx context.Context, body []byte) (any, error)
 			panic(p)
 		}
 	}()
+	if c.op.Open {
+		return c.runOpen(ctx, body)
+	}
 	if err := c.authenticate(ctx, body); err != nil {
 		return nil, err
 	}

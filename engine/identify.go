@@ -1,11 +1,18 @@
 package engine
 
-import "context"
+import (
+	"context"
+
+	"github.com/strongroom/strongroom/fsm"
+)
 
 // Methods by which a caller can have authenticated, as conditions of policies
 // name them.
 const (
 	MethodToken = "token" // one that createToken, or init, made
+	// MethodCertificate is a client certificate of the connection. Tokens that
+	// login made have the kind of their trust: "oidc", "jwt" or "kubernetes".
+	MethodCertificate = fsm.TrustCertificate
 )
 
 // identity is who was authenticated.
@@ -33,6 +40,9 @@ type identity struct {
 func (c *call) identify(ctx context.Context, body []byte) (identity, error) {
 	if c.from.Signed != nil {
 		return c.signed(ctx, body)
+	}
+	if c.from.Token == "" && len(c.from.Certificates) > 0 {
+		return c.certificate()
 	}
 	token, err := c.token()
 	if err != nil {

@@ -275,7 +275,7 @@ const (
 
 func (c *call) tokenState(t *fsm.Token) string {
 	switch {
-	case t.RevokedAt != 0:
+	case t.RevokedAt != 0, !c.state.Stands(t):
 		return tokenRevoked
 	case c.now.UnixMilli() >= t.ExpiresAt:
 		return tokenExpired

@@ -76,6 +76,9 @@ const (
 	KindDeleteAccessKey     Kind = 76
 	KindRevokeTokens        Kind = 77
 	KindRecordCredentialUse Kind = 78
+	KindPutTrust            Kind = 70
+	KindDeleteTrust         Kind = 71
+	KindLogin               Kind = 72
 )
 
 // Meta travels with every command: who, when, by which request. Time is

@@ -49,6 +49,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "policies", s.policies.Root())
 	dump(out, "access", s.access.Root())
 	dump(out, "writes", s.writes.Root())
+	dump(out, "trusts", s.trusts.Root())
 	dump(out, "aliases", s.aliases.Root())
 	dump(out, "bindings", s.bindings.Root())
 	dump(out, "chosen", s.chosen.Root())

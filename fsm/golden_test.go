@@ -148,7 +148,7 @@ func kindName(c fsm.Command) string { return reflect.TypeOf(c).Name() }
 // samples answers the fullest command of each kind in the story.
 func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 	out := map[fsm.Kind]fsm.Command{}
-	for _, c := range slices.Concat(story(), keyStory(), keepStory(), rootStory(), versionStory(), copyStory(), ledgerStory(), ruleStory(), rotationStory(), credentialStory()) {
+	for _, c := range slices.Concat(story(), keyStory(), keepStory(), rootStory(), versionStory(), copyStory(), ledgerStory(), ruleStory(), rotationStory(), credentialStory(), trustStory()) {
 		if old := out[c.Kind()]; old == nil || len(encoded(t, c)) > len(encoded(t, old)) {
 			out[c.Kind()] = c
 		}

@@ -212,6 +212,9 @@ var kinds = register(
 	kind(deleteAccessKey),
 	kind(revokeTokens),
 	kind(recordCredentialUse),
+	kind(putTrust),
+	kind(deleteTrust),
+	kind(login),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -256,6 +256,7 @@ func (p player) command() fsm.Command {
 		p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion,
 		p.destroyVersion, p.destroyVersion, p.destroyVersion,
 		p.ledger, p.ledger, p.ledger,
+		p.trusts, p.trusts,
 		func() fsm.Command { return fsm.CancelDestroy{Meta: m, Path: path, Version: p.number(path)} },
 		func() fsm.Command { return fsm.CancelDestroy{Meta: m, Path: path, Version: p.number(path)} },
 		func() fsm.Command { return fsm.DeleteSecret{Meta: m, Path: path, PurgeAt: p.due()} },
@@ -526,6 +527,7 @@ func checkInvariants(t tester, s *fsm.State) {
 	}
 	require.Positive(t, full, "nobody has full access")
 	checkGroups(t, s)
+	checkTrusts(t, s)
 	for k := range s.Tokens("", "") {
 		require.NotNil(t, s.Principal(k.Principal), "a token without its principal")
 		require.Same(t, k, s.TokenByHash(k.Hash))

@@ -323,6 +323,11 @@ type Token struct {
 	// from the claims: they hold as long as the token does.
 	Method string   `cbor:"10,keyasint,omitempty"`
 	Groups []string `cbor:"11,keyasint,omitempty"`
+
+	// Trust is the one by which login made it, and TrustEpoch the trust's at
+	// that time: see State.Stands.
+	Trust      string `cbor:"20,keyasint,omitempty"`
+	TrustEpoch uint64 `cbor:"21,keyasint,omitempty"`
 }
 
 // Statement is one line of a policy.

@@ -191,6 +191,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreAccessKey)
 	case recordCredUse:
 		return read(kind, payload, t.restoreCredentialUse)
+	case recordTrust:
+		return read(kind, payload, t.restoreTrust)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:

@@ -58,6 +58,7 @@ const (
 	recordGroup     recordType = 13
 	recordMember    recordType = 14
 	recordRevision  recordType = 15
+	recordTrust     recordType = 16
 	recordAccessKey recordType = 17
 	recordCredUse   recordType = 18
 	recordSession   recordType = 21
@@ -122,6 +123,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	records(out, recordGroup, s.state.Groups(""))
 	records(out, recordMember, values(scan(s.state.members.Root(), nil, nil)))
 	records(out, recordRevision, values(scan(s.state.revisions.Root(), nil, nil)))
+	records(out, recordTrust, s.state.Trusts(""))
 	records(out, recordAccessKey, s.state.AccessKeys("", ""))
 	records(out, recordCredUse, values(scan(s.state.credentialUses.Root(), nil, nil)))
 	records(out, recordSession, s.state.Sessions())

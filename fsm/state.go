@@ -43,6 +43,7 @@ type trees struct {
 	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
 	reads      *iradix.Tree[int64]         // path 0 number → last read
 	horizons   *iradix.Tree[*PastHorizon]  // prefix
+	trusts     *iradix.Tree[*Trust]        // name
 
 	groups    *iradix.Tree[*Group]      // name
 	members   *iradix.Tree[*Membership] // group 0 principal
@@ -90,6 +91,7 @@ func emptyState() *State {
 		consumers:  iradix.New[*Consumer](),
 		reads:      iradix.New[int64](),
 		horizons:   iradix.New[*PastHorizon](),
+		trusts:     iradix.New[*Trust](),
 
 		groups:    iradix.New[*Group](),
 		members:   iradix.New[*Membership](),

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -25,6 +26,8 @@ const (
 
 	envAccessKeyID         = "STRONGROOM_ACCESS_KEY_ID"
 	envSecretAccessKeyFile = "STRONGROOM_SECRET_ACCESS_KEY_FILE"
+	envCert                = "STRONGROOM_CLIENT_CERT"
+	envKey                 = "STRONGROOM_CLIENT_KEY"
 )
 
 // Bounds of one command. A node that cannot be reached is soon told; a
@@ -47,6 +50,8 @@ func addConnectionFlags(cmd *cobra.Command) {
 	flags.String("token-file", "", "file with your token, mode 0600 ("+envTokenFile+")")
 	flags.String("access-key-id", "", "sign requests with this access key ("+envAccessKeyID+")")
 	flags.String("secret-access-key-file", "", "file with the secret of the access key, mode 0600 ("+envSecretAccessKeyFile+")")
+	flags.String("client-cert", "", "PEM file with your client certificate, instead of a token ("+envCert+")")
+	flags.String("client-key", "", "PEM file with its private key, mode 0600 ("+envKey+")")
 	flags.Duration("timeout", clientTimeout, "how long to try")
 	flags.StringP("output", "o", formatTable, "table or json")
 }
@@ -60,8 +65,9 @@ func setting(cmd *cobra.Command, flag, variable string) (string, error) {
 	return value, err
 }
 
-// connect makes a client from flags and environment.
-func connect(cmd *cobra.Command) (*connection, error) {
+// connect makes a client from flags and environment. An open operation is one
+// that needs no credential.
+func connect(cmd *cobra.Command, open bool) (*connection, error) {
 	addr, err := setting(cmd, "addr", envAddr)
 	if err != nil {
 		return nil, err
@@ -82,12 +88,20 @@ func connect(cmd *cobra.Command) (*connection, error) {
 	if timeout <= 0 {
 		return nil, usagef("--timeout must be longer than 0")
 	}
+	certificate, err := clientCertificate(cmd)
+	if err != nil {
+		return nil, err
+	}
 	cfg := client.Config{
-		Addresses: addresses, CAFile: ca,
+		Addresses: addresses, CAFile: ca, Certificate: certificate,
 		RetryFor: timeout, RetryConnect: min(clientConnect, timeout), AttemptTimeout: min(client.DefaultAttemptTimeout, timeout), UserAgent: "strongroom/" + version(),
 	}
-	if err := credential(cmd, &cfg, tokenFile); err != nil {
-		return nil, err
+	// An open operation needs no credential, and the token in the file may be
+	// long out of date.
+	if !open {
+		if err := credential(cmd, &cfg, tokenFile); err != nil {
+			return nil, err
+		}
 	}
 	c, err := client.New(cfg)
 	if err != nil {
@@ -122,12 +136,41 @@ func credential(cmd *cobra.Command, cfg *client.Config, tokenFile string) error 
 		}
 		fallthrough
 	default:
+		if !hasToken && cfg.Certificate != nil {
+			return nil
+		}
 		if !hasToken {
 			return usagef("no credential: set %s or --token-file to a file with your token%s", envTokenFile, localHint())
 		}
 		cfg.Token = func() (secret.Bytes, error) { return readToken(tokenFile) }
 	}
 	return nil
+}
+
+// clientCertificate reads the certificate to show, nil if there is none.
+func clientCertificate(cmd *cobra.Command) (*tls.Certificate, error) {
+	certFile, certErr := setting(cmd, "client-cert", envCert)
+	keyFile, keyErr := setting(cmd, "client-key", envKey)
+	if err := errors.Join(certErr, keyErr); err != nil || certFile == "" && keyFile == "" {
+		return nil, err
+	}
+	if certFile == "" || keyFile == "" {
+		return nil, usagef("--client-cert and --client-key go together")
+	}
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := config.ReadSecret(keyFile, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, usagef("--client-cert, --client-key: %v", err)
+	}
+	return &pair, nil
 }
 
 // howLong answers how long to try. An operation with a field of that name has

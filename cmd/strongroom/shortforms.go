@@ -57,6 +57,9 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 		withExample(short("put", "iam", "putPolicy", "name"), `  strongroom policy put web-values --statements '[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]}]'`),
 		short("get", "iam", "getPolicy", "name"), paged(short("ls", "iam", "listPolicies")), short("delete", "iam", "deletePolicy", "name"),
 		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))
+	add(groupRights, "trust", "Whose JWTs and certificates are taken for who somebody is",
+		withExample(short("put", "iam", "putTrust", "name"), `  strongroom trust put ci --kind jwt --issuer https://token.actions.githubusercontent.com --audiences strongroom --claims repository=acme/web --claims ref=refs/heads/main --principal svc-deploy`),
+		short("get", "iam", "getTrust", "name"), paged(short("ls", "iam", "listTrusts")), short("delete", "iam", "deleteTrust", "name"))
 	add(groupRights, "access-policy", "From where and when secrets may be reached, whatever policies allow",
 		withExample(short("put", "iam", "putAccessPolicy", "name"), `  strongroom access-policy put office --paths '/app/prod/**' --source-cidrs 10.0.0.0/8`),
 		short("get", "iam", "getAccessPolicy", "name"), paged(short("ls", "iam", "listAccessPolicies")), short("delete", "iam", "deleteAccessPolicy", "name"))

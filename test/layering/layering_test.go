@@ -33,6 +33,7 @@ var mayImport = map[string][]string{
 	"internal/pki":      {},
 	"internal/dialect":  {},
 	"internal/wordlist": {},
+	"internal/outbound": {},
 	"internal/config":   {"internal/dialect"},
 	"api/wire":          {"internal/secret", "internal/fault"},
 	"internal/cron":     {},
@@ -54,7 +55,9 @@ var mayImport = map[string][]string{
 
 	// The way out to the targets of rotations, as api is the way in: it
 	// implements engine.Rotator, and engine knows no driver.
-	"internal/rotate": {"engine", "api/wire", "internal/fault", "internal/secret"},
+	"internal/rotate": {"engine", "api/wire", "internal/fault", "internal/outbound", "internal/secret"},
+	// The way out to the issuers of trusts: it implements engine.TrustVerifier.
+	"internal/trust": {"engine", "fsm", "internal/fault", "internal/outbound"},
 
 	"cmd/strongroom": {"*"},
 }
@@ -70,6 +73,8 @@ var soleImporter = map[string]string{
 	"github.com/spf13/cobra":              "cmd/strongroom",
 	"github.com/jackc/pgx/v5":             "internal/rotate",
 	"github.com/go-sql-driver/mysql":      "internal/rotate",
+	"github.com/go-jose/go-jose/v4":       "internal/trust",
+	"golang.org/x/oauth2":                 "cmd/strongroom",
 }
 
 type source struct {

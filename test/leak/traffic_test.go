@@ -154,6 +154,7 @@ func (w *traffic) principals(name string) (token string) {
 	w.ok("iam/getAccessPolicy", `{"name":%q}`, name)
 	w.ok("iam/listAccessPolicies", `{}`)
 	w.ok("iam/deleteAccessPolicy", `{"name":%q}`, name)
+	w.logins(name)
 	w.ok("iam/putPolicy", `{"name":"%s-none","statements":[{"effect":"deny","actions":["*"],"paths":["/none/**"]}]}`, name)
 	w.ok("iam/putPolicy", `{"name":"%s-none","statements":[{"effect":"deny","actions":["secrets:*"],"paths":["/none/**"]}]}`, name)
 	w.ok("iam/listPolicyRevisions", `{"name":"%s-none"}`, name)
