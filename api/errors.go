@@ -55,3 +55,15 @@ func public(err error, write bool) *fault.Error {
 	}
 	return fault.Wrap(fault.Internal, err, "internal error; the server's log has the details under the request id")
 }
+
+// retryAfter answers the seconds after which a retry may help. A quota does
+// not fill up by itself: whoever retries all the same does it seldom.
+func retryAfter(f *fault.Error) string {
+	if seconds, ok := f.Details["retryAfter"].(string); ok {
+		return seconds
+	}
+	if _, quota := f.Details["quota"]; quota {
+		return "60"
+	}
+	return "1"
+}

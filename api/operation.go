@@ -145,7 +145,7 @@ func (s *Server) fail(w http.ResponseWriter, err error, write bool) {
 		s.Logger.Warn("a request failed", "requestId", id, "code", string(f.Kind), "error", err)
 	}
 	if retryable(f.Kind) {
-		w.Header().Set("Retry-After", "1")
+		w.Header().Set("Retry-After", retryAfter(f))
 	}
 	if f.Kind == fault.Unauthenticated {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="strongroom"`)

@@ -36,6 +36,9 @@ func (e *Error) Error() string {
 // Retryable reports whether the same request, with the same clientToken, may
 // succeed a little later.
 func (e *Error) Retryable() bool {
+	if _, quota := e.Details["quota"]; quota {
+		return false // it does not fill up by itself
+	}
 	switch fault.Kind(e.Code) {
 	case fault.NoLeader, fault.Uncertain, fault.HsmUnavailable, fault.AuditUnavailable, fault.RateLimited:
 		return true

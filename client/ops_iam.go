@@ -176,6 +176,21 @@ func (s IAMService) DetachPolicy(ctx context.Context, req wire.DetachPolicyReque
 	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "detachPolicy", &req)
 }
 
+// PutRateLimit: Limit how often each principal, or each source address, reads values, fails to authenticate, or asks for anything.
+func (s IAMService) PutRateLimit(ctx context.Context, req wire.PutRateLimitRequest) (*wire.RateLimitResponse, error) {
+	return do[wire.RateLimitResponse](ctx, s.c, "iam", "putRateLimit", &req)
+}
+
+// ListRateLimits: List rate limits.
+func (s IAMService) ListRateLimits(ctx context.Context, req wire.ListRequest) (*wire.ListRateLimitsResponse, error) {
+	return do[wire.ListRateLimitsResponse](ctx, s.c, "iam", "listRateLimits", &req)
+}
+
+// DeleteRateLimit: Delete a rate limit.
+func (s IAMService) DeleteRateLimit(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
+	return do[wire.NameResponse](ctx, s.c, "iam", "deleteRateLimit", &req)
+}
+
 // PutTrust: Make or replace a trust: whose JWTs or certificates are taken for who somebody is.
 func (s IAMService) PutTrust(ctx context.Context, req wire.PutTrustRequest) (*wire.PutTrustResponse, error) {
 	return do[wire.PutTrustResponse](ctx, s.c, "iam", "putTrust", &req)

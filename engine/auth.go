@@ -26,11 +26,11 @@ func (c *call) authenticate(ctx context.Context, body []byte) error {
 		return err // it is not known who asks, and no fault of theirs
 	}
 	if err != nil {
-		return c.engine.limiter.failed(c.from.Source, c.now, err)
+		return c.failedAuthentication(err)
 	}
 	principal := c.state.Principal(who.name)
 	if principal == nil {
-		return c.engine.limiter.failed(c.from.Source, c.now, errUnauthenticated())
+		return c.failedAuthentication(errUnauthenticated())
 	}
 	who.kind, who.policies = principal.Kind, principal.Policies
 	rights, err := c.engine.rightsOf(c.state, principal, who.groups, c.now.UnixMilli())
@@ -40,7 +40,7 @@ func (c *call) authenticate(ctx context.Context, body []byte) error {
 	who.groups, who.rightsUntil, who.boundaries = rights.groups, rights.until, rights.boundaries
 	c.who, c.rules = who, rights.rules
 	c.engine.credentials.note(who.credential, c.from.Source, c.now)
-	return nil
+	return c.withinRequests()
 }
 
 func (c *call) token() (*fsm.Token, error) {

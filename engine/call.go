@@ -34,6 +34,9 @@ type call struct {
 	items      []audit.Event // of the items of a batch
 	plaintexts []func()      // wipers of what the answer may hold
 
+	// noteLimit says that a refusal for a limit is told in the trail.
+	noteLimit bool
+
 	began      mark        // where the request began in this node's ledger
 	mark       mark        // before the latest look at the state
 	deliveries []*delivery // of versions, on their way to the caller

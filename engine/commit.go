@@ -60,6 +60,11 @@ func (c *call) refused(r *fsm.Refusal) error {
 	for name, value := range r.Details {
 		err = err.With(name, value)
 	}
+	// A quota is no flood, and what was sealed for it was used.
+	c.noteLimit = r.Code == string(fault.RateLimited)
+	if c.noteLimit {
+		c.engine.metrics.quotas.WithLabelValues(r.Details["quota"]).Inc()
+	}
 	if r.Code == string(fault.KeyInUse) {
 		visible := []string{}
 		for _, path := range r.Paths {

@@ -100,6 +100,7 @@ type Engine struct {
 	authorities *lru.Cache[*fsm.Trust, *x509.CertPool]
 	locks       *pathLocks
 	limiter     *authLimiter
+	limits      *limits
 	metrics     *metrics
 	uses        keyUses
 	seals       *sealBook
@@ -141,6 +142,7 @@ func New(cfg Config) (*Engine, error) {
 		authorities: authorities,
 		locks:       newPathLocks(),
 		limiter:     newAuthLimiter(),
+		limits:      newLimits(),
 		metrics:     newMetrics(cfg.Registerer),
 		seals:       newSealBook(),
 		watch:       newWatch(cfg.Log.Local()),

@@ -100,7 +100,7 @@ func (c *call) record(err error) bool {
 	if notYet(err) != nil {
 		return false
 	}
-	return !fault.Is(err, fault.RateLimited)
+	return !fault.Is(err, fault.RateLimited) || c.noteLimit
 }
 
 // finish writes the events of the request. It runs on a context of its own:

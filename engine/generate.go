@@ -25,6 +25,9 @@ func generateSecret(ctx context.Context, c *call, r *wire.GenerateSecretRequest)
 		if err := c.require("secrets:getSecretValue", iam.Resource{Path: path, Tags: c.newTags(path, r.Tags)}); err != nil {
 			return nil, err
 		}
+		if err := c.within(fsm.RateValueReads); err != nil {
+			return nil, err
+		}
 	}
 	if r.KMSKeyID != "" && !r.Create {
 		return nil, fault.Invalid("kmsKeyId", "goes with create; an existing secret keeps its key")

@@ -71,7 +71,7 @@ func (c *call) runOpen(ctx context.Context, body []byte) (any, error) {
 	resp, err := c.op.do(ctx, c, body)
 	switch fault.KindOf(err) {
 	case fault.Unauthenticated, fault.InvalidRequest, fault.NotFound:
-		return nil, c.engine.limiter.failed(c.from.Source, c.now, err)
+		return nil, c.failedAuthentication(err)
 	}
 	return resp, err
 }

@@ -25,6 +25,9 @@ type metrics struct {
 	rotationRetries *prometheus.CounterVec
 	observed        prometheus.Counter
 	inUse           prometheus.Counter
+
+	limited *prometheus.CounterVec
+	quotas  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -82,6 +85,17 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "strongroom_consumers_observations_total",
 		Help: "Observations of consumers that this node committed to the ledger.",
 	})
+	m.limited = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_rate_limited_total",
+		Help: "Refusals because a rate limit was used up, by limit and by what it counts.",
+	}, []string{"limit", "kind"})
+	m.quotas = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_quota_refusals_total",
+		Help: "Writes that were refused because a path rule allows no more, by quota.",
+	}, []string{"quota"})
+	for _, quota := range []string{"maxSecrets", "maxVersions", "maxBytes"} {
+		m.quotas.WithLabelValues(quota)
+	}
 	m.inUse = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "strongroom_consumers_destructions_refused_total",
 		Help: "Destructions that were refused because consumers may still hold the version.",
@@ -91,7 +105,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse,
-			m.secretRotations, m.rotationSeconds, m.rotationRetries)
+			m.secretRotations, m.rotationSeconds, m.rotationRetries, m.limited, m.quotas)
 	}
 	return m
 }

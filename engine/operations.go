@@ -128,6 +128,7 @@ func buildTable() []*Operation {
 	out = append(out, accessKeyOperations()...)
 	out = append(out, policyOperations()...)
 	out = append(out, attachmentOperations()...)
+	out = append(out, rateLimitOperations()...)
 	out = append(out, trustOperations()...)
 	out = append(out, loginOperations()...)
 	out = append(out, auditOperations()...)

@@ -23,6 +23,7 @@ func lists() map[string]string {
 		"iam/listPolicyRevisions": `"name":"loose"`,
 		"kms/listAliases":         "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
 		"iam/listAccessKeys":    "",
+		"iam/listRateLimits":    "",
 		"iam/listTrusts":        "",
 		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,

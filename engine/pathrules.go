@@ -147,6 +147,18 @@ func ruleRecord(prefix string, f wire.PathRuleFields) (fsm.PathRule, error) {
 			return rule, fault.Invalid("keepVersions", "must be 1 to 10000; leave it out to keep all")
 		}
 	}
+	for _, quota := range []struct {
+		field string
+		from  *uint64
+		to    *uint64
+	}{{"maxSecrets", f.MaxSecrets, &rule.MaxSecrets}, {"maxVersions", f.MaxVersions, &rule.MaxVersions}, {"maxBytes", f.MaxBytes, &rule.MaxBytes}} {
+		if quota.from == nil {
+			continue
+		}
+		if *quota.to = *quota.from; *quota.to == 0 {
+			return rule, fault.Invalid(quota.field, "must be at least 1; leave it out to set none")
+		}
+	}
 	for _, text := range f.RequiredTags {
 		tag, err := requiredTag(text)
 		if err != nil {
@@ -217,6 +229,17 @@ func (c *call) pathRule(rule *fsm.PathRule) wire.PathRule {
 	if rule.KeepVersions != 0 {
 		out.KeepVersions = &rule.KeepVersions
 	}
+	for _, quota := range []struct {
+		from uint64
+		to   **uint64
+	}{{rule.MaxSecrets, &out.MaxSecrets}, {rule.MaxVersions, &out.MaxVersions}, {rule.MaxBytes, &out.MaxBytes}} {
+		if quota.from != 0 {
+			*quota.to = &quota.from
+		}
+	}
+	if c.may(managePathRules, iam.Resource{Below: rule.Prefix}) {
+		out.Quotas = c.quotas(rule)
+	}
 	for _, tag := range rule.RequiredTags {
 		out.RequiredTags = append(out.RequiredTags, requiredTagText(tag))
 	}
@@ -225,6 +248,14 @@ func (c *call) pathRule(rule *fsm.PathRule) wire.PathRule {
 		if key := c.state.KeyByRef(rule.KeyRef); key != nil {
 			out.KMSKeyState = string(key.State)
 		}
+	}
+	return out
+}
+
+func (c *call) quotas(rule *fsm.PathRule) []wire.Quota {
+	var out []wire.Quota
+	for _, q := range c.state.Quotas(rule) {
+		out = append(out, wire.Quota{Prefix: q.Prefix, Quota: q.Name, Limit: q.Limit, Used: q.Used})
 	}
 	return out
 }

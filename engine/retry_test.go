@@ -78,7 +78,7 @@ func other(t *testing.T, s *stock, c sample) string {
 		`"path":"/app/dev/web/turn"`, `"path":"/app/dev/web/db"`,
 		"alias/more", "alias/most", `"alias/pay"`, `"alias/off"`, `"alias/off"`, `"alias/pay"`, `"name":"svc"`, `"name":"admin"`,
 		`"principal":"svc"`, `"principal":"admin"`, `"name":"new"`, `"name":"newer"`, `"name":"loose"`, `"name":"attached"`,
-		`"name":"office"`, `"name":"home"`, `"name":"idle"`, `"name":"other"`, s.tokenID, absentID, s.accessKey, absentAccessKey, s.jobID, absentID,
+		`"name":"office"`, `"name":"home"`, `"name":"idle"`, `"name":"other"`, `"name":"slow"`, `"name":"wild"`, s.tokenID, absentID, s.accessKey, absentAccessKey, s.jobID, absentID,
 		`"name":"other"`, `"name":"ci"`, s.jwts[0], s.jwts[1],
 		"alias/second", "alias/third", "alias/doomed", "alias/off", `"toKeyId":"alias/worn"`, `"toKeyId":"alias/pay"`,
 		`"ratePerSecond":10`, `"ratePerSecond":11`, `"label":"blue"`, `"label":"green"`, `"prefix":"/app/prod"`, `"prefix":"/app/test"`, `"prefix":"/app/dev/"`, `"prefix":"/app/test/"`, "alias/empty", "alias/waiting", `"alias/waiting"`, `"alias/empty"`)

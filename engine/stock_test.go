@@ -91,6 +91,9 @@ func newStock(t *testing.T) *stock {
 	}
 	w.ok("iam/attachPolicy", `{"policy":"attached","principal":"svc"}`)
 	w.ok("iam/putPolicy", `{"name":"loose","reason":"again","statements":[{"effect":"allow","actions":["iam:listPrincipals"]}]}`)
+	for _, name := range []string{"slow", "wild"} {
+		w.ok("iam/putRateLimit", `{"name":%q,"kind":"requests","per":"principal","principals":["nobody"],"count":10}`, name)
+	}
 	for _, name := range []string{"ops", "idle"} {
 		w.ok("iam/createGroup", `{"name":%q}`, name)
 	}
@@ -224,6 +227,9 @@ func (s *stock) samples() []sample {
 		{"iam/detachPolicy", `{"policy":"attached","principal":"svc"}`, `{"policy":"full-access","principal":"admin"}`, "Conflict", "svc attached", nil},
 		{"iam/listPolicyRevisions", `{"name":"loose"}`, `{"name":"none"}`, "NotFound", "loose", nil},
 		{"iam/rollbackPolicy", `{"name":"loose","revision":1}`, `{"name":"loose","revision":9}`, "NotFound", "loose", nil},
+		{"iam/putRateLimit", `{"name":"new","kind":"valueReads","per":"principal","count":100}`, `{"name":"new","kind":"valueReads","per":"principal","count":0}`, "InvalidRequest", "new", nil},
+		{"iam/listRateLimits", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"iam/deleteRateLimit", `{"name":"slow"}`, `{"name":"none"}`, "NotFound", "slow", nil},
 		{"iam/createGroup", `{"name":"new"}`, `{"name":"ops"}`, "AlreadyExists", "new", nil},
 		{"iam/describeGroup", `{"name":"ops"}`, `{"name":"none"}`, "NotFound", "ops", nil},
 		{"iam/listGroupMembers", `{"group":"ops"}`, `{"group":"none"}`, "NotFound", "ops", nil},

@@ -68,5 +68,10 @@ func getUsage(ctx context.Context, c *call, r *wire.GetUsageRequest) (*wire.GetU
 		millis += u.Millis
 	}
 	out.VersionHours = float64(millis) / millisPerHour
+	for i := range r.Prefix {
+		if rule := c.state.PathRule(r.Prefix[:i+1]); r.Prefix[i] == '/' && rule != nil && c.may("secrets:getUsage", iam.Resource{Below: rule.Prefix}) {
+			out.Quotas = append(out.Quotas, c.quotas(rule)...)
+		}
+	}
 	return out, nil
 }

@@ -26,6 +26,9 @@ func getSecretValue(ctx context.Context, c *call, r *wire.GetSecretValueRequest)
 	if err := checkInstance(r.Instance); err != nil {
 		return nil, err
 	}
+	if err := c.within(fsm.RateValueReads); err != nil {
+		return nil, err
+	}
 	got, err := c.read(ctx, names.Path(r.Path), r.Version, r.Label, reader{r.Instance, r.IfNotVersion})
 	if err != nil {
 		return nil, err
@@ -200,6 +203,9 @@ func (c *call) readItem(ctx context.Context, item wire.BatchItem, instance strin
 		c.event.Version = *item.Version
 	}
 	if err = c.require("secrets:getSecretValue", iam.Resource{Path: path}); err == nil {
+		err = c.within(fsm.RateValueReads)
+	}
+	if err == nil {
 		if got, err = c.read(ctx, path, item.Version, item.Label, reader{instance, item.IfNotVersion}); err == nil {
 			c.event.Version = got.Version
 		}

@@ -250,6 +250,7 @@ func (t *txn) endAttachments(holder string) {
 
 var (
 	errBadAttachment = errors.New("a policy is attached that is not there, or in no order, or until no time")
+	errBadRateLimit  = errors.New("a rate limit says nothing that one could say")
 	errBadMembership = errors.New("a membership is of a group or a principal that is not there, or ends at no time")
 )
 

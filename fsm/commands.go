@@ -72,6 +72,8 @@ const (
 	KindAddToGroup          Kind = 62
 	KindRemoveFromGroup     Kind = 63
 	KindRollbackPolicy      Kind = 64
+	KindPutRateLimit        Kind = 80
+	KindDeleteRateLimit     Kind = 81
 	KindCreateAccessKey     Kind = 75
 	KindDeleteAccessKey     Kind = 76
 	KindRevokeTokens        Kind = 77

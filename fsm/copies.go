@@ -53,7 +53,7 @@ func copySecret(t *txn, c CopySecret) (Result, *Refusal) {
 	}
 	t.review(s)
 	t.putSecret(s)
-	return Result{Path: c.Path, SecretID: s.ID, State: string(s.State), KeyID: key.ID, Version: s.Current, Done: len(versions)}, nil
+	return Result{Path: c.Path, SecretID: s.ID, State: string(s.State), KeyID: key.ID, Version: s.Current, Done: len(versions)}, t.checkQuotas(path)
 }
 
 // copied answers the records of the copies, numbered from 1, if c holds all

@@ -72,6 +72,8 @@ func Dump(s *State) map[string]any {
 	dump(out, "reads", s.reads.Root())
 	dump(out, "horizons", s.horizons.Root())
 	dump(out, "consumerCounts", s.consumerCounts.Root())
+	dump(out, "usage", s.usage.Root())
+	dump(out, "rateLimits", s.rateLimits.Root())
 	dump(out, "groups", s.groups.Root())
 	dump(out, "members", s.members.Root())
 	dump(out, "memberships", s.memberships.Root())

@@ -39,6 +39,7 @@ const (
 
 	ruleSnapshotGolden  = "testdata/snapshots/v1/rules.snapshot"
 	groupSnapshotGolden = "testdata/snapshots/v1/groups.snapshot"
+	limitSnapshotGolden = "testdata/snapshots/v1/limits.snapshot"
 	ruleHashGolden      = "testdata/snapshots/v1/rules.hash"
 
 	credentialSnapshotGolden = "testdata/snapshots/v1/credentials.snapshot"
@@ -153,7 +154,7 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 			out[c.Kind()] = c
 		}
 	}
-	for _, c := range groupStory() {
+	for _, c := range slices.Concat(groupStory(), limitStory()) {
 		if out[c.Kind()] == nil {
 			out[c.Kind()] = c
 		}
@@ -165,8 +166,8 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 // golden file was written.
 func grown(t *testing.T) map[fsm.Kind]fsm.Command {
 	out := map[fsm.Kind]fsm.Command{}
-	for _, c := range groupStory() {
-		if k := c.Kind(); k == fsm.KindPutPolicy || k == fsm.KindAttachPolicy || k == fsm.KindDetachPolicy || k == fsm.KindPutAccessPolicy {
+	for _, c := range slices.Concat(groupStory(), limitStory()) {
+		if k := c.Kind(); k == fsm.KindPutPathRule || k == fsm.KindPutPolicy || k == fsm.KindAttachPolicy || k == fsm.KindDetachPolicy || k == fsm.KindPutAccessPolicy {
 			if out[k] == nil || len(encoded(t, c)) > len(encoded(t, out[k])) {
 				out[k] = c
 			}

@@ -34,6 +34,12 @@ func (p player) groupLife() fsm.Command {
 	}, func() fsm.Command {
 		return fsm.DetachPolicy{Meta: m, Policy: policy, Principal: principal, Mode: mode}
 	}, func() fsm.Command {
+		l := fullLimit()
+		l.Name, l.Count = policy, uint64(pick(p, 0, 1, 2))
+		return fsm.PutRateLimit{Meta: m, Limit: l}
+	}, func() fsm.Command {
+		return fsm.DeleteRateLimit{Meta: m, Name: policy}
+	}, func() fsm.Command {
 		return fsm.RollbackPolicy{Meta: m, Name: policy, Revision: uint64(pick(p, 1, 2, 3))}
 	})()
 }

@@ -66,6 +66,9 @@ func (AddToGroup) Kind() Kind          { return KindAddToGroup }
 func (RemoveFromGroup) Kind() Kind     { return KindRemoveFromGroup }
 func (RollbackPolicy) Kind() Kind      { return KindRollbackPolicy }
 
+func (PutRateLimit) Kind() Kind    { return KindPutRateLimit }
+func (DeleteRateLimit) Kind() Kind { return KindDeleteRateLimit }
+
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
 func (c PutVersion) meta() Meta          { return c.Meta }
@@ -128,6 +131,8 @@ func (c DeleteGroup) meta() Meta         { return c.Meta }
 func (c AddToGroup) meta() Meta          { return c.Meta }
 func (c RemoveFromGroup) meta() Meta     { return c.Meta }
 func (c RollbackPolicy) meta() Meta      { return c.Meta }
+func (c PutRateLimit) meta() Meta        { return c.Meta }
+func (c DeleteRateLimit) meta() Meta     { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -207,6 +212,8 @@ var kinds = register(
 	kind(addToGroup),
 	kind(removeFromGroup),
 	kind(rollbackPolicy),
+	kind(putRateLimit),
+	kind(deleteRateLimit),
 
 	kind(createAccessKey),
 	kind(deleteAccessKey),

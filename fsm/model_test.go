@@ -527,6 +527,7 @@ func checkInvariants(t tester, s *fsm.State) {
 	}
 	require.Positive(t, full, "nobody has full access")
 	checkGroups(t, s)
+	checkStored(t, s)
 	checkTrusts(t, s)
 	for k := range s.Tokens("", "") {
 		require.NotNil(t, s.Principal(k.Principal), "a token without its principal")

@@ -15,6 +15,7 @@ const (
 	maxTagValues    = 64
 	maxTagValue     = 256
 	maxKeepVersions = 10_000
+	maxQuota        = 1 << 53 // what JSON numbers hold exactly
 	minRulePeriod   = int64(1000)
 	maxRulePeriod   = int64(3660 * dayMillis)
 	maxRuleHorizon  = maxHorizon // the ledger forgets by then
@@ -145,8 +146,8 @@ func checkPathRule(rule *PathRule) *Refusal {
 		return r
 	}
 	if len(rule.Segments)+len(rule.RequiredTags) == 0 && rule.KeyRef == "" && rule.Owner == "" && rule.KeepVersions == 0 &&
-		rule.RotationPeriod == 0 && rule.ConsumerHorizon == 0 && rule.MinRetention == 0 {
-		return invalid("prefix", "the rule says nothing; set at least one of segments, kmsKeyId, owner, rotationPeriod, consumerHorizon, requiredTags, keepVersions, minRetention")
+		rule.RotationPeriod == 0 && rule.ConsumerHorizon == 0 && rule.MinRetention == 0 && rule.MaxSecrets+rule.MaxVersions+rule.MaxBytes == 0 {
+		return invalid("prefix", "the rule says nothing; set at least one of segments, kmsKeyId, owner, rotationPeriod, consumerHorizon, requiredTags, keepVersions, minRetention, maxSecrets, maxVersions, maxBytes")
 	}
 	if _, err := names.ParseGrammar(rule.Segments); err != nil {
 		return invalid("segments", "%v", err)
@@ -173,6 +174,9 @@ func checkPathRule(rule *PathRule) *Refusal {
 	}
 	if rule.KeepVersions > maxKeepVersions {
 		return invalid("keepVersions", "must be 1 to %d", maxKeepVersions)
+	}
+	if max(rule.MaxSecrets, rule.MaxVersions, rule.MaxBytes) > maxQuota {
+		return invalid("maxSecrets", "maxVersions and maxBytes must be at most %d", uint64(maxQuota))
 	}
 	if r := checkRequired(rule.RequiredTags); r != nil {
 		return r

@@ -193,6 +193,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreCredentialUse)
 	case recordTrust:
 		return read(kind, payload, t.restoreTrust)
+	case recordRateLimit:
+		return read(kind, payload, t.restoreRateLimit)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:

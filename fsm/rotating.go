@@ -165,7 +165,7 @@ func (t *txn) addPending(s *Secret, c AdvanceRotation) *Refusal {
 	added := *t.versions.value(versionKey(s.Path, c.Version.Number))
 	t.note(&added, c.Meta, ChangeLabelled, LabelPending, "rotation "+c.ID)
 	t.putVersion(s.Path, t.versions.value(versionKey(s.Path, c.Version.Number)), &added)
-	return nil
+	return t.checkQuotas(s.Path)
 }
 
 func retryRotation(t *txn, c RetryRotation) (Result, *Refusal) {

@@ -23,6 +23,11 @@ type PathRule struct {
 	UpdatedBy       string        `cbor:"15,keyasint,omitempty"`
 	RequestID       string        `cbor:"16,keyasint,omitempty"`
 
+	// Quotas on what is stored below the prefix; 0: none.
+	MaxSecrets  uint64 `cbor:"30,keyasint,omitempty"`
+	MaxVersions uint64 `cbor:"31,keyasint,omitempty"`
+	MaxBytes    uint64 `cbor:"32,keyasint,omitempty"`
+
 	// WalkAt is set while Sweeps go over the secrets below, because the rule
 	// changed; WalkAfter is the path that they have come to.
 	WalkAt    int64  `cbor:"20,keyasint,omitempty"`

@@ -47,7 +47,7 @@ func createSecret(t *txn, c CreateSecret) (Result, *Refusal) {
 		result.Version, result.VersionID = c.First.Number, c.First.VersionID
 	}
 	t.putSecret(s)
-	return result, nil
+	return result, t.checkQuotas(path)
 }
 
 // checkFree decides whether a path may be taken. A path is an identity for
@@ -95,6 +95,7 @@ func (t *txn) dropHistory(s *Secret) {
 	for _, v := range t.versions.collect(pair(string(s.Path), ""), 0) {
 		s.PastMillis += v.millisIn(month, t.now)
 		t.unindexVersion(s.Path, v)
+		t.countVersion(s.Path, v, nil)
 		t.versions.remove(versionKey(s.Path, v.Number))
 		t.reads.remove(versionKey(s.Path, v.Number))
 	}

@@ -61,6 +61,7 @@ const (
 	recordTrust     recordType = 16
 	recordAccessKey recordType = 17
 	recordCredUse   recordType = 18
+	recordRateLimit recordType = 19
 	recordSession   recordType = 21
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
@@ -126,6 +127,7 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	records(out, recordTrust, s.state.Trusts(""))
 	records(out, recordAccessKey, s.state.AccessKeys("", ""))
 	records(out, recordCredUse, values(scan(s.state.credentialUses.Root(), nil, nil)))
+	records(out, recordRateLimit, s.state.RateLimits(""))
 	records(out, recordSession, s.state.Sessions())
 	records(out, recordConsumer, values(scan(s.state.consumers.Root(), nil, nil)))
 	for key, at := range scan(s.state.reads.Root(), nil, nil) {

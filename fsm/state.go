@@ -68,6 +68,8 @@ type trees struct {
 	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
 	consumerCounts  *iradix.Tree[int]        // path → its consumers
 
+	rateLimits      *iradix.Tree[*RateLimit]     // records: name
+	usage           *iradix.Tree[Stored]         // prefix, of all that anything is stored below
 	memberships     *iradix.Tree[*Membership]    // principal 0 group
 	holders         *iradix.Tree[struct{}]       // see holderKey
 	accessKeys      *iradix.Tree[*AccessKey]     // records: id
@@ -115,6 +117,8 @@ func emptyState() *State {
 		secretRotations: iradix.New[names.Path](),
 		consumerCounts:  iradix.New[int](),
 
+		rateLimits:      iradix.New[*RateLimit](),
+		usage:           iradix.New[Stored](),
 		memberships:     iradix.New[*Membership](),
 		holders:         iradix.New[struct{}](),
 		accessKeys:      iradix.New[*AccessKey](),

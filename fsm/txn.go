@@ -41,6 +41,8 @@ type txn struct {
 	members   table[*Membership]
 	revisions table[*Policy]
 
+	usage       table[Stored]
+	rateLimits  table[*RateLimit]
 	memberships table[*Membership]
 	holders     table[struct{}]
 
@@ -156,6 +158,8 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		members:   table[*Membership]{tree: s.members},
 		revisions: table[*Policy]{tree: s.revisions},
 
+		usage:       table[Stored]{tree: s.usage},
+		rateLimits:  table[*RateLimit]{tree: s.rateLimits},
 		memberships: table[*Membership]{tree: s.memberships},
 		holders:     table[struct{}]{tree: s.holders},
 
@@ -209,6 +213,8 @@ func (t *txn) commit() *State {
 		members:   t.members.commit(),
 		revisions: t.revisions.commit(),
 
+		usage:       t.usage.commit(),
+		rateLimits:  t.rateLimits.commit(),
 		memberships: t.memberships.commit(),
 		holders:     t.holders.commit(),
 
@@ -268,6 +274,7 @@ func (t *txn) keepSecret(s *Secret) {
 		t.chosen.put(pair(s.KeyID, string(s.Path)), struct{}{})
 	}
 	t.indexTags(old, s)
+	t.countSecret(s.Path, old, s)
 	t.secrets.put([]byte(s.Path), s)
 	if s.State == SecretPendingDeletion {
 		t.schedule(dueItem{at: s.PurgeAt, kind: duePurge, path: s.Path})
@@ -280,6 +287,7 @@ func (t *txn) putVersion(path names.Path, old, v *Version) {
 	if old != nil {
 		t.unindexVersion(path, old)
 	}
+	t.countVersion(path, old, v)
 	t.versions.put(versionKey(path, v.Number), v)
 	if v.State != VersionDestroyed {
 		t.bind(v.KeyID, path, 1)

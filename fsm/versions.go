@@ -35,7 +35,7 @@ func putVersion(t *txn, c PutVersion) (Result, *Refusal) {
 	return Result{
 		Path: c.Path, SecretID: s.ID, Version: c.Version.Number, VersionID: c.Version.VersionID,
 		State: string(VersionActive), KeyID: key.ID,
-	}, nil
+	}, t.checkQuotas(s.Path)
 }
 
 // keepCurrent decides that the current version is still the one whose bytes

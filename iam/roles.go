@@ -41,7 +41,7 @@ func Roles() map[string][]Action {
 	secretsWrite := actions("secrets", "createSecret", "putSecretValue", "generateSecret", "labelVersion", "updateSecret", "updateVersion", "rotateSecret")
 	secretsDestroy := actions("secrets", "destroyVersion", "deleteSecret", "restoreSecret")
 	kmsRead := actions("kms", "describeKey", "listKeys", "listAliases", "listKeyVersions", "getPublicKey", "listBoundSecrets", "getKeyHealth")
-	iamRead := actions("iam", "listPrincipals", "describePrincipal", "listGroups", "listTokens", "listAccessKeys", "listTrusts",
+	iamRead := actions("iam", "listPrincipals", "describePrincipal", "listGroups", "listTokens", "listAccessKeys", "listTrusts", "listRateLimits",
 		"getPolicy", "listPolicies", "getAccessPolicy", "listAccessPolicies", "explain", "whoCan", "whatCan", "simulatePolicy")
 	clusterRead := actions("cluster", "status", "members", "getAutopilot", "listJobs", "describeJob")
 	return map[string][]Action{
@@ -61,7 +61,8 @@ func Roles() map[string][]Action {
 		"iam-read-access": iamRead,
 		"iam-admin-access": slices.Concat(iamRead, actions("iam", "createPrincipal", "deletePrincipal", "createGroup", "addToGroup",
 			"removeFromGroup", "deleteGroup", "createToken", "revokeToken", "createAccessKey", "deleteAccessKey", "putTrust",
-			"deleteTrust", "putPolicy", "deletePolicy", "attachPolicy", "detachPolicy", "putAccessPolicy", "deleteAccessPolicy")),
+			"deleteTrust", "putPolicy", "deletePolicy", "attachPolicy", "detachPolicy", "putAccessPolicy", "deleteAccessPolicy",
+			"putRateLimit", "deleteRateLimit")),
 		"audit-read-access":   actions("audit", "queryEvents", "getCheckpoint", "getProof", "exportEvents"),
 		"cluster-read-access": clusterRead,
 		"cluster-admin-access": slices.Concat(clusterRead, actions("cluster", "addMember", "removeMember", "transferLeadership",

@@ -26,10 +26,10 @@ var golden = map[string]string{
 	"kms-admin-access": "kms: cancelKeyDeletion createAlias createKey deleteAlias describeKey disableKey enableKey getKeyHealth getPublicKey" +
 		" importKeyMaterial listAliases listBoundSecrets listKeyVersions listKeys migrateBoundSecrets retireKey rotateKey scheduleKeyDeletion setKeyRotation updateAlias updateKey",
 	"iam-read-access": "iam: describePrincipal explain getAccessPolicy getPolicy listAccessKeys listAccessPolicies listGroups listPolicies" +
-		" listPrincipals listTokens listTrusts simulatePolicy whatCan whoCan",
+		" listPrincipals listRateLimits listTokens listTrusts simulatePolicy whatCan whoCan",
 	"iam-admin-access": "iam: addToGroup attachPolicy createAccessKey createGroup createPrincipal createToken deleteAccessKey deleteAccessPolicy" +
-		" deleteGroup deletePolicy deletePrincipal deleteTrust describePrincipal detachPolicy explain getAccessPolicy getPolicy listAccessKeys" +
-		" listAccessPolicies listGroups listPolicies listPrincipals listTokens listTrusts putAccessPolicy putPolicy putTrust removeFromGroup" +
+		" deleteGroup deletePolicy deletePrincipal deleteRateLimit deleteTrust describePrincipal detachPolicy explain getAccessPolicy getPolicy listAccessKeys" +
+		" listAccessPolicies listGroups listPolicies listPrincipals listRateLimits listTokens listTrusts putAccessPolicy putPolicy putRateLimit putTrust removeFromGroup" +
 		" revokeToken simulatePolicy whatCan whoCan",
 	"audit-read-access":    "audit: exportEvents getCheckpoint getProof queryEvents",
 	"cluster-read-access":  "cluster: describeJob getAutopilot listJobs members status",

@@ -9,6 +9,9 @@ type PathRuleFields struct {
 	ConsumerHorizon *Duration `json:"consumerHorizon,omitzero" doc:"how long a consumer may hold a value that it has read (1s to 366d)"`
 	RequiredTags    []string  `json:"requiredTags,omitzero" doc:"tags that a secret must have: owner, or with the values that are allowed, tier=1|2|3; at most 50"`
 	KeepVersions    *uint64   `json:"keepVersions,omitzero" doc:"destroy older versions than this many, counted from the current one down (1 to 10000); needs secrets:destroyVersion too"`
+	MaxSecrets      *uint64   `json:"maxSecrets,omitzero" doc:"refuse more secrets than this below the prefix, those in their recovery window included"`
+	MaxVersions     *uint64   `json:"maxVersions,omitzero" doc:"refuse more stored versions than this below the prefix; destroyed ones do not count"`
+	MaxBytes        *uint64   `json:"maxBytes,omitzero" doc:"refuse more bytes of stored values than this below the prefix"`
 	MinRetention    *Duration `json:"minRetention,omitzero" doc:"age before which no version may be destroyed or purged (1s to 3660d)"`
 }
 
@@ -54,12 +57,22 @@ type PathRule struct {
 	Revision uint64 `json:"revision"`
 	PathRuleFields
 	KMSKeyState string `json:"kmsKeyState,omitzero"`
-	Reason      string `json:"reason,omitzero"`
-	CreatedAt   *Time  `json:"createdAt"`
-	CreatedBy   string `json:"createdBy"`
-	UpdatedAt   *Time  `json:"updatedAt"`
-	UpdatedBy   string `json:"updatedBy"`
-	RequestID   string `json:"requestId,omitzero"`
+	// Quotas tells how much is used, to who may make the rule.
+	Quotas    []Quota `json:"quotas,omitzero"`
+	Reason    string  `json:"reason,omitzero"`
+	CreatedAt *Time   `json:"createdAt"`
+	CreatedBy string  `json:"createdBy"`
+	UpdatedAt *Time   `json:"updatedAt"`
+	UpdatedBy string  `json:"updatedBy"`
+	RequestID string  `json:"requestId,omitzero"`
+}
+
+// Quota is a bound of a path rule, and how much of it is used.
+type Quota struct {
+	Prefix string `json:"prefix"` // of the rule
+	Quota  string `json:"quota"`  // maxSecrets, maxVersions or maxBytes
+	Limit  uint64 `json:"limit"`
+	Used   uint64 `json:"used"`
 }
 
 // LintPathsRequest asks which secrets differ from the rules.

@@ -382,6 +382,9 @@ type GetUsageResponse struct {
 	StoredBytes    uint64  `json:"storedBytes"`    // of their values
 	VersionHours   float64 `json:"versionHours"`   // this month, UTC, destroyed versions until they were
 	CountedAt      *Time   `json:"countedAt"`      // the end of what is counted; its month is the one
+	// Quotas are those of the rules of this prefix and of shorter ones, as far
+	// as the caller may know the usage of all that they are about.
+	Quotas []Quota `json:"quotas,omitzero"`
 }
 
 // WaitForChangeRequest waits for news about secrets, never for values.
