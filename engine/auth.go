@@ -33,6 +33,7 @@ func (c *call) authenticate() error {
 	if err != nil {
 		return err
 	}
+	who.claims = who.groups
 	who.groups, who.rightsUntil, who.boundaries = rights.groups, rights.until, rights.boundaries
 	c.who, c.rules = who, rights.rules
 	return nil

@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/fsm"
@@ -90,7 +88,8 @@ func (c *call) authorise(o *Operation, s scope) error {
 		if iam.MayAnywhere(c.rules, action) {
 			return nil
 		}
-		return c.deny(action, iam.Decision{Reason: "iam"})
+		a := c.asker()
+		return c.denied(action, c.recordedAnywhere(action, a.anywhere(action)))
 	}
 	return c.require(action, resource(s))
 }
@@ -113,8 +112,10 @@ func resource(s scope) iam.Resource {
 
 // require answers AccessDenied unless the caller may do action on r.
 func (c *call) require(action iam.Action, r iam.Resource) error {
-	if d := c.decide(action, r); !d.Allowed {
-		return c.deny(action, d)
+	d := c.decide(action, r)
+	c.noteReport(action, r, d)
+	if !d.Allowed {
+		return c.denied(action, c.recorded(action, r, d))
 	}
 	return nil
 }
@@ -123,15 +124,8 @@ func (c *call) require(action iam.Action, r iam.Resource) error {
 func (c *call) may(action iam.Action, r iam.Resource) bool { return c.decide(action, r).Allowed }
 
 func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
-	if r.Tags == nil && r.Path != "" && c.rules.UsesTags() {
-		if s := c.state.Secret(r.Path); s != nil && s.State != fsm.SecretPurged {
-			r.Tags = s.Tags
-		}
-	}
-	return iam.Decide(c.rules, iam.Question{
-		Principal: c.who.name, Action: action, Resource: r, Source: c.from.Source, At: c.now,
-		AuthMethod: c.who.method, Groups: c.who.groups,
-	})
+	a := c.asker()
+	return a.decide(action, r)
 }
 
 // newTags answers the tags that a secret is to have, for a question about it
@@ -151,11 +145,18 @@ func keyResource(key *fsm.Key) iam.Resource {
 	return iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases, Tags: key.Tags}
 }
 
-// deny makes the one answer to whoever lacks a right. It does not depend on
-// whether the thing exists: absent and forbidden are the same to a stranger.
+// deny refuses what no question to the policies decides: a guard of the
+// operation itself.
 func (c *call) deny(action iam.Action, d iam.Decision) error {
-	id := uuid.NewString()
-	c.event.DecisionID = id
+	kept := c.recorded(action, iam.Resource{}, d)
+	kept.Guard = true
+	return c.denied(action, kept)
+}
+
+// denied makes the one answer to whoever lacks a right. It does not depend on
+// whether the thing exists: absent and forbidden are the same to a stranger.
+func (c *call) denied(action iam.Action, d *audit.Decision) error {
+	id := c.note(d)
 	if subject := c.event.Reason; subject != "" {
 		// What was asked about, which describe put there, must stay in sight:
 		// "iam: svc" is a denied request about svc.

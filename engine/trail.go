@@ -9,6 +9,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
+	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -34,8 +35,10 @@ type TrailQuery struct {
 	KeyID     string `json:"keyId"`
 	RequestID string `json:"requestId"`
 	Outcome   string `json:"outcome"`
-	After     uint64 `json:"after"` // events with a higher sequence number
-	Limit     int    `json:"limit"`
+	// DecisionID finds the events of one decision.
+	DecisionID string `json:"decisionId"`
+	After      uint64 `json:"after"` // events with a higher sequence number
+	Limit      int    `json:"limit"`
 }
 
 // TrailPage is the answer to a TrailQuery, in order of sequence.
@@ -48,7 +51,7 @@ type TrailPage struct {
 // the caller is queryEvents, or another member over the node link.
 func (e *Engine) LocalEvents(ctx context.Context, q TrailQuery) (TrailPage, error) {
 	filter := audit.Filter{
-		Principal: q.Principal, Path: q.Path, RequestID: q.RequestID, Outcome: q.Outcome, KeyID: q.KeyID,
+		Principal: q.Principal, Path: q.Path, RequestID: q.RequestID, Outcome: q.Outcome, KeyID: q.KeyID, DecisionID: q.DecisionID,
 		After: q.After, Limit: q.Limit,
 	}
 	if q.Event != "" {
@@ -81,6 +84,10 @@ func wireEvent(e *audit.Event) wire.AuditEvent {
 	if e.Consumer != nil {
 		out.Instance = e.Consumer.Instance
 	}
+	if d := e.Decision; d != nil {
+		out.Decision = wireDecision(d)
+		out.Report = out.Decision.Report
+	}
 	for _, k := range e.KMS {
 		out.KMS = append(out.KMS, wire.AuditKMSOp{Event: k.Event, KeyID: k.KeyID, KeyVersion: k.KeyVersion, Sequence: k.Sequence, Cached: k.Cached})
 	}
@@ -110,7 +117,11 @@ func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wir
 	pages, unreachable := c.engine.askAll(ctx, q, after)
 	events, more := merge(pages, p.limit)
 	out := &wire.QueryEventsResponse{Events: events, Unreachable: unreachable}
-	for _, e := range out.Events {
+	mayExplain := c.may("iam:explain", iam.Resource{Any: true})
+	for i, e := range out.Events {
+		if !mayExplain {
+			out.Events[i].Decision = nil // it names policies
+		}
 		after[e.Node] = e.Sequence
 	}
 	if more {
@@ -159,7 +170,7 @@ func earlier(a, b *wire.AuditEvent) bool {
 func trailQuery(r *wire.QueryEventsRequest) (TrailQuery, error) {
 	q := TrailQuery{
 		From: r.From.Milli(), To: r.To.Milli(), Event: r.Event, Principal: r.Principal, Path: r.Path,
-		KeyID: r.KeyID, RequestID: r.RequestID, Outcome: r.Outcome,
+		KeyID: r.KeyID, RequestID: r.RequestID, Outcome: r.Outcome, DecisionID: r.DecisionID,
 	}
 	if r.From != nil && r.To != nil && !r.From.Before(r.To.Time) {
 		return q, fault.Invalid("to", "must lie after from")
@@ -173,7 +184,7 @@ func trailQuery(r *wire.QueryEventsRequest) (TrailQuery, error) {
 	if r.Outcome != "" && r.Outcome != "ok" && r.Outcome != "denied" && r.Outcome != "failed" {
 		return q, fault.Invalid("outcome", "must be ok, denied or failed")
 	}
-	for field, text := range map[string]string{"event": r.Event, "principal": r.Principal, "keyId": r.KeyID, "requestId": r.RequestID} {
+	for field, text := range map[string]string{"event": r.Event, "principal": r.Principal, "keyId": r.KeyID, "requestId": r.RequestID, "decisionId": r.DecisionID} {
 		if len(text) > 256 {
 			return q, fault.Invalid(field, "has %d bytes; at most 256 are allowed", len(text))
 		}
