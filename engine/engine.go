@@ -99,6 +99,10 @@ type Engine struct {
 	cursors   cursorKey
 	slow      slowTurn
 	ledger    *ledger
+	// known are the actions of this release, and byEvent its operations by the
+	// names of their events.
+	known   []iam.Action
+	byEvent map[string]*Operation
 }
 
 // New makes an Engine.
@@ -132,6 +136,8 @@ func New(cfg Config) (*Engine, error) {
 		watch:     newWatch(cfg.Log.Local()),
 		slow:      newSlowTurn(),
 		ledger:    newLedger(cfg.Now),
+		known:     Actions(),
+		byEvent:   operationsByEvent(),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {

@@ -24,6 +24,7 @@ func lists() map[string]string {
 		"kms/listAliases":         "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
 		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,
+		"iam/whoCan":        `"action":"iam:listPolicies"`, "iam/whatCan": `"principal":"admin","values":true`,
 	}
 }
 

@@ -56,3 +56,181 @@ type AuditDecision struct {
 	More       int            `json:"more,omitzero"` // steps that were left out
 	Report     *PolicyReport  `json:"report,omitzero"`
 }
+
+// ExplainRequest asks how something was decided, or would be.
+type ExplainRequest struct {
+	DecisionID    string            `json:"decisionId,omitzero" doc:"id of a decision, as a denied caller was told; or ask by the fields below"`
+	Principal     string            `json:"principal,omitzero" doc:"who asks"`
+	Action        string            `json:"action,omitzero" doc:"what for, such as secrets:getSecretValue"`
+	Path          string            `json:"path,omitzero" doc:"on which secret, whether it is there or not"`
+	KeyID         string            `json:"keyId,omitzero" doc:"or on which key: its id or alias/NAME"`
+	Prefix        string            `json:"prefix,omitzero" doc:"or on all that is below this prefix at once"`
+	SourceAddress string            `json:"sourceAddress,omitzero" doc:"from where (default the caller's own address)"`
+	At            *Time             `json:"at,omitzero" doc:"when (default now); the rules are always those of now"`
+	Groups        []string          `json:"groups,omitzero" doc:"groups that claims put the principal into, besides those that it is in"`
+	AuthMethod    string            `json:"authMethod,omitzero" doc:"how it authenticated (default token)"`
+	Tags          map[string]string `json:"tags,omitzero" doc:"tags that the secret or key is to have (default those that it has)"`
+	ApprovedBy    []string          `json:"approvedBy,omitzero" doc:"principals who approved the request"`
+	Consistency   *Consistency      `json:"consistency,omitzero" doc:"relax the read"`
+}
+
+// Explanation is a decision with its grounds.
+type Explanation struct {
+	Decision string `json:"decision"` // allow or deny
+	Reason   string `json:"reason,omitzero"`
+	// Text says it in a sentence or two.
+	Text    string         `json:"text"`
+	At      *Time          `json:"at"`
+	OpensAt *Time          `json:"opensAt,omitzero"`
+	Chain   []DecisionStep `json:"chain"`
+	More    int            `json:"more,omitzero"` // steps that were left out
+	// Report is what would have been decided if the policies that only report
+	// had a say; left out: the same.
+	Report *PolicyReport `json:"report,omitzero"`
+	// Needs are the approvals that are missing.
+	Needs []ApprovalNeed `json:"needs,omitzero"`
+	// BreakGlass is the session without which this would be denied.
+	BreakGlass string `json:"breakGlass,omitzero"`
+}
+
+// ApprovalNeed is an approval that a request lacks.
+type ApprovalNeed struct {
+	Policy     string   `json:"policy"`
+	Statement  int      `json:"statement"`
+	Count      int      `json:"count"`
+	Given      int      `json:"given"`
+	Principals []string `json:"principals,omitzero"`
+	Groups     []string `json:"groups,omitzero"`
+}
+
+// AskedQuestion is what an explanation is about.
+type AskedQuestion struct {
+	Principal     string   `json:"principal"`
+	Action        string   `json:"action"`
+	Path          string   `json:"path,omitzero"`
+	KeyID         string   `json:"keyId,omitzero"`
+	Prefix        string   `json:"prefix,omitzero"`
+	SourceAddress string   `json:"sourceAddress,omitzero"`
+	AuthMethod    string   `json:"authMethod,omitzero"`
+	Groups        []string `json:"groups,omitzero"`
+}
+
+// ExplainResponse answers a decision and its grounds. Of one from the trail it
+// is as it was made then, and Now is what the same question gets today.
+type ExplainResponse struct {
+	Explanation
+	Question AskedQuestion `json:"question"`
+	Now      *Explanation  `json:"now,omitzero"`
+	// Of a decision from the trail: where it is.
+	DecisionID string `json:"decisionId,omitzero"`
+	Event      string `json:"event,omitzero"`
+	RequestID  string `json:"requestId,omitzero"`
+	Node       string `json:"node,omitzero"`
+	Sequence   uint64 `json:"sequence,omitzero"`
+}
+
+// WhoCanRequest asks who may do something.
+type WhoCanRequest struct {
+	Page
+	Action        string       `json:"action" doc:"what, such as secrets:getSecretValue"`
+	Path          string       `json:"path,omitzero" doc:"on which secret, whether it is there or not"`
+	KeyID         string       `json:"keyId,omitzero" doc:"or on which key: its id or alias/NAME"`
+	Prefix        string       `json:"prefix,omitzero" doc:"or on all that is below this prefix at once"`
+	SourceAddress string       `json:"sourceAddress,omitzero" doc:"from where (default the caller's own address)"`
+	AuthMethod    string       `json:"authMethod,omitzero" doc:"how they authenticate (default token)"`
+	At            *Time        `json:"at,omitzero" doc:"when (default now); the rules are always those of now"`
+	Consistency   *Consistency `json:"consistency,omitzero" doc:"relax the read"`
+}
+
+// WhoCanResponse is ordered by name. Who may under no circumstances is left
+// out; a page may be empty and still have a next one.
+type WhoCanResponse struct {
+	Principals []WhoCan `json:"principals"`
+	NextCursor string   `json:"nextCursor,omitzero"`
+}
+
+// WhoCan is a principal that may, or might.
+type WhoCan struct {
+	Principal string `json:"principal"`
+	Kind      string `json:"kind"`
+	// Decision is allow, or conditional: not like this, but once what Lacks
+	// names is different.
+	Decision string `json:"decision"`
+	// By are the statements that allow it.
+	By []GrantedBy `json:"by"`
+	// Lacks is what is in the way: a kind of condition, sourceAddress,
+	// timeWindow, approval or breakGlass.
+	Lacks []string `json:"lacks,omitzero"`
+	// Conditions are the kinds of conditions that it depends on.
+	Conditions []string `json:"conditions,omitzero"`
+	// BreakGlass says that it holds by a break-glass session only.
+	BreakGlass bool `json:"breakGlass,omitzero"`
+}
+
+// GrantedBy is a statement that allows something.
+type GrantedBy struct {
+	Policy    string `json:"policy"`
+	Statement int    `json:"statement"`
+	Matched   string `json:"matched"`
+	Via       string `json:"via,omitzero"`
+}
+
+// WhatCanRequest asks what a principal may do.
+type WhatCanRequest struct {
+	Page
+	Principal     string       `json:"principal" doc:"who"`
+	Values        bool         `json:"values,omitzero" doc:"list the secrets whose values it may read, instead of its rights"`
+	Prefix        string       `json:"prefix,omitzero" doc:"with values: only below this prefix"`
+	SourceAddress string       `json:"sourceAddress,omitzero" doc:"with values: from where (default the caller's own address)"`
+	AuthMethod    string       `json:"authMethod,omitzero" doc:"with values: how it authenticates (default token)"`
+	Groups        []string     `json:"groups,omitzero" doc:"groups that claims put it into, besides those that it is in"`
+	At            *Time        `json:"at,omitzero" doc:"when (default now); the rules are always those of now"`
+	Consistency   *Consistency `json:"consistency,omitzero" doc:"relax the read"`
+}
+
+// WhatCanResponse is what a principal may do: its rights, or, if that was
+// asked for, the secrets whose values it may read, in order.
+type WhatCanResponse struct {
+	Values     []ReadableSecret `json:"values,omitzero"`
+	NextCursor string           `json:"nextCursor,omitzero"`
+	Principal  string           `json:"principal"`
+	Kind       string           `json:"kind"`
+	Groups     []string         `json:"groups,omitzero"`
+	// Actions are those that it may do on something, and on what. What Denies,
+	// boundaries and access policies take from that is not taken out of the
+	// patterns: explain decides about one path or key.
+	Actions        []ActionReach     `json:"actions,omitzero"`
+	Denies         []RestrictedReach `json:"denies,omitzero"`
+	Boundaries     []RestrictedReach `json:"boundaries,omitzero"`
+	Approvals      []RestrictedReach `json:"approvals,omitzero"`
+	AccessPolicies []string          `json:"accessPolicies,omitzero"`
+}
+
+// ReadableSecret is a secret whose value can be read.
+type ReadableSecret struct {
+	Path           string `json:"path"`
+	CurrentVersion uint64 `json:"currentVersion"`
+}
+
+// ActionReach is an action, and what it is allowed on.
+type ActionReach struct {
+	Action string `json:"action"`
+	// On are patterns of paths and references of keys, "everything" for
+	// actions that are about neither.
+	On []string `json:"on"`
+	// If are the kinds of conditions under which it is allowed, where every
+	// statement that allows it has some.
+	If []string `json:"if,omitzero"`
+	By []string `json:"by"` // the policies that allow it, with how they reach it
+}
+
+// RestrictedReach is a statement that takes away, caps or asks for approval.
+type RestrictedReach struct {
+	Policy    string   `json:"policy"`
+	Statement int      `json:"statement"`
+	Via       string   `json:"via,omitzero"`
+	Effect    string   `json:"effect"`
+	Actions   []string `json:"actions"`
+	On        []string `json:"on"`
+	If        []string `json:"if,omitzero"`
+}
