@@ -123,6 +123,7 @@ func buildTable() []*Operation {
 	out = append(out, policyOperations()...)
 	out = append(out, attachmentOperations()...)
 	out = append(out, explainOperations()...)
+	out = append(out, simulateOperations()...)
 	out = append(out, auditOperations()...)
 	out = append(out, clusterOperations()...)
 	out = append(out, jobOperations()...)

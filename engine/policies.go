@@ -245,14 +245,8 @@ func listPolicies(_ context.Context, c *call, r *wire.ListRequest) (*wire.ListPo
 }
 
 func putAccessPolicy(ctx context.Context, c *call, r *wire.PutAccessPolicyRequest) (*wire.PutAccessPolicyResponse, error) {
-	if r.TimeWindows != nil {
-		return nil, fault.Invalid("timeWindows", "are not in this release; a policy with windows is refused rather than half obeyed")
-	}
-	record := fsm.AccessPolicy{
-		Name: r.Name, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, SourceCIDRs: r.SourceCIDRs,
-		NotBefore: r.NotBefore.Milli(), NotAfter: r.NotAfter.Milli(),
-	}
-	if _, err := iam.CompileAccessPolicy(c.engine.catalogue, accessDocument(&record)); err != nil {
+	record, err := c.accessRecord(r)
+	if err != nil {
 		return nil, err
 	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
@@ -264,6 +258,19 @@ func putAccessPolicy(ctx context.Context, c *call, r *wire.PutAccessPolicyReques
 		return nil, err
 	}
 	return &wire.PutAccessPolicyResponse{Name: r.Name, Revision: result.Revision}, nil
+}
+
+// accessRecord checks an access policy and answers it as it is kept.
+func (c *call) accessRecord(r *wire.PutAccessPolicyRequest) (fsm.AccessPolicy, error) {
+	if r.TimeWindows != nil {
+		return fsm.AccessPolicy{}, fault.Invalid("timeWindows", "are not in this release; a policy with windows is refused rather than half obeyed")
+	}
+	record := fsm.AccessPolicy{
+		Name: r.Name, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, SourceCIDRs: r.SourceCIDRs,
+		NotBefore: r.NotBefore.Milli(), NotAfter: r.NotAfter.Milli(),
+	}
+	_, err := iam.CompileAccessPolicy(c.engine.catalogue, accessDocument(&record))
+	return record, err
 }
 
 func getAccessPolicy(_ context.Context, c *call, r *wire.NameRequest) (*wire.AccessPolicyResponse, error) {

@@ -215,6 +215,8 @@ func (s *stock) samples() []sample {
 		{"iam/explain", `{"principal":"svc","action":"secrets:getSecretValue","path":"` + db + `"}`, `{"principal":"none","action":"iam:listPolicies"}`, "NotFound", "svc secrets:getSecretValue on " + db, nil},
 		{"iam/whoCan", `{"action":"secrets:getSecretValue","path":"` + db + `"}`, `{"action":"iam:listPolicies","limit":0}`, "InvalidRequest", "secrets:getSecretValue on " + db, nil},
 		{"iam/whatCan", `{"principal":"svc"}`, `{"principal":"none"}`, "NotFound", "svc", nil},
+		{"iam/simulatePolicy", `{"name":"loose","statements":[],"since":"1d"}`, `{"name":"none","statements":[]}`, "NotFound", "loose", nil},
+		{"iam/lintPolicies", `{"policy":"loose"}`, `{"policy":"none"}`, "NotFound", "loose", nil},
 		{"iam/putAccessPolicy", `{"name":"new","paths":["/x/**"],"sourceCidrs":["192.0.2.0/24"]}`, `{"name":"new","paths":["/x/**"]}`, "InvalidRequest", "new", nil},
 		{"iam/getAccessPolicy", `{"name":"office"}`, `{"name":"none"}`, "NotFound", "office", nil},
 		{"iam/listAccessPolicies", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},

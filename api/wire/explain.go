@@ -234,3 +234,95 @@ type RestrictedReach struct {
 	On        []string `json:"on"`
 	If        []string `json:"if,omitzero"`
 }
+
+// SimulatePolicyRequest asks what would be different if a policy, an access
+// policy, or both were as proposed.
+type SimulatePolicyRequest struct {
+	Name         string          `json:"name,omitzero" doc:"name of the policy, whether it is there or not"`
+	Statements   []Statement     `json:"statements,omitzero" doc:"its proposed statements; an empty list: the policy is removed (default as they are)"`
+	AttachTo     *ProposedHolder `json:"attachTo,omitzero" doc:"{\"principals\":[…], \"groups\":[…], \"mode\":\"grant\" or \"boundary\"}: attach it to these too"`
+	AccessPolicy *ProposedAccess `json:"accessPolicy,omitzero" doc:"a proposed access policy: the fields of putAccessPolicy"`
+	Since        *Duration       `json:"since,omitzero" doc:"replay the requests of this time (default 7d, at most 90d)"`
+}
+
+// ProposedHolder is who a proposed policy is attached to.
+type ProposedHolder struct {
+	Principals []string `json:"principals,omitzero"`
+	Groups     []string `json:"groups,omitzero"`
+	Mode       string   `json:"mode,omitzero"`
+}
+
+// ProposedAccess is an access policy that is tried out.
+type ProposedAccess struct {
+	Name        string       `json:"name"`
+	Paths       []string     `json:"paths"`
+	Actions     []string     `json:"actions,omitzero"`
+	Principals  []string     `json:"principals,omitzero"`
+	SourceCIDRs []string     `json:"sourceCidrs,omitzero"`
+	TimeWindows []TimeWindow `json:"timeWindows,omitzero"`
+	NotBefore   *Time        `json:"notBefore,omitzero"`
+	NotAfter    *Time        `json:"notAfter,omitzero"`
+}
+
+// SimulatePolicyResponse tells who would lose and who would gain what, among
+// what was asked for in that time. Each list is of different questions, the
+// most frequent first.
+type SimulatePolicyResponse struct {
+	Loses []ChangedAnswer `json:"loses"`
+	Gains []ChangedAnswer `json:"gains"`
+	// MoreLoses and MoreGains count the different questions that were left out.
+	MoreLoses int      `json:"moreLoses,omitzero"`
+	MoreGains int      `json:"moreGains,omitzero"`
+	Warnings  []string `json:"warnings"`
+	Replayed
+}
+
+// Replayed says what was asked again.
+type Replayed struct {
+	// Questions were asked again; Unreplayable could not be: their principal is
+	// gone, or the trail does not say what was asked.
+	Questions    int   `json:"questions"`
+	Unreplayable int   `json:"unreplayable"`
+	Since        *Time `json:"since"`
+	// StoppedAt is up to when the trails were read, if they hold more than one
+	// answer replays; Unreachable names members whose trail is not in it.
+	StoppedAt   *Time    `json:"stoppedAt,omitzero"`
+	Unreachable []string `json:"unreachable,omitzero"`
+}
+
+// ChangedAnswer is a question that would be answered otherwise. It has no
+// Path where the caller may neither describe the secret nor read the trail.
+type ChangedAnswer struct {
+	Principal string `json:"principal"`
+	Action    string `json:"action"`
+	Path      string `json:"path,omitzero"`
+	KeyID     string `json:"keyId,omitzero"`
+	Count     int    `json:"count"`
+	LastAt    *Time  `json:"lastAt"`
+	Reason    string `json:"reason,omitzero"` // of the denial that it would be
+}
+
+// LintPoliciesRequest asks what is wrong with policies.
+type LintPoliciesRequest struct {
+	Policy string    `json:"policy,omitzero" doc:"only this policy (default all)"`
+	Since  *Duration `json:"since,omitzero" doc:"a statement is unused if no request of this time used it (default 30d, at most 90d; 0s: do not look)"`
+}
+
+// LintPoliciesResponse is in order of policies and statements.
+type LintPoliciesResponse struct {
+	Findings []PolicyFinding `json:"findings"`
+	More     int             `json:"more,omitzero"` // findings that were left out
+	Policies int             `json:"policies"`      // that were looked at
+	Replayed
+}
+
+// PolicyFinding is something that a reviewer should look at.
+type PolicyFinding struct {
+	Policy    string `json:"policy"`
+	Statement int    `json:"statement"`
+	// Kind is wide, valueAccessForPeople, unused, shadowed, neverAllows,
+	// missing or stale.
+	Kind     string `json:"kind"`
+	Severity string `json:"severity"` // warning or notice
+	Message  string `json:"message"`
+}
