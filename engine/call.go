@@ -164,8 +164,12 @@ func (c *call) denied(action iam.Action, d *audit.Decision) error {
 	} else {
 		c.event.Reason = d.Reason
 	}
-	return fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action).
+	err := fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action).
 		With("decisionId", id).With("reason", d.Reason)
+	if d.OpensAt != 0 {
+		err = err.With("opensAt", time.UnixMilli(d.OpensAt).UTC().Format("2006-01-02T15:04:05.000Z"))
+	}
+	return err
 }
 
 // reveal takes charge of a plaintext that the answer will hold.
