@@ -49,10 +49,11 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 		short("create", "iam", "createPrincipal", "name"), paged(short("ls", "iam", "listPrincipals")),
 		short("describe", "iam", "describePrincipal", "name"), short("delete", "iam", "deletePrincipal", "name"))
 	add(groupRights, "token", "Credentials of principals", tokenForms()...)
-	add(groupRights, "policy", "What principals may do",
+	addDecisionForms(root)
+	add(groupRights, "policy", "What principals may do", append(reviewForms(),
 		withExample(short("put", "iam", "putPolicy", "name"), `  strongroom policy put web-values --statements '[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]}]'`),
 		short("get", "iam", "getPolicy", "name"), paged(short("ls", "iam", "listPolicies")), short("delete", "iam", "deletePolicy", "name"),
-		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))
+		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))...)
 	add(groupRights, "access-policy", "From where and when secrets may be reached, whatever policies allow",
 		withExample(short("put", "iam", "putAccessPolicy", "name"), `  strongroom access-policy put office --paths '/app/prod/**' --source-cidrs 10.0.0.0/8`),
 		short("get", "iam", "getAccessPolicy", "name"), paged(short("ls", "iam", "listAccessPolicies")), short("delete", "iam", "deleteAccessPolicy", "name"))
