@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"regexp"
@@ -215,6 +216,9 @@ func diffForm() opForm {
 	f.short = "Compare a past revision of a policy with the current one"
 	var old wire.PolicyResponse
 	f.send = func(cmd *cobra.Command, s *session, req, resp any) error {
+		if format, err := outputFormat(cmd); err != nil || format == formatJSON {
+			return errors.Join(err, usagef("policy diff is for people; policy get --revision N -o json shows a revision"))
+		}
 		r, now := req.(*wire.GetPolicyRequest), resp.(*wire.PolicyResponse)
 		past := *r
 		r.Revision = nil
