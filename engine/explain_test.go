@@ -81,7 +81,7 @@ iam/attachPolicy {"policy":"stop","group":"everyone"}`,
 		"boundary": {
 			`iam/putPolicy {"name":"cap","statements":[{"effect":"allow","actions":["iam:*"]}]}
 iam/attachPolicy {"policy":"cap","principal":"ann","mode":"boundary"}`,
-			"boundary", "denied: policies allow it, but a boundary of ann does not let it secrets:getSecretValue on /app/dev/web/db",
+			"boundary", "denied: policies allow secrets:getSecretValue on /app/dev/web/db, but a boundary of ann does not",
 			wire.DecisionStep{Policy: "ann", Revision: 1, Effect: "allow", Action: "role secrets-value-access", Matched: "path /app/dev/web/**"},
 		},
 		"boundary that denies": {
@@ -124,6 +124,8 @@ iam/attachPolicy {"policy":"four","group":"everyone"}`,
 				require.Equal(t, c.reason == "timeWindow", got.OpensAt != nil)
 			}
 			require.Equal(t, asked.Chain, made.Chain)
+			require.Equal(t, name == "boundary", strings.HasSuffix(asked.Text, "does not: no statement of cap allows it"), "the boundary is named")
+			require.NotContains(t, asked.Text, "the closest is")
 		})
 	}
 }

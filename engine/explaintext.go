@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,10 @@ func decisionText(a *asker, t *target, d iam.Decision) string {
 		}
 	} else {
 		text = "denied: " + deniedBy(a.principal, t.String(), d.Reason, chain, d.OpensAt)
-		if d.Reason == iam.ReasonIAM && !hasDeny(chain) && !t.anywhere {
+		switch {
+		case d.Reason == iam.ReasonBoundary:
+			text += boundaryNames(a.rules, chain)
+		case d.Reason == iam.ReasonIAM && nothingMatched(chain) && !t.anywhere:
 			text += nearText(a, t)
 		}
 	}
@@ -79,13 +83,33 @@ func place(s wire.DecisionStep) string {
 	return text
 }
 
-func hasDeny(chain []wire.DecisionStep) bool {
+// nothingMatched reports whether no statement denies, and none would allow but
+// for a condition.
+func nothingMatched(chain []wire.DecisionStep) bool {
 	for _, s := range chain {
-		if s.Effect == iam.Deny && !s.Access && !s.Boundary && s.Unmet == "" && !s.Report {
-			return true
+		if s.Access || s.Boundary || s.Report {
+			continue
+		}
+		if s.Effect == iam.Deny && s.Unmet == "" || s.Effect == iam.Allow {
+			return false
 		}
 	}
-	return false
+	return true
+}
+
+// boundaryNames names the boundaries that let nothing of it pass.
+func boundaryNames(r iam.Rules, chain []wire.DecisionStep) string {
+	var names kindSet
+	for _, one := range iam.Reaches(r) {
+		passes := slices.ContainsFunc(chain, func(s wire.DecisionStep) bool { return s.Boundary && s.Policy == one.Policy })
+		if one.Boundary && !one.Report && !passes {
+			names.add(one.Policy)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ": no statement of " + strings.Join(names, ", ") + " allows it"
 }
 
 func deniedBy(principal, asked, reason string, chain []wire.DecisionStep, opens time.Time) string {
@@ -137,7 +161,7 @@ func boundaryText(principal, asked string, chain []wire.DecisionStep) string {
 			return place(s) + " would let it pass, but its condition " + s.Unmet + " is not met"
 		}
 	}
-	return "policies allow it, but a boundary of " + principal + " does not let it " + asked
+	return "policies allow " + asked + ", but a boundary of " + principal + " does not"
 }
 
 func approvalText(asked string, chain []wire.DecisionStep) string {
