@@ -106,3 +106,6 @@ func (e *Engine) RotationCollector() prometheus.Collector { return newRotationCo
 func RotationOverdue(state *fsm.State, s *fsm.Secret, period time.Duration, now time.Time) bool {
 	return rotationOverdue(state, s, period, now)
 }
+
+// CompiledPolicies is how many policies are kept, compiled.
+func (e *Engine) CompiledPolicies() int { return e.policies.Len() }
