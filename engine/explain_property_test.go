@@ -54,13 +54,20 @@ func newCourt(t testing.TB, r *rapid.T) *court {
 	for _, p := range courtPolicies {
 		c.policy(p)
 	}
+	// Half of them may much, so that what restricts has something to restrict.
+	c.ok("iam/putPolicy", `{"name":"base","statements":[{"effect":"allow","actions":["secrets:*"],"paths":["/**"]}]}`)
+	for _, p := range courtPrincipals {
+		if often(r, "base", 5) {
+			c.ok("iam/attachPolicy", `{"policy":"base","principal":%q}`, p)
+		}
+	}
 	for range rapid.IntRange(2, 8).Draw(r, "attachments") {
 		c.attach()
 	}
 	for range rapid.IntRange(0, 3).Draw(r, "memberships") {
 		c.try("iam/addToGroup", `{"group":%q,"principal":%q%s}`, draw(r, "group", courtGroups...), draw(r, "member", courtPrincipals...), c.ttl())
 	}
-	for i := range rapid.IntRange(0, 2).Draw(r, "access") {
+	for i := range rapid.IntRange(0, 3).Draw(r, "access") {
 		c.accessPolicy(fmt.Sprint("access", i))
 	}
 	return c
@@ -288,4 +295,76 @@ func reaches(rights wire.WhatCanResponse, action, path string) bool {
 			return err == nil && pattern.Match(names.Path(path))
 		})
 	})
+}
+
+// Whoever whoCan leaves out may not, from any address, by any way to
+// authenticate, whoever approves, whatever tags the secret has.
+func TestWhoIsLeftOutMayUnderNoCircumstances(t *testing.T) {
+	left, might := 0, 0
+	rapid.Check(t, func(r *rapid.T) {
+		c := newCourt(t, r)
+		path := draw(r, "path", courtPaths...)
+		listed := map[string]bool{}
+		for _, p := range into[wire.WhoCanResponse](t, c.ok("iam/whoCan", `{"action":"secrets:getSecretValue","path":%q}`, path)).Principals {
+			listed[p.Principal] = true
+			if p.Decision == "conditional" {
+				require.NotEmpty(t, p.Lacks)
+				might++
+			}
+		}
+		for _, p := range courtPrincipals {
+			if listed[p] {
+				continue
+			}
+			left++
+			for range 8 {
+				question := fmt.Sprintf(`{"principal":%q,"action":"secrets:getSecretValue","path":%q,"sourceAddress":%q,"authMethod":%q,"approvedBy":%s,"tags":{"tier":%q}}`,
+					p, path, draw(r, "from", courtSources...), draw(r, "method", "token", "oidc"), draw(r, "approved", `[]`, `["ann","bob","web"]`), draw(r, "tier", "0", "1", "9"))
+				require.Equal(t, "deny", c.explain("%s", question).Decision, "%s", question)
+			}
+		}
+	})
+	require.Positive(t, left)
+	require.Positive(t, might)
+}
+
+// What a simulation says of random changes is what happens when they are made
+// and the same requests are sent again.
+func TestSimulationsAgreeWithWhatHappens(t *testing.T) {
+	changed := 0
+	rapid.Check(t, func(r *rapid.T) {
+		c := newCourt(t, r)
+		type asked struct{ principal, path string }
+		before := map[asked]bool{}
+		may := func(a asked) bool {
+			_, err := c.as(c.tokens[a.principal], "secrets/getSecretValue", fmt.Sprintf(`{"path":%q}`, a.path))
+			return enforced(err).decision == "allow"
+		}
+		for range rapid.IntRange(1, 8).Draw(r, "requests") {
+			a := asked{draw(r, "asker", courtPrincipals...), draw(r, "asked", courtPaths...)}
+			before[a] = may(a)
+		}
+		c.now = c.now.Add(time.Millisecond)
+		name := draw(r, "changed", courtPolicies...)
+		change := fmt.Sprintf(`"name":%q,"statements":[%s]`, name, c.statement())
+		said := into[wire.SimulatePolicyResponse](t, c.ok("iam/simulatePolicy", `{%s}`, change))
+		want := map[asked]bool{} // who would be answered otherwise
+		for _, l := range said.Loses {
+			want[asked{l.Principal, l.Path}] = false
+		}
+		for _, g := range said.Gains {
+			want[asked{g.Principal, g.Path}] = true
+		}
+		c.ok("iam/putPolicy", `{%s}`, change)
+		for a, could := range before {
+			can := may(a)
+			would, otherwise := want[a]
+			require.Equal(t, can != could, otherwise, "%+v", a)
+			if otherwise {
+				changed++
+				require.Equal(t, can, would, "%+v", a)
+			}
+		}
+	})
+	require.Positive(t, changed)
 }

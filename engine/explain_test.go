@@ -1,7 +1,10 @@
 package engine_test
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
+	"github.com/strongroom/strongroom/engine"
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
@@ -431,5 +435,64 @@ func (w *world) put2(paths ...string) {
 	w.t.Helper()
 	for _, path := range paths {
 		w.ok("secrets/createSecret", `{"path":%q,"value":%q}`, path, b64("v"))
+	}
+}
+
+// Denials with long grounds make pages shorter, and lose no event.
+func TestLongDecisionsDoNotFillAPage(t *testing.T) {
+	w, read := reader(t)
+	long := "/app/dev/" + strings.Repeat("x", 120)
+	var statements []string
+	for i := range 60 {
+		statements = append(statements, fmt.Sprintf(`{"effect":"allow","actions":["secrets:getSecretValue"],"paths":["%s%d/**","/app/dev/**"],"conditions":{"authMethods":["oidc"]}}`, long, i))
+	}
+	ann := w.principal("ann", "["+strings.Join(statements, ",")+"]")
+	const denials = 400
+	for range denials {
+		w.refused(fault.AccessDenied, "", read(ann))
+	}
+	page, err := w.engine.LocalEvents(context.Background(), engine.TrailQuery{Principal: "ann", Limit: 1000})
+	require.NoError(t, err)
+	require.True(t, page.More)
+	require.Less(t, len(page.Events), denials)
+	w.members(map[string][]wire.AuditEvent{"n2": {{Node: "n2", Sequence: 1, Time: wire.Millis(w.now.Add(time.Hour).UnixMilli()), Event: "secrets.get_value", Outcome: "denied"}}})
+	var seen []string
+	for cursor, pages := "", 0; pages == 0 || cursor != ""; pages++ {
+		var page struct {
+			Events []struct {
+				Node     string
+				Sequence int
+			}
+			NextCursor string
+		}
+		require.NoError(t, json.Unmarshal([]byte(w.ok("audit/queryEvents", `{"event":"secrets.get_value","limit":1000,"cursor":%q}`, cursor)), &page))
+		require.Less(t, len(page.Events), denials)
+		for _, e := range page.Events {
+			seen = append(seen, fmt.Sprint(e.Node, " ", e.Sequence))
+		}
+		cursor = page.NextCursor
+	}
+	require.Len(t, seen, denials+1)
+	require.Equal(t, "n2 1", seen[denials], "a later event of another chain waits for this one")
+	slices.Sort(seen)
+	require.Len(t, slices.Compact(seen), denials+1)
+}
+
+// Approvals that are said to be given are counted as enforcement counts them.
+func TestApprovalsOfAQuestion(t *testing.T) {
+	w, _ := reader(t)
+	w.principal("ann", readWeb)
+	w.bare("bob")
+	w.bare("eve")
+	w.ok("iam/createGroup", `{"name":"security"}`)
+	w.ok("iam/addToGroup", `{"group":"security","principal":"bob"}`)
+	w.ok("iam/putPolicy", `{"name":"four","statements":[{"effect":"requireApproval","actions":["secrets:getSecretValue"],"paths":["/app/**"],"approval":{"groups":["security"]}}]}`)
+	w.ok("iam/attachPolicy", `{"policy":"four","group":"everyone"}`)
+	for approvers, want := range map[string]string{`[]`: "deny", `["eve"]`: "deny", `["ann"]`: "deny", `["bob"]`: "allow", `["eve","bob","bob"]`: "allow"} {
+		got := w.explain(`{"principal":"ann","action":"secrets:getSecretValue","path":"/app/dev/web/db","approvedBy":%s}`, approvers)
+		require.Equal(t, want, got.Decision, approvers)
+		if want == "deny" {
+			require.Equal(t, []wire.ApprovalNeed{{Policy: "four", Count: 1, Groups: []string{"security"}}}, got.Needs)
+		}
 	}
 }

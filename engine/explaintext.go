@@ -99,11 +99,10 @@ func nothingMatched(chain []wire.DecisionStep) bool {
 
 // boundaryNames names the boundaries that let nothing of it pass.
 func boundaryNames(r iam.Rules, chain []wire.DecisionStep) string {
-	var names kindSet
-	for _, one := range iam.Reaches(r) {
-		passes := slices.ContainsFunc(chain, func(s wire.DecisionStep) bool { return s.Boundary && s.Policy == one.Policy })
-		if one.Boundary && !one.Report && !passes {
-			names.add(one.Policy)
+	var names []string
+	for _, name := range iam.Caps(r) {
+		if !slices.ContainsFunc(chain, func(s wire.DecisionStep) bool { return s.Boundary && s.Policy == name }) {
+			names = append(names, name)
 		}
 	}
 	if len(names) == 0 {

@@ -67,11 +67,37 @@ func (e *Engine) LocalEvents(ctx context.Context, q TrailQuery) (TrailPage, erro
 	if err != nil {
 		return TrailPage{}, err
 	}
-	page := TrailPage{Events: make([]wire.AuditEvent, len(events)), More: more}
+	page := TrailPage{Events: make([]wire.AuditEvent, 0, len(events)), More: more}
+	size := 0
 	for i := range events {
-		page.Events[i] = wireEvent(&events[i])
+		if size += eventSize(&events[i]); size > maxPageBytes && i > 0 {
+			page.More = true
+			break
+		}
+		page.Events = append(page.Events, wireEvent(&events[i]))
 	}
 	return page, nil
+}
+
+// maxPageBytes bounds a page of a trail: decisions can have long grounds, and
+// whoever is denied often must not make a trail that nobody can ask for.
+const maxPageBytes = 2 << 20
+
+// eventSize is about how long an event is as JSON.
+func eventSize(e *audit.Event) int {
+	n := 400 + len(e.Principal) + len(e.Path) + len(e.Reason) + 150*len(e.KMS)
+	if e.Decision == nil {
+		return n
+	}
+	n += 200 + len(e.Decision.Path)
+	for _, g := range e.Decision.Groups {
+		n += 4 + len(g)
+	}
+	for i := range e.Decision.Steps {
+		s := &e.Decision.Steps[i]
+		n += 120 + len(s.Policy) + len(s.Action) + len(s.Matched) + len(s.Via) + len(s.BreakGlass)
+	}
+	return n
 }
 
 func wireEvent(e *audit.Event) wire.AuditEvent {
@@ -135,7 +161,8 @@ func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wir
 }
 
 // merge takes the earliest event of those that each chain offers next, up to
-// limit, and says whether there are more. A chain keeps its own order
+// limit, and says whether there are more. It ends early where a chain offers
+// no more in this page and has more. A chain keeps its own order
 // whatever its times are (they are when requests began, and need not grow):
 // the cursor holds how far each chain was read, so an event that was taken
 // before an earlier one of its chain would make the next page lose the other.
@@ -144,6 +171,10 @@ func merge(pages []TrailPage, limit int) (events []wire.AuditEvent, more bool) {
 	for len(events) < limit {
 		next := -1
 		for i := range pages {
+			if pages[i].More && len(pages[i].Events) == 0 && len(events) > 0 {
+				next = -1 // what comes next of this chain is not known
+				break
+			}
 			if len(pages[i].Events) > 0 && (next < 0 || earlier(&pages[i].Events[0], &pages[next].Events[0])) {
 				next = i
 			}

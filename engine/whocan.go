@@ -183,7 +183,7 @@ func lacks(r iam.Rules, d iam.Decision) []string {
 	case iam.ReasonSource, iam.ReasonWindow, iam.ReasonApproval:
 		return []string{d.Reason}
 	}
-	if denies(r, d.Chain) {
+	if denies(r, d.Chain) || capped(r, d.Chain) {
 		return nil
 	}
 	var out kindSet
@@ -204,6 +204,17 @@ func lacks(r iam.Rules, d iam.Decision) []string {
 		return nil
 	}
 	return out
+}
+
+// capped reports whether some boundary has no statement that could let it
+// pass.
+func capped(r iam.Rules, chain []iam.Step) bool {
+	for _, name := range iam.Caps(r) {
+		if !slices.ContainsFunc(chain, func(s iam.Step) bool { return s.Boundary && s.Policy == name && s.Effect == iam.Allow }) {
+			return true
+		}
+	}
+	return false
 }
 
 // denies reports whether some statement denies whatever the circumstances.

@@ -30,6 +30,17 @@ func Reaches(r Rules) []Reach {
 	return out
 }
 
+// Caps answers the names of the boundaries of r that have a say.
+func Caps(r Rules) []string {
+	var out []string
+	for _, b := range r.Boundaries {
+		if !b.report && len(b.entries) > 0 && !slices.Contains(out, b.entries[0].policy.name) {
+			out = append(out, b.entries[0].policy.name)
+		}
+	}
+	return out
+}
+
 func (s *PolicySet) reaches(boundary bool) []Reach {
 	if s == nil {
 		return nil
