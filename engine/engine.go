@@ -103,6 +103,9 @@ type Engine struct {
 	// names of their events.
 	known   []iam.Action
 	byEvent map[string]*Operation
+	// replaying holds one place: one replay of the trails runs at a time, so
+	// that reviews take one processor at most from everybody else.
+	replaying chan struct{}
 }
 
 // New makes an Engine.
@@ -138,6 +141,7 @@ func New(cfg Config) (*Engine, error) {
 		ledger:    newLedger(cfg.Now),
 		known:     Actions(),
 		byEvent:   operationsByEvent(),
+		replaying: make(chan struct{}, 1),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {

@@ -22,6 +22,7 @@ const (
 	findNever    = "neverAllows"
 	findMissing  = "missing"
 	findStale    = "stale"
+	findUncapped = "noBoundary"
 
 	severityWarning = "warning"
 )
@@ -32,6 +33,8 @@ const (
 	defaultUnused = 30 * 24 * time.Hour
 	// maxCompared is how many pairs of statements are held against each other.
 	maxCompared = 2_000_000
+	// maxCapped is how many holders of a policy are looked at for boundaries.
+	maxCapped = 100
 	// maxMembersLooked is how many members of a group are looked at for people.
 	maxMembersLooked = 1000
 )
@@ -131,6 +134,9 @@ func (l *policyLinter) policy(policy *fsm.Policy, since time.Time) error {
 		if l.looked && held && one.Effect == iam.Allow && !policy.ReportOnly && !l.used[at] && policy.UpdatedAt <= since.UnixMilli() {
 			l.find(at, findUnused, severityNotice, "no request since %s needed it; leave it out if nobody will", since.UTC().Format("2006-01-02"))
 		}
+		if err := l.uncapped(at, one); err != nil {
+			return err
+		}
 		l.missing(at, one)
 		l.stale(at, one)
 		if err := l.shadow(at, one); err != nil {
@@ -211,6 +217,33 @@ func (l *policyLinter) members(group string) []string {
 		}
 	}
 	return out
+}
+
+// uncapped finds principals that may change policies, and so give themselves
+// everything, with no boundary over them. Who may do everything already is not
+// meant.
+func (l *policyLinter) uncapped(at statementAt, r *iam.Reach) error {
+	if r.Effect != iam.Allow || r.Names(iam.Everything) || !r.Names("iam:putPolicy") && !r.Names("iam:attachPolicy") {
+		return nil
+	}
+	for i, h := range l.holdersOf(at.policy) {
+		p := l.c.state.Principal(h.Principal)
+		if p == nil || !isGrant(h) {
+			continue
+		}
+		if i == maxCapped {
+			return nil
+		}
+		rights, err := l.c.engine.rightsOf(l.c.state, p, nil, l.c.now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		if len(rights.boundaries) == 0 {
+			l.find(at, findUncapped, severityNotice, "%s may change policies, and so get everything; a boundary would cap that", p.Name)
+			return nil
+		}
+	}
+	return nil
 }
 
 // missing finds paths and keys that are named and not there.

@@ -83,6 +83,12 @@ func (c *call) newReplayer(since time.Time) *replayer {
 // run calls each for every question of the trails since the begin of the
 // replay, as far as their number allows.
 func (r *replayer) run(ctx context.Context, each func(*replay) error) error {
+	select {
+	case r.c.engine.replaying <- struct{}{}:
+		defer func() { <-r.c.engine.replaying }()
+	default:
+		return fault.New(fault.RateLimited, "since: the trails are being replayed for somebody else on this node; try again in a moment")
+	}
 	bounded, cancel := context.WithTimeout(ctx, replayTime)
 	defer cancel()
 	for _, reader := range r.c.engine.trailReaders() {

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -231,6 +232,42 @@ func unusedOf(got map[string]wire.PolicyFinding) (out []string) {
 		}
 	}
 	return out
+}
+
+// Who may change policies may get everything, unless a boundary caps it.
+func TestLintFindsAdministratorsWithoutABoundary(t *testing.T) {
+	w, _ := reader(t)
+	w.principal("boss", `[{"effect":"allow","roles":["iam-admin-access"]}]`)
+	require.Contains(t, findings(t, w, `{"policy":"boss","since":"0s"}`)["boss[0] noBoundary"].Message, "boss may change policies")
+	require.NotContains(t, findings(t, w, `{"policy":"full-access","since":"0s"}`), "full-access[0] noBoundary")
+	w.ok("iam/putPolicy", `{"name":"cap","statements":[{"effect":"allow","actions":["iam:*"]}]}`)
+	w.ok("iam/attachPolicy", `{"policy":"cap","principal":"boss","mode":"boundary"}`)
+	require.NotContains(t, findings(t, w, `{"policy":"boss","since":"0s"}`), "boss[0] noBoundary")
+}
+
+// One replay at a time: a second one is told to come again, and the first
+// leaves its place however it ends.
+func TestReplaysTakeTurns(t *testing.T) {
+	w := history(t)
+	entered, leave := make(chan struct{}), make(chan struct{})
+	w.members(map[string][]wire.AuditEvent{"n2": nil})
+	w.engine.Cluster.PeerEvents = func(context.Context, string, engine.TrailQuery) (engine.TrailPage, error) {
+		close(entered)
+		<-leave
+		return engine.TrailPage{}, errors.New("down")
+	}
+	first := make(chan error, 1)
+	go func() {
+		_, err := w.as(w.admin, "iam/simulatePolicy", `{"name":"ann","statements":[]}`)
+		first <- err
+	}()
+	<-entered
+	_, err := w.as(w.admin, "iam/lintPolicies", `{}`)
+	w.refused(fault.RateLimited, "try again in a moment", err)
+	close(leave)
+	require.NoError(t, <-first)
+	w.engine.Cluster.PeerEvents = nil
+	w.ok("iam/lintPolicies", `{}`)
 }
 
 func TestLintSeesThroughHolders(t *testing.T) {

@@ -321,7 +321,7 @@ type PolicyFinding struct {
 	Policy    string `json:"policy"`
 	Statement int    `json:"statement"`
 	// Kind is wide, valueAccessForPeople, unused, shadowed, neverAllows,
-	// missing or stale.
+	// noBoundary, missing or stale.
 	Kind     string `json:"kind"`
 	Severity string `json:"severity"` // warning or notice
 	Message  string `json:"message"`
