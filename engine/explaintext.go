@@ -175,14 +175,15 @@ func approvalText(asked string, chain []wire.DecisionStep) string {
 // nearText names the statement that misses by one thing, if there is one.
 func nearText(a *asker, t *target) string {
 	q := iam.Question{Principal: a.principal, Action: t.action, Resource: t.resource}
-	for _, n := range iam.Nearest(a.rules, q, 1) {
-		s := wireChain([]iam.Step{n.Step})[0]
-		if n.OtherAction {
-			return "; the closest is " + place(s) + ", which reaches it (" + s.Matched + "), but not for this action"
-		}
-		return "; the closest is " + place(s) + " (" + s.Matched + ")"
+	near := iam.Nearest(a.rules, q, 1)
+	if len(near) == 0 {
+		return ""
 	}
-	return ""
+	s := wireChain([]iam.Step{near[0].Step})[0]
+	if near[0].OtherAction {
+		return "; the closest is " + place(s) + ", which reaches it (" + s.Matched + "), but not for this action"
+	}
+	return "; the closest is " + place(s) + " (" + s.Matched + ")"
 }
 
 func reportText(reports, allowed bool) string {
