@@ -27,7 +27,7 @@ type Filter struct {
 	// DecisionID finds the events of one decision.
 	DecisionID string
 	After      uint64 // sequences above this one
-	Limit     int    // 1 to 1000, default 100
+	Limit      int    // 1 to 1000, default 100
 }
 
 // Bounds of Filter.Limit.

@@ -234,7 +234,7 @@ func (l *policyLinter) uncapped(at statementAt, r *iam.Reach) error {
 		if i == maxCapped {
 			return nil
 		}
-		rights, err := l.c.engine.rightsOf(l.c.state, p, nil, l.c.now.UnixMilli())
+		rights, err := l.c.engine.rightsAt(l.c.state, p, nil, l.c.now.UnixMilli())
 		if err != nil {
 			return err
 		}

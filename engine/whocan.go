@@ -37,6 +37,12 @@ func whoCan(ctx context.Context, c *call, r *wire.WhoCanRequest) (*wire.WhoCanRe
 	if err != nil {
 		return nil, err
 	}
+	at := r.At
+	if at == nil {
+		// A time that is given is one whose rights are not kept: all principals
+		// at once would push out those who ask all the time.
+		at = &wire.Time{Time: c.now}
+	}
 	out := &wire.WhoCanResponse{Principals: []wire.WhoCan{}}
 	last, work := "", whoCanWork
 	for principal := range c.state.Principals(p.after) {
@@ -44,7 +50,7 @@ func whoCan(ctx context.Context, c *call, r *wire.WhoCanRequest) (*wire.WhoCanRe
 			out.NextCursor = cursor(last)
 			return out, nil
 		}
-		a, err := c.askerFor(principal, circumstances{source: r.SourceAddress, at: r.At, authMethod: r.AuthMethod})
+		a, err := c.askerFor(principal, circumstances{source: r.SourceAddress, at: at, authMethod: r.AuthMethod})
 		if err != nil {
 			return nil, err
 		}
