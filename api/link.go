@@ -3,6 +3,7 @@ package api
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -38,6 +39,12 @@ const (
 	headerPatient   = "Strongroom-Patient"
 	headerNotYet    = "Strongroom-Not-Yet"
 	headerNotYetFor = "Strongroom-Not-Yet-For-Ms"
+	// The signature of a request that is signed, with all that it is of but the
+	// body.
+	headerSigned = "Strongroom-Signed"
+	// The certificates that a client showed to the node it reached: base64 of
+	// DER, one header each. Believed as the source address is.
+	headerCertificate = "Strongroom-Client-Certificate"
 )
 
 // Link is this node's side of requests to other members.
@@ -89,6 +96,14 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	}
 	if from.Token != "" {
 		req.Header.Set("Authorization", "Bearer "+from.Token)
+	}
+	if from.Signed != nil {
+		if err := handOnSigned(req.Header, from.Signed); err != nil {
+			return false, errors.Join(err, sending.Close())
+		}
+	}
+	for _, der := range from.Certificates {
+		req.Header.Add(headerCertificate, base64.StdEncoding.EncodeToString(der))
 	}
 	req.Header.Set(headerID, from.RequestID)
 	req.Header.Set(headerSource, from.Source.String())
@@ -328,10 +343,19 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		s.fail(w, err, false)
 		return
 	}
+	certificates, err := handedCertificates(r)
+	if err != nil {
+		s.fail(w, err, false)
+		return
+	}
 	from := engine.Caller{
-		RequestID: r.Header.Get(headerID), Source: source,
+		RequestID: r.Header.Get(headerID), Source: source, Certificates: certificates,
 		Token:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 		Patient: r.Header.Get(headerPatient) != "",
+	}
+	if from.Signed, err = handedOnSigned(r.Header); err != nil {
+		s.fail(w, err, false)
+		return
 	}
 	if _, self, _ := s.Cluster.Leader(); self {
 		var done bool

@@ -26,7 +26,7 @@ const leaderWatch = 50 * time.Millisecond
 func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engine.Operation) {
 	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
 	defer cancel()
-	token, err := bearer(r)
+	token, signed, err := credential(r)
 	if err != nil {
 		s.fail(w, err, false)
 		return
@@ -41,7 +41,13 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		s.fail(w, err, false)
 		return
 	}
-	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Source: sourceOf(r)}
+	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Signed: signed, Source: sourceOf(r)}
+	if token == "" && signed == nil {
+		if from.Certificates, err = shownCertificates(r); err != nil {
+			s.fail(w, err, false)
+			return
+		}
+	}
 	if o.Wait > 0 {
 		s.serveWaiting(w, r, o, from, body.b)
 		return
@@ -110,7 +116,7 @@ func (s *Server) serveHere(ctx context.Context, w http.ResponseWriter, o *engine
 		w.Header().Set(headerIndex, strconv.FormatUint(answer.Index, 10))
 	}
 	var not *engine.NotYet
-	if fault.Is(err, fault.NoLeader) || errors.As(err, &not) {
+	if fault.Is(err, fault.NoLeader) && !engine.SignAgain(err) || errors.As(err, &not) {
 		return false, err
 	}
 	if err != nil {

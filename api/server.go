@@ -14,7 +14,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"golang.org/x/net/netutil"
 
 	"github.com/strongroom/strongroom/engine"
 )
@@ -96,6 +95,7 @@ func New(cfg Config, link *Link) *Server {
 	s.public = s.httpServer(s.guard(http.HandlerFunc(s.servePublic)))
 	s.peers = s.httpServer(s.guard(http.HandlerFunc(s.servePeer)))
 	s.peers.ConnContext = withPeer
+	s.public.ConnContext = withTLS
 	return s
 }
 
@@ -119,7 +119,7 @@ func (s *Server) httpServer(h http.Handler) *http.Server {
 
 // Serve serves the API on l, a TLS listener, until Close.
 func (s *Server) Serve(l net.Listener) error {
-	return closed(s.public.Serve(netutil.LimitListener(l, s.MaxConnections)))
+	return closed(s.public.Serve(limitListener(l, s.MaxConnections)))
 }
 
 // ServeLink serves requests that other members hand on, on the listener of

@@ -25,6 +25,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/internal/secret"
+	"github.com/strongroom/strongroom/internal/sigv4"
 )
 
 // Defaults of Config.
@@ -47,6 +48,14 @@ type Config struct {
 	// renewed token is picked up; nil sends none. The client wipes what it
 	// answers.
 	Token func() (secret.Bytes, error)
+	// AccessKeyID and AccessKeySecret take the place of Token: each attempt is
+	// signed anew, and the secret is never sent. It is asked for each attempt,
+	// like Token, and wiped by the client.
+	AccessKeyID     string
+	AccessKeySecret func() (secret.Bytes, error)
+	// Certificate, if not nil, is shown to servers that ask for one: a
+	// credential where Token is nil.
+	Certificate *tls.Certificate
 	// RetryFor bounds how long a request is repeated while the cluster says
 	// that it may be, and how long nodes that cannot be reached are tried.
 	// RetryConnect, if not 0, is a shorter bound for the latter.
@@ -78,6 +87,12 @@ func New(cfg Config) (*Client, error) {
 	if cfg.AttemptTimeout == 0 {
 		cfg.AttemptTimeout = DefaultAttemptTimeout
 	}
+	if (cfg.AccessKeyID == "") != (cfg.AccessKeySecret == nil) || cfg.AccessKeyID != "" && cfg.Token != nil {
+		return nil, errors.New("client: give a token, or the id of an access key and its secret")
+	}
+	if cfg.AccessKeyID != "" && !sigv4.ValidKeyID(cfg.AccessKeyID) {
+		return nil, errors.New("client: the access key id must begin with SRAK and have 20 characters")
+	}
 	c := &Client{cfg: cfg}
 	for _, a := range cfg.Addresses {
 		base, err := baseURL(a)
@@ -93,10 +108,14 @@ func New(cfg Config) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	secured := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	if cfg.Certificate != nil {
+		secured.Certificates = []tls.Certificate{*cfg.Certificate}
+	}
 	c.http = &http.Client{
 		Transport: &http.Transport{
 			DialContext:         (&net.Dialer{Timeout: 3 * time.Second}).DialContext,
-			TLSClientConfig:     &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:     secured,
 			TLSHandshakeTimeout: 3 * time.Second,
 			MaxIdleConnsPerHost: 64,
 			IdleConnTimeout:     90 * time.Second,
@@ -260,13 +279,8 @@ func (c *Client) attempt(ctx context.Context, patience time.Duration, url string
 	if c.cfg.UserAgent != "" {
 		req.Header.Set("User-Agent", c.cfg.UserAgent)
 	}
-	if c.cfg.Token != nil {
-		token, err := c.cfg.Token()
-		if err != nil {
-			return fmt.Errorf("client: token: %w", err)
-		}
-		req.Header.Set("Authorization", "Bearer "+string(token.Expose()))
-		token.Wipe()
+	if err := c.authorise(req, body); err != nil {
+		return err
 	}
 	answer, err := c.http.Do(req)
 	if err != nil {
@@ -287,6 +301,27 @@ func (c *Client) attempt(ctx context.Context, patience time.Duration, url string
 	// Unknown members are taken: a newer server may say more.
 	if err := json.Unmarshal(buf.b, resp); err != nil {
 		return &Error{Status: answer.StatusCode, Message: "the answer is not one of this operation; is there a server of another kind at this address?"}
+	}
+	return nil
+}
+
+// authorise puts the credential into one attempt.
+func (c *Client) authorise(req *http.Request, body []byte) error {
+	switch {
+	case c.cfg.AccessKeyID != "":
+		key, err := c.cfg.AccessKeySecret()
+		if err != nil {
+			return fmt.Errorf("client: secret of the access key: %w", err)
+		}
+		defer key.Wipe()
+		return sigv4.Sign(req, c.cfg.AccessKeyID, key.Expose(), body, time.Now())
+	case c.cfg.Token != nil:
+		token, err := c.cfg.Token()
+		if err != nil {
+			return fmt.Errorf("client: token: %w", err)
+		}
+		defer token.Wipe()
+		req.Header.Set("Authorization", "Bearer "+string(token.Expose()))
 	}
 	return nil
 }

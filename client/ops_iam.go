@@ -29,7 +29,7 @@ func (s IAMService) DescribePrincipal(ctx context.Context, req wire.NameRequest)
 	return do[wire.PrincipalResponse](ctx, s.c, "iam", "describePrincipal", &req)
 }
 
-// DeletePrincipal: Delete a principal and its tokens.
+// DeletePrincipal: Delete a principal, its tokens and its access keys.
 func (s IAMService) DeletePrincipal(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
 	return do[wire.NameResponse](ctx, s.c, "iam", "deletePrincipal", &req)
 }
@@ -90,6 +90,32 @@ func (s IAMService) RemoveFromGroup(ctx context.Context, req wire.RemoveFromGrou
 	return do[wire.GroupMemberResponse](ctx, s.c, "iam", "removeFromGroup", &req)
 }
 
+// CreateAccessKey: Make an access key for signed requests; its secret is shown once. To change one without a gap, make a second one beside it, and delete the first when nobody uses it any more.
+// Plaintext in the answer is the caller's, who wipes it.
+func (s IAMService) CreateAccessKey(ctx context.Context, req wire.CreateAccessKeyRequest) (*wire.CreateAccessKeyResponse, error) {
+	return do[wire.CreateAccessKeyResponse](ctx, s.c, "iam", "createAccessKey", &req)
+}
+
+// ListAccessKeys: List access keys, never their secrets.
+func (s IAMService) ListAccessKeys(ctx context.Context, req wire.ListAccessKeysRequest) (*wire.ListAccessKeysResponse, error) {
+	return do[wire.ListAccessKeysResponse](ctx, s.c, "iam", "listAccessKeys", &req)
+}
+
+// DeleteAccessKey: Delete an access key: what it signs is refused on every node once this is answered.
+func (s IAMService) DeleteAccessKey(ctx context.Context, req wire.DeleteAccessKeyRequest) (*wire.DeleteAccessKeyResponse, error) {
+	return do[wire.DeleteAccessKeyResponse](ctx, s.c, "iam", "deleteAccessKey", &req)
+}
+
+// RevokeTokens: Revoke all tokens of a principal at once, and delete its access keys if asked to.
+func (s IAMService) RevokeTokens(ctx context.Context, req wire.RevokeTokensRequest) (*wire.RevokeTokensResponse, error) {
+	return do[wire.RevokeTokensResponse](ctx, s.c, "iam", "revokeTokens", &req)
+}
+
+// Logout: Revoke the token that this request is made with.
+func (s IAMService) Logout(ctx context.Context, req wire.LogoutRequest) (*wire.RevokeTokenResponse, error) {
+	return do[wire.RevokeTokenResponse](ctx, s.c, "iam", "logout", &req)
+}
+
 // PutPolicy: Make or replace a policy.
 func (s IAMService) PutPolicy(ctx context.Context, req wire.PutPolicyRequest) (*wire.PutPolicyResponse, error) {
 	return do[wire.PutPolicyResponse](ctx, s.c, "iam", "putPolicy", &req)
@@ -120,7 +146,7 @@ func (s IAMService) DeletePolicy(ctx context.Context, req wire.NameChangeRequest
 	return do[wire.NameResponse](ctx, s.c, "iam", "deletePolicy", &req)
 }
 
-// PutAccessPolicy: Make or replace an access policy: it restricts by source address what IAM allows.
+// PutAccessPolicy: Make or replace an access policy: it restricts by source address and time what IAM allows.
 func (s IAMService) PutAccessPolicy(ctx context.Context, req wire.PutAccessPolicyRequest) (*wire.PutAccessPolicyResponse, error) {
 	return do[wire.PutAccessPolicyResponse](ctx, s.c, "iam", "putAccessPolicy", &req)
 }
@@ -148,6 +174,38 @@ func (s IAMService) AttachPolicy(ctx context.Context, req wire.AttachPolicyReque
 // DetachPolicy: Take a policy from a principal or a group.
 func (s IAMService) DetachPolicy(ctx context.Context, req wire.DetachPolicyRequest) (*wire.AttachPolicyResponse, error) {
 	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "detachPolicy", &req)
+}
+
+// PutTrust: Make or replace a trust: whose JWTs or certificates are taken for who somebody is.
+func (s IAMService) PutTrust(ctx context.Context, req wire.PutTrustRequest) (*wire.PutTrustResponse, error) {
+	return do[wire.PutTrustResponse](ctx, s.c, "iam", "putTrust", &req)
+}
+
+// GetTrust: Show a trust.
+func (s IAMService) GetTrust(ctx context.Context, req wire.NameRequest) (*wire.TrustResponse, error) {
+	return do[wire.TrustResponse](ctx, s.c, "iam", "getTrust", &req)
+}
+
+// ListTrusts: List trusts.
+func (s IAMService) ListTrusts(ctx context.Context, req wire.ListRequest) (*wire.ListTrustsResponse, error) {
+	return do[wire.ListTrustsResponse](ctx, s.c, "iam", "listTrusts", &req)
+}
+
+// DeleteTrust: Delete a trust; every token that was made by it ends at once.
+func (s IAMService) DeleteTrust(ctx context.Context, req wire.NameChangeRequest) (*wire.NameResponse, error) {
+	return do[wire.NameResponse](ctx, s.c, "iam", "deleteTrust", &req)
+}
+
+// Login: Give a JWT of a trusted issuer for a token. Needs no other credential.
+// Plaintext in req stays the caller's, who wipes it.
+// Plaintext in the answer is the caller's, who wipes it.
+func (s IAMService) Login(ctx context.Context, req wire.LoginRequest) (*wire.LoginResponse, error) {
+	return do[wire.LoginResponse](ctx, s.c, "iam", "login", &req)
+}
+
+// DescribeLogin: Show where a trust's issuer is. Needs no credential.
+func (s IAMService) DescribeLogin(ctx context.Context, req wire.DescribeLoginRequest) (*wire.DescribeLoginResponse, error) {
+	return do[wire.DescribeLoginResponse](ctx, s.c, "iam", "describeLogin", &req)
 }
 
 // Explain: Show how something was decided, by the id of the decision, or would be: the rules that had a say, and why.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"crypto/subtle"
 	"fmt"
 	"net/netip"
@@ -19,8 +20,11 @@ import (
 // at, so a revocation that was acknowledged before is in force. Every failure
 // is answered with the same words: which part was wrong is in the log of
 // nobody but the caller.
-func (c *call) authenticate() error {
-	who, err := c.identify()
+func (c *call) authenticate(ctx context.Context, body []byte) error {
+	who, err := c.identify(ctx, body)
+	if err != nil && !fault.Is(err, fault.Unauthenticated) {
+		return err // it is not known who asks, and no fault of theirs
+	}
 	if err != nil {
 		return c.engine.limiter.failed(c.from.Source, c.now, err)
 	}
@@ -36,6 +40,7 @@ func (c *call) authenticate() error {
 	who.claims = who.groups
 	who.groups, who.rightsUntil, who.boundaries = rights.groups, rights.until, rights.boundaries
 	c.who, c.rules = who, rights.rules
+	c.engine.credentials.note(who.credential, c.from.Source, c.now)
 	return nil
 }
 
@@ -52,6 +57,9 @@ func (c *call) token() (*fsm.Token, error) {
 		return nil, errUnauthenticated()
 	}
 	if token.RevokedAt != 0 || c.now.UnixMilli() >= token.ExpiresAt {
+		return nil, errUnauthenticated()
+	}
+	if !c.state.Stands(token) {
 		return nil, errUnauthenticated()
 	}
 	prefixes, err := parseCIDRs("boundCidrs", token.BoundCIDRs)
@@ -80,59 +88,37 @@ func parseCIDRs(field string, texts []string) ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// accessCache keeps the compiled access policies of the newest state seen.
+// accessCache keeps the access policies of the newest state seen, compiled.
 type accessCache struct {
-	mu      sync.Mutex
-	records []*fsm.AccessPolicy
-	rules   []*iam.AccessPolicy
+	mu  sync.Mutex
+	of  any // see fsm.State.AccessPoliciesAsWhole
+	set *iam.AccessSet
 }
 
-func (a *accessCache) compiled(catalogue *iam.Catalogue, state *fsm.State) ([]*iam.AccessPolicy, error) {
-	var records []*fsm.AccessPolicy
-	for record := range state.AccessPolicies("") {
-		records = append(records, record)
-	}
+func (a *accessCache) compiled(catalogue *iam.Catalogue, state *fsm.State) (*iam.AccessSet, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if samePointers(a.records, records) {
-		return a.rules, nil
+	if a.set != nil && a.of == state.AccessPoliciesAsWhole() {
+		return a.set, nil
 	}
-	rules := make([]*iam.AccessPolicy, 0, len(records))
-	for _, record := range records {
+	var policies []*iam.AccessPolicy
+	for record := range state.AccessPolicies("") {
 		policy, err := iam.CompileAccessPolicy(catalogue, accessDocument(record))
 		if err != nil {
 			return nil, fault.Wrap(fault.Internal, err, "access policy %s cannot be read by this release", record.Name)
 		}
-		rules = append(rules, policy)
+		policies = append(policies, policy)
 	}
-	a.records, a.rules = records, rules
-	return rules, nil
-}
-
-func samePointers(a, b []*fsm.AccessPolicy) bool {
-	if len(a) != len(b) {
-		return false
-	}
-	for i := range a {
-		if a[i] != b[i] {
-			return false
-		}
-	}
-	return true
+	a.of, a.set = state.AccessPoliciesAsWhole(), iam.Accesses(policies...)
+	return a.set, nil
 }
 
 func accessDocument(r *fsm.AccessPolicy) iam.AccessDocument {
-	d := iam.AccessDocument{
-		Name: r.Name, Revision: r.Revision, Paths: r.Paths, Actions: r.Actions,
-		Principals: r.Principals, SourceCIDRs: r.SourceCIDRs,
+	return iam.AccessDocument{
+		Name: r.Name, Revision: r.Revision, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, Groups: r.Groups,
+		SourceCIDRs: r.SourceCIDRs, TimeWindows: iamWindows(r.TimeWindows), NotBefore: instant(r.NotBefore), NotAfter: instant(r.NotAfter),
+		ReportOnly: r.ReportOnly,
 	}
-	if r.NotBefore != 0 {
-		d.NotBefore = time.UnixMilli(r.NotBefore).UTC()
-	}
-	if r.NotAfter != 0 {
-		d.NotAfter = time.UnixMilli(r.NotAfter).UTC()
-	}
-	return d
 }
 
 // authLimiter slows down who fails to authenticate, by source address. It is

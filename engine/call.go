@@ -128,6 +128,11 @@ func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
 	return a.decide(action, r)
 }
 
+func (c *call) question(action iam.Action, r iam.Resource) iam.Question {
+	a := c.asker()
+	return a.question(action, r)
+}
+
 // newTags answers the tags that a secret is to have, for a question about it
 // before it is there; nil, which stands for those that it has, if there is one.
 func (c *call) newTags(path names.Path, tags map[string]string) map[string]string {
@@ -164,12 +169,15 @@ func (c *call) denied(action iam.Action, d *audit.Decision) error {
 	} else {
 		c.event.Reason = d.Reason
 	}
-	err := fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action).
-		With("decisionId", id).With("reason", d.Reason)
-	if d.OpensAt != 0 {
-		err = err.With("opensAt", time.UnixMilli(d.OpensAt).UTC().Format("2006-01-02T15:04:05.000Z"))
+	denied := fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action)
+	if d.Reason == iam.ReasonWindow {
+		denied = fault.New(fault.AccessDenied, "%s is not allowed to this caller at this time", action)
+		if d.OpensAt != 0 {
+			opens := wire.Millis(d.OpensAt).String()
+			denied = fault.New(fault.AccessDenied, "%s is not allowed to this caller before %s", action, opens).With("opensAt", opens)
+		}
 	}
-	return err
+	return denied.With("decisionId", id).With("reason", d.Reason)
 }
 
 // reveal takes charge of a plaintext that the answer will hold.
@@ -197,6 +205,9 @@ func wipeFields(v reflect.Value) {
 		}
 		if value, ok := f.Interface().(*wire.Value); ok && value != nil {
 			value.Wipe()
+		}
+		if text, ok := f.Interface().(*wire.Text); ok && text != nil {
+			text.Wipe()
 		}
 	}
 }

@@ -45,11 +45,11 @@ func checkName(field, name string) error {
 	return checkNoToken(field, name)
 }
 
-// checkNoToken refuses a token where a name belongs: names are kept for ever,
+// checkNoToken refuses a token or the secret of an access key where a name belongs: names are kept for ever,
 // in the state and in the trail.
 func checkNoToken(field, text string) error {
-	if _, err := iam.ParseToken(text); err == nil {
-		return fault.Invalid(field, "is the text of a token; revoke that token now, and give a name")
+	if iam.IsCredential(text) {
+		return fault.Invalid(field, "is the text of a token, or the secret of an access key; revoke that one now, and give a name")
 	}
 	return nil
 }

@@ -41,10 +41,14 @@ func (a *asker) decide(action iam.Action, r iam.Resource) iam.Decision {
 			r.Tags = s.Tags
 		}
 	}
-	return iam.Decide(a.rules, iam.Question{
+	return iam.Decide(a.rules, a.question(action, r))
+}
+
+func (a *asker) question(action iam.Action, r iam.Resource) iam.Question {
+	return iam.Question{
 		Principal: a.principal, Action: action, Resource: r, Source: a.source, At: a.at,
 		AuthMethod: a.method, Groups: a.groups, ApprovedBy: a.approvedBy,
-	})
+	}
 }
 
 // anywhere answers whether a may do action on anything at all, as lists ask

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/iam"
+	"github.com/strongroom/strongroom/internal/sigv4"
 	"github.com/strongroom/strongroom/kms"
 )
 
@@ -62,6 +64,8 @@ type Config struct {
 	KMS       *kms.Service
 	Trail     *audit.Trail
 	Cluster   Cluster
+	// Trusts verifies the JWTs of trusts.
+	Trusts TrustVerifier
 	// Rotators bring rotated values into force, by kind of rotation; generate
 	// needs none.
 	Rotators map[string]Rotator
@@ -85,20 +89,25 @@ const (
 // Engine serves the operations on one node. It is safe for concurrent use.
 type Engine struct {
 	Config
-	catalogue *iam.Catalogue
-	policies  *lru.Cache[*fsm.Policy, *iam.Policy]
-	kept      *lru.Cache[string, *rights]
-	access    accessCache
-	locks     *pathLocks
-	limiter   *authLimiter
-	metrics   *metrics
-	uses      keyUses
-	seals     *sealBook
-	health    keyHealthCache
-	watch     *watch
-	cursors   cursorKey
-	slow      slowTurn
-	ledger    *ledger
+	catalogue   *iam.Catalogue
+	policies    *lru.Cache[*fsm.Policy, *iam.Policy]
+	kept        *lru.Cache[string, *rights]
+	access      accessCache
+	credentials credentialUses
+	nonces      nonces
+	dateKeys    dateKeys
+	// authorities are those of trusts in client certificates, by record.
+	authorities *lru.Cache[*fsm.Trust, *x509.CertPool]
+	locks       *pathLocks
+	limiter     *authLimiter
+	metrics     *metrics
+	uses        keyUses
+	seals       *sealBook
+	health      keyHealthCache
+	watch       *watch
+	cursors     cursorKey
+	slow        slowTurn
+	ledger      *ledger
 	// known are the actions of this release, and byEvent its operations by the
 	// names of their events.
 	known   []iam.Action
@@ -127,21 +136,26 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("engine: %w", err)
 	}
+	authorities, err := lru.New[*fsm.Trust, *x509.CertPool](64)
+	if err != nil {
+		return nil, fmt.Errorf("engine: %w", err)
+	}
 	e := &Engine{
-		Config:    cfg,
-		catalogue: iam.NewCatalogue(Actions()),
-		policies:  policies,
-		kept:      kept,
-		locks:     newPathLocks(),
-		limiter:   newAuthLimiter(),
-		metrics:   newMetrics(cfg.Registerer),
-		seals:     newSealBook(),
-		watch:     newWatch(cfg.Log.Local()),
-		slow:      newSlowTurn(),
-		ledger:    newLedger(cfg.Now),
-		known:     Actions(),
-		byEvent:   operationsByEvent(),
-		replaying: make(chan struct{}, 1),
+		Config:      cfg,
+		catalogue:   iam.NewCatalogue(Actions()),
+		policies:    policies,
+		kept:        kept,
+		authorities: authorities,
+		locks:       newPathLocks(),
+		limiter:     newAuthLimiter(),
+		metrics:     newMetrics(cfg.Registerer),
+		seals:       newSealBook(),
+		watch:       newWatch(cfg.Log.Local()),
+		slow:        newSlowTurn(),
+		ledger:      newLedger(cfg.Now),
+		known:       Actions(),
+		byEvent:     operationsByEvent(),
+		replaying:   make(chan struct{}, 1),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
@@ -159,6 +173,13 @@ type Caller struct {
 	RequestID string
 	Token     string // of the Authorization header, "" if there was none
 	Source    netip.Addr
+	// Signed is what the request brought instead of a token, nil if it is not
+	// signed.
+	Signed *sigv4.Request
+	// Certificates are those that the client showed in the handshake of its
+	// connection, in DER, its own first. It has the private key of that one;
+	// nobody has looked yet who signed it.
+	Certificates [][]byte
 	// Patient callers are answered NotYet by an operation that waits, and ask
 	// again.
 	Patient bool

@@ -202,7 +202,7 @@ func enforced(err error) outcome {
 func explainedAs(e wire.Explanation) outcome {
 	out := outcome{decision: e.Decision, reason: e.Reason}
 	if e.OpensAt != nil {
-		out.opensAt = e.OpensAt.Format("2006-01-02T15:04:05.000Z")
+		out.opensAt = e.OpensAt.String()
 	}
 	return out
 }

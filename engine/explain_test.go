@@ -91,12 +91,12 @@ iam/attachPolicy {"policy":"cap","principal":"ann","mode":"boundary"}`,
 		"source": {
 			`iam/putAccessPolicy {"name":"office","paths":["/app/**"],"sourceCidrs":["198.51.100.0/24"]}`,
 			"sourceAddress", "denied: access policy office (path /app/**) does not accept this source address",
-			wire.DecisionStep{Policy: "office", Effect: "deny", Action: "default actions", Matched: "path /app/**", Access: true},
+			wire.DecisionStep{Policy: "office", Revision: 1, Effect: "deny", Action: "default actions", Matched: "path /app/**", Unmet: "sourceCidrs", Access: true},
 		},
 		"time": {
 			`iam/putAccessPolicy {"name":"later","paths":["/app/**"],"notBefore":"2026-03-05T00:00:00Z"}`,
 			"timeWindow", "denied: access policy later (path /app/**) does not accept this time; it opens at 2026-03-05T00:00:00Z",
-			wire.DecisionStep{Policy: "later", Effect: "deny", Action: "default actions", Matched: "path /app/**", Access: true},
+			wire.DecisionStep{Policy: "later", Revision: 1, Effect: "deny", Action: "default actions", Matched: "path /app/**", Unmet: "notBefore", Access: true},
 		},
 		"approval": {
 			`iam/putPolicy {"name":"four","statements":[{"effect":"requireApproval","actions":["secrets:getSecretValue"],"paths":["/app/**"],"approval":{"count":2}}]}

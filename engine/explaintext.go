@@ -116,9 +116,9 @@ func deniedBy(principal, asked, reason string, chain []wire.DecisionStep, opens 
 	case iam.ReasonBoundary:
 		return boundaryText(principal, asked, chain)
 	case iam.ReasonSource:
-		return accessText(chain) + " does not accept this source address"
+		return accessText(chain, true) + " does not accept this source address"
 	case iam.ReasonWindow:
-		text := accessText(chain) + " does not accept this time"
+		text := accessText(chain, false) + " does not accept this time"
 		if !opens.IsZero() {
 			text += "; it opens at " + opens.UTC().Format(time.RFC3339)
 		}
@@ -142,9 +142,11 @@ func deniedBy(principal, asked, reason string, chain []wire.DecisionStep, opens 
 	return "no statement allows " + principal + " to " + asked
 }
 
-func accessText(chain []wire.DecisionStep) string {
+// accessText names the access policy that does not accept the source address,
+// or the time.
+func accessText(chain []wire.DecisionStep, source bool) string {
 	for _, s := range chain {
-		if s.Access && s.Effect == iam.Deny {
+		if s.Access && s.Effect == iam.Deny && !s.Report && (s.Unmet == "sourceCidrs") == source {
 			return place(s) + " (" + s.Matched + ")"
 		}
 	}

@@ -109,3 +109,6 @@ func RotationOverdue(state *fsm.State, s *fsm.Secret, period time.Duration, now 
 
 // CompiledPolicies is how many policies are kept, compiled.
 func (e *Engine) CompiledPolicies() int { return e.policies.Len() }
+
+// WriteCredentialUses is one tick of what keeps the last use of credentials.
+func (e *Engine) WriteCredentialUses(ctx context.Context) { e.writeCredentialUses(ctx) }

@@ -79,7 +79,10 @@ func (c *call) authenticateAndRun(ctx context.Context, body []byte) (any, error)
 			panic(p)
 		}
 	}()
-	if err := c.authenticate(); err != nil {
+	if c.op.Open {
+		return c.runOpen(ctx, body)
+	}
+	if err := c.authenticate(ctx, body); err != nil {
 		return nil, err
 	}
 	return c.op.do(ctx, c, body)

@@ -108,8 +108,6 @@ func TestAccessPolicyRestrictsWhatIAMAllows(t *testing.T) {
 	w.ok("secrets/describeSecret", `{"path":"/app/prod/pay/db"}`) // metadata reveals no value
 	w.source = netip.MustParseAddr("198.51.100.9")
 	require.Equal(t, "v", w.value("/app/prod/pay/db"))
-	_, err = w.as(w.admin, "iam/putAccessPolicy", `{"name":"w","paths":["/a/**"],"timeWindows":[{"days":["mon"],"from":"09:00","to":"17:00","timezone":"UTC"}]}`)
-	w.refused(fault.InvalidRequest, "timeWindows", err)
 }
 
 func TestEveryOutcomeIsInTheTrailWithItsInnerEvents(t *testing.T) {

@@ -163,9 +163,10 @@ func TestNobodyLiftsTheirOwnBoundary(t *testing.T) {
 		`iam/putPolicy {"name":"cap","statements":[{"effect":"allow","actions":["*"]}]}`,
 		`iam/rollbackPolicy {"name":"cap","revision":1}`,
 		`iam/deletePolicy {"name":"cap"}`,
-		`iam/createToken {"principal":"free"}`, `iam/createToken {"principal":"admin"}`,
+		`iam/createToken {"principal":"free"}`, `iam/createToken {"principal":"admin"}`, `iam/createAccessKey {"principal":"free"}`,
 		`iam/attachPolicy {"policy":"full-access","principal":"free"}`,
 		`iam/addToGroup {"group":"ops","principal":"free"}`,
+		`iam/putTrust {"name":"door","kind":"jwt","issuer":"https://issuer.example","jwksUrl":"https://issuer.example/keys","audiences":["a"],"claims":{"sub":"ann"},"principal":"admin"}`,
 	} {
 		operation, body := cut(ask)
 		_, err := w.as(ann, operation, body)

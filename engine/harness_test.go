@@ -20,6 +20,7 @@ import (
 	"github.com/strongroom/strongroom/engine"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/fault"
+	"github.com/strongroom/strongroom/internal/trust"
 	"github.com/strongroom/strongroom/kms"
 	"github.com/strongroom/strongroom/test/softtoken"
 )
@@ -123,6 +124,8 @@ type world struct {
 	admin  string
 	now    time.Time
 	source netip.Addr
+	// certificates are those of the connection of the next requests.
+	certificates [][]byte
 	// steppedDown holds the reasons for which the engine gave up leadership.
 	steppedDown []string
 }
@@ -149,7 +152,7 @@ func newWorld(t testing.TB) *world {
 	require.NoError(t, err)
 	w.engine, err = engine.New(engine.Config{
 		Node: "n1", ClusterID: clusterID, Log: w.log, KMS: service, Trail: w.trail, BootID: "boot",
-		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now },
+		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now }, Trusts: trust.New(trust.Config{}),
 		Cluster: engine.Cluster{StepDown: func(reason string) { w.steppedDown = append(w.steppedDown, reason) }},
 	})
 	require.NoError(t, err)
@@ -174,7 +177,7 @@ func (w *world) request(token, operation, body string) (id, response string, err
 	o := engine.Find(service, name)
 	require.NotNil(w.t, o, operation)
 	id = uuid.NewString()
-	answer, err := w.engine.Do(context.Background(), o, engine.Caller{RequestID: id, Token: token, Source: w.source}, []byte(body))
+	answer, err := w.engine.Do(context.Background(), o, engine.Caller{RequestID: id, Token: token, Source: w.source, Certificates: w.certificates}, []byte(body))
 	defer answer.Wipe()
 	if err != nil {
 		return id, "", err

@@ -1,9 +1,18 @@
 package engine
 
+import (
+	"context"
+
+	"github.com/strongroom/strongroom/fsm"
+)
+
 // Methods by which a caller can have authenticated, as conditions of policies
 // name them.
 const (
 	MethodToken = "token" // one that createToken, or init, made
+	// MethodCertificate is a client certificate of the connection. Tokens that
+	// login made have the kind of their trust: "oidc", "jwt" or "kubernetes".
+	MethodCertificate = fsm.TrustCertificate
 )
 
 // identity is who was authenticated.
@@ -30,7 +39,13 @@ type identity struct {
 // identify finds out by which credential the caller came and whose it is. It
 // answers name, method, groups, credential and expiresAt; the principal is
 // looked up by authenticate, for all methods at one place.
-func (c *call) identify() (identity, error) {
+func (c *call) identify(ctx context.Context, body []byte) (identity, error) {
+	if c.from.Signed != nil {
+		return c.signed(ctx, body)
+	}
+	if c.from.Token == "" && len(c.from.Certificates) > 0 {
+		return c.certificate()
+	}
 	token, err := c.token()
 	if err != nil {
 		return identity{}, err

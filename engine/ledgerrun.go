@@ -29,6 +29,7 @@ const (
 // who has them.
 func (e *Engine) keepLedger(ctx context.Context) {
 	defer e.ledger.shut()
+	defer e.dateKeys.forget()
 	for pause := 10 * time.Millisecond; ctx.Err() == nil; pause = min(2*pause, time.Second) {
 		err := e.OpenLedger(ctx)
 		if err == nil {
@@ -88,6 +89,7 @@ func (e *Engine) OpenLedger(ctx context.Context) error {
 		return err
 	}
 	e.ledger.settled(e.Log.Local())
+	e.beginSigned(result.Session)
 	if !e.ledger.open(result.Session) {
 		return fault.New(fault.NoLeader, "another node leads by now, and has settled the session")
 	}

@@ -32,6 +32,9 @@ type Operation struct {
 	// Wait is how long a request may wait for something to happen, 0 for
 	// those that are answered as soon as they can be.
 	Wait time.Duration
+	// Open says that it needs no credential: its request is one, or it tells
+	// what anybody may know.
+	Open bool
 	// Request and Response are struct types of api/wire.
 	Request  reflect.Type
 	Response reflect.Type
@@ -48,6 +51,7 @@ func (o *Operation) Reveals() bool { return reveals[o.Path()] }
 var reveals = map[string]bool{
 	"secrets/getSecretValue": true, "secrets/batchGetSecretValue": true, "secrets/generateSecret": true,
 	"kms/decrypt": true, "kms/generateDataKey": true, "kms/generateRandom": true, "iam/createToken": true,
+	"iam/createAccessKey": true, "iam/login": true,
 }
 
 // row holds what each operation declares beyond its types.
@@ -58,6 +62,7 @@ type row[Req, Resp any] struct {
 	write         bool
 	waits         bool         // for something to happen, up to MaxWait
 	self          bool         // no action: about the caller itself
+	open          bool         // no credential either; see runOpen
 	action        iam.Action   // default service:name
 	more          []iam.Action // asked for besides, in some requests
 	// scope answers what the request is about. It checks the fields that it
@@ -72,7 +77,7 @@ type row[Req, Resp any] struct {
 func operation[Req, Resp any](r row[Req, Resp]) *Operation {
 	o := &Operation{
 		Service: r.service, Name: r.name, Event: r.event, Summary: r.summary, Write: r.write,
-		Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Resp](), Action: r.action, More: r.more,
+		Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Resp](), Action: r.action, More: r.more, Open: r.open,
 	}
 	if r.waits {
 		o.Wait = MaxWait
@@ -120,8 +125,11 @@ func buildTable() []*Operation {
 	out = append(out, keyUseOperations()...)
 	out = append(out, principalOperations()...)
 	out = append(out, groupOperations()...)
+	out = append(out, accessKeyOperations()...)
 	out = append(out, policyOperations()...)
 	out = append(out, attachmentOperations()...)
+	out = append(out, trustOperations()...)
+	out = append(out, loginOperations()...)
 	out = append(out, explainOperations()...)
 	out = append(out, simulateOperations()...)
 	out = append(out, auditOperations()...)

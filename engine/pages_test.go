@@ -22,6 +22,8 @@ func lists() map[string]string {
 		"iam/listPolicies": "", "iam/listAccessPolicies": "", "iam/listGroups": "", "iam/listGroupMembers": `"group":"ops"`,
 		"iam/listPolicyRevisions": `"name":"loose"`,
 		"kms/listAliases":         "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
+		"iam/listAccessKeys":    "",
+		"iam/listTrusts":        "",
 		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,
 		"iam/whoCan":        `"action":"iam:listPolicies"`, "iam/whatCan": `"principal":"admin","values":true`,

@@ -56,7 +56,7 @@ func policyOperations() []*Operation {
 		}),
 		operation(row[wire.PutAccessPolicyRequest, wire.PutAccessPolicyResponse]{
 			service: "iam", name: "putAccessPolicy", event: "iam.put_access_policy", write: true,
-			summary: "Make or replace an access policy: it restricts by source address what IAM allows.",
+			summary: "Make or replace an access policy: it restricts by source address and time what IAM allows.",
 			scope:   func(_ *call, r *wire.PutAccessPolicyRequest) (scope, error) { return nameScope("name", r.Name) },
 			run:     putAccessPolicy,
 		}),
@@ -253,7 +253,7 @@ func putAccessPolicy(ctx context.Context, c *call, r *wire.PutAccessPolicyReques
 	if err != nil {
 		return nil, err
 	}
-	result, err := c.commit(ctx, fsm.PutAccessPolicy{Meta: meta, Policy: record})
+	result, err := c.commit(ctx, fsm.PutAccessPolicy{Meta: meta, Policy: record, Expected: r.ExpectedRevision})
 	if err != nil {
 		return nil, err
 	}
@@ -262,12 +262,16 @@ func putAccessPolicy(ctx context.Context, c *call, r *wire.PutAccessPolicyReques
 
 // accessRecord checks an access policy and answers it as it is kept.
 func (c *call) accessRecord(r *wire.PutAccessPolicyRequest) (fsm.AccessPolicy, error) {
-	if r.TimeWindows != nil {
-		return fsm.AccessPolicy{}, fault.Invalid("timeWindows", "are not in this release; a policy with windows is refused rather than half obeyed")
-	}
 	record := fsm.AccessPolicy{
-		Name: r.Name, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, SourceCIDRs: r.SourceCIDRs,
-		NotBefore: r.NotBefore.Milli(), NotAfter: r.NotAfter.Milli(),
+		Name: r.Name, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, SourceCIDRs: r.SourceCIDRs, Groups: r.Groups,
+		NotBefore: r.NotBefore.Milli(), NotAfter: r.NotAfter.Milli(), TimeWindows: fsmWindows(r.TimeWindows),
+		Description: r.Description, Reason: r.Reason, ReportOnly: r.ReportOnly,
+	}
+	if err := checkText("description", r.Description); err != nil {
+		return record, err
+	}
+	if err := checkText("reason", r.Reason); err != nil {
+		return record, err
 	}
 	_, err := iam.CompileAccessPolicy(c.engine.catalogue, accessDocument(&record))
 	return record, err
@@ -286,7 +290,8 @@ func accessResponse(p *fsm.AccessPolicy) wire.AccessPolicyResponse {
 	return wire.AccessPolicyResponse{
 		Name: p.Name, Revision: p.Revision, Paths: p.Paths, Actions: p.Actions, Principals: p.Principals,
 		SourceCIDRs: p.SourceCIDRs, NotBefore: wire.Millis(p.NotBefore), NotAfter: wire.Millis(p.NotAfter),
-		UpdatedAt: wire.Millis(p.UpdatedAt), UpdatedBy: p.UpdatedBy,
+		UpdatedAt: wire.Millis(p.UpdatedAt), UpdatedBy: p.UpdatedBy, Groups: p.Groups, TimeWindows: wireWindows(p.TimeWindows),
+		Description: p.Description, Reason: p.Reason, ReportOnly: p.ReportOnly, RequestID: p.RequestID,
 	}
 }
 

@@ -48,7 +48,7 @@ func principalOperations() []*Operation {
 		}),
 		operation(row[wire.NameChangeRequest, wire.NameResponse]{
 			service: "iam", name: "deletePrincipal", event: "iam.delete_principal", write: true,
-			summary: "Delete a principal and its tokens.",
+			summary: "Delete a principal, its tokens and its access keys.",
 			scope:   func(_ *call, r *wire.NameChangeRequest) (scope, error) { return nameScope("name", r.Name) },
 			run: func(ctx context.Context, c *call, r *wire.NameChangeRequest) (*wire.NameResponse, error) {
 				return named(ctx, c, r, func(m fsm.Meta) fsm.Command { return fsm.DeletePrincipal{Meta: m, Name: r.Name} })
@@ -241,29 +241,46 @@ func listTokens(_ context.Context, c *call, r *wire.ListTokensRequest) (*wire.Li
 	if err != nil {
 		return nil, err
 	}
+	switch r.State {
+	case "", tokenActive, tokenExpired, tokenRevoked:
+	default:
+		return nil, fault.Invalid("state", "must be active, expired or revoked; leave it out for all")
+	}
 	out := &wire.ListTokensResponse{Tokens: []wire.TokenSummary{}}
 	for t := range c.state.Tokens(r.Principal, p.after) {
+		if r.State != "" && c.tokenState(t) != r.State {
+			continue
+		}
 		if len(out.Tokens) == p.limit {
 			out.NextCursor = cursor(out.Tokens[p.limit-1].TokenID)
 			break
 		}
+		used := c.engine.credentials.of(c.state, t.ID)
 		out.Tokens = append(out.Tokens, wire.TokenSummary{
 			TokenID: t.ID, Principal: t.Principal, Description: t.Description, BoundCIDRs: t.BoundCIDRs,
 			CreatedAt: wire.Millis(t.CreatedAt), CreatedBy: t.CreatedBy, ExpiresAt: wire.Millis(t.ExpiresAt),
 			RevokedAt: wire.Millis(t.RevokedAt), State: c.tokenState(t),
+			LastUsedAt: wire.Millis(used.At), LastUsedFrom: used.Source,
 		})
 	}
 	return out, c.checkConsistency(r.Consistency)
 }
 
+// The states of a token, as listTokens tells them.
+const (
+	tokenActive  = "active"
+	tokenExpired = "expired"
+	tokenRevoked = "revoked"
+)
+
 func (c *call) tokenState(t *fsm.Token) string {
 	switch {
-	case t.RevokedAt != 0:
-		return "revoked"
+	case t.RevokedAt != 0, !c.state.Stands(t):
+		return tokenRevoked
 	case c.now.UnixMilli() >= t.ExpiresAt:
-		return "expired"
+		return tokenExpired
 	}
-	return "active"
+	return tokenActive
 }
 
 func revokeToken(ctx context.Context, c *call, r *wire.RevokeTokenRequest) (*wire.RevokeTokenResponse, error) {

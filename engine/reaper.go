@@ -45,6 +45,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { every(ctx, rotateEvery, e.rotateDue) })
 	work.Go(func() { every(ctx, tellEvery, e.tellExpiries) })
 	work.Go(func() { every(ctx, usePrecision, e.writeUses) })
+	work.Go(func() { every(ctx, usePrecision, e.writeCredentialUses) })
 	work.Go(func() { e.runJobs(ctx) })
 	work.Go(func() { e.runRootRotation(ctx) })
 	work.Go(func() { e.runSecretRotations(ctx) })

@@ -61,6 +61,7 @@ func TestTheReaperDoesWhatIsDueAndThenRests(t *testing.T) {
 	require.Equal(t, fsm.SecretPurged, s.log.machine.State().Secret("/app/dev/web/gone").State)
 	require.Empty(t, s.log.machine.State().Version("/app/dev/web/gone", 1).Sealed)
 	s.engine.WriteUses(t.Context())
+	s.engine.WriteCredentialUses(t.Context())
 	before := s.log.proposed
 	s.reapFor(t, time.Minute)
 	require.Equal(t, before+2, s.log.proposed, "the session of the ledger, and the end of the one before")

@@ -44,7 +44,14 @@ func TestEveryWriteIsDoneOnceHoweverOftenItIsSent(t *testing.T) {
 		s.now = s.now.Add(time.Minute)
 
 		again, err := s.as(s.admin, c.operation, strings.Replace(body, "{", "{ ", 1))
-		if c.operation == "iam/createToken" {
+		if c.operation == "iam/logout" {
+			s.refused(fault.Unauthenticated, "", err) // the token that it was made with is gone
+			return
+		}
+		if c.operation == "iam/createAccessKey" {
+			s.refused(fault.Conflict, "shown only once", err)
+			require.Equal(t, into[wire.CreateAccessKeyResponse](t, first).AccessKeyID, detail(t, err, "accessKeyId"))
+		} else if c.operation == "iam/createToken" || c.operation == "iam/login" {
 			s.refused(fault.Conflict, "shown only once", err)
 			require.Equal(t, into[wire.CreateTokenResponse](t, first).TokenID, detail(t, err, "tokenId"))
 		} else {
@@ -71,7 +78,8 @@ func other(t *testing.T, s *stock, c sample) string {
 		`"path":"/app/dev/web/turn"`, `"path":"/app/dev/web/db"`,
 		"alias/more", "alias/most", `"alias/pay"`, `"alias/off"`, `"alias/off"`, `"alias/pay"`, `"name":"svc"`, `"name":"admin"`,
 		`"principal":"svc"`, `"principal":"admin"`, `"name":"new"`, `"name":"newer"`, `"name":"loose"`, `"name":"attached"`,
-		`"name":"office"`, `"name":"home"`, `"name":"idle"`, `"name":"other"`, s.tokenID, absentID, s.jobID, absentID,
+		`"name":"office"`, `"name":"home"`, `"name":"idle"`, `"name":"other"`, s.tokenID, absentID, s.accessKey, absentAccessKey, s.jobID, absentID,
+		`"name":"other"`, `"name":"ci"`, s.jwts[0], s.jwts[1],
 		"alias/second", "alias/third", "alias/doomed", "alias/off", `"toKeyId":"alias/worn"`, `"toKeyId":"alias/pay"`,
 		`"ratePerSecond":10`, `"ratePerSecond":11`, `"label":"blue"`, `"label":"green"`, `"prefix":"/app/prod"`, `"prefix":"/app/test"`, `"prefix":"/app/dev/"`, `"prefix":"/app/test/"`, "alias/empty", "alias/waiting", `"alias/waiting"`, `"alias/empty"`)
 	out := r.Replace(c.good)

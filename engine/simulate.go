@@ -221,7 +221,7 @@ func (p *proposal) attach(name string, to *wire.ProposedHolder) error {
 func (c *call) proposedAccess(in *wire.ProposedAccess) (fsm.AccessPolicy, error) {
 	return c.accessRecord(&wire.PutAccessPolicyRequest{
 		Name: in.Name, Paths: in.Paths, Actions: in.Actions, Principals: in.Principals, SourceCIDRs: in.SourceCIDRs,
-		TimeWindows: in.TimeWindows, NotBefore: in.NotBefore, NotAfter: in.NotAfter,
+		Groups: in.Groups, TimeWindows: in.TimeWindows, NotBefore: in.NotBefore, NotAfter: in.NotAfter,
 	})
 }
 

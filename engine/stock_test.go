@@ -17,14 +17,16 @@ import (
 // stock is a world in which every operation has something to work on.
 type stock struct {
 	*world
-	keyID      string // of alias/pay, which no secret is bound to
-	offID      string // of alias/off, which is disabled
-	ciphertext string // under alias/pay
-	tokenID    string // of svc
-	jobID      string // a paused job from alias/busy to alias/pay
-	signature  string // of "hi" under alias/sign
-	mac        string // of "hi" under alias/mac
-	material   string // for alias/waiting
+	accessKey  string    // the id of one of svc
+	keyID      string    // of alias/pay, which no secret is bound to
+	offID      string    // of alias/off, which is disabled
+	ciphertext string    // under alias/pay
+	tokenID    string    // of svc
+	jobID      string    // a paused job from alias/busy to alias/pay
+	signature  string    // of "hi" under alias/sign
+	mac        string    // of "hi" under alias/mac
+	material   string    // for alias/waiting
+	jwts       [2]string // of the trust ci, for admin
 }
 
 // The marks stand for plaintexts: what a test searches for in answers.
@@ -81,6 +83,9 @@ func newStock(t *testing.T) *stock {
 	w.ok("cluster/cancelJob", `{"jobId":%q}`, w.rotateRoot().JobID) // leaves root key v2 replaced
 	w.ok("iam/createPrincipal", `{"name":"svc","kind":"service"}`)
 	s.tokenID = into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc"}`)).TokenID
+	for range 2 {
+		s.accessKey = into[wire.CreateAccessKeyResponse](t, w.ok("iam/createAccessKey", `{"principal":"svc"}`)).AccessKeyID
+	}
 	for _, name := range []string{"attached", "loose"} {
 		w.ok("iam/putPolicy", `{"name":%q,"statements":[{"effect":"allow","actions":["iam:listPolicies"]}]}`, name)
 	}
@@ -94,6 +99,12 @@ func newStock(t *testing.T) *stock {
 	}
 	w.ok("iam/attachPolicy", `{"policy":"attached","group":"ops","ttl":"2h"}`)
 	w.ok("iam/putAccessPolicy", `{"name":"office","paths":["/app/prod/**"],"sourceCidrs":["192.0.2.0/24"]}`)
+	issuer := newIssuer(t)
+	w.trustIssuer("ci", issuer, `"principal":"admin"`)
+	w.trustIssuer("other", issuer, `"principal":"svc"`)
+	for i := range s.jwts {
+		s.jwts[i] = issuer.jwt(w, map[string]any{"jti": i})
+	}
 	return s
 }
 
@@ -108,7 +119,10 @@ type sample struct {
 	inner     []string // kms events of good
 }
 
-const absentID = "00000000-0000-4000-8000-000000000000"
+const (
+	absentID        = "00000000-0000-4000-8000-000000000000"
+	absentAccessKey = "SRAKAAAAAAAAAAAAAAAA"
+)
 
 // samples has every operation of the table; TestEveryOperationHasASample
 // holds that.
@@ -196,6 +210,11 @@ func (s *stock) samples() []sample {
 		{"iam/createToken", `{"principal":"svc"}`, `{"principal":"none"}`, "NotFound", "svc", nil},
 		{"iam/listTokens", `{"principal":"svc"}`, `{"limit":0}`, "InvalidRequest", "svc", nil},
 		{"iam/revokeToken", `{"tokenId":"` + s.tokenID + `"}`, `{"tokenId":"` + absentID + `"}`, "NotFound", s.tokenID, nil},
+		{"iam/createAccessKey", `{"principal":"svc"}`, `{"principal":"none"}`, "NotFound", "svc", nil},
+		{"iam/listAccessKeys", `{"principal":"svc"}`, `{"limit":0}`, "InvalidRequest", "svc", nil},
+		{"iam/deleteAccessKey", `{"accessKeyId":"` + s.accessKey + `"}`, `{"accessKeyId":"` + absentAccessKey + `"}`, "NotFound", s.accessKey, nil},
+		{"iam/revokeTokens", `{"principal":"svc","accessKeys":true}`, `{"principal":"none"}`, "NotFound", "svc", nil},
+		{"iam/logout", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"iam/whoAmI", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"iam/putPolicy", `{"name":"new","statements":[{"effect":"deny","actions":["*"]}]}`, `{"name":"full-access","statements":[{"effect":"deny","actions":["*"]}]}`, "Conflict", "new", nil},
 		{"iam/getPolicy", `{"name":"loose"}`, `{"name":"none"}`, "NotFound", "loose", nil},
@@ -221,6 +240,13 @@ func (s *stock) samples() []sample {
 		{"iam/getAccessPolicy", `{"name":"office"}`, `{"name":"none"}`, "NotFound", "office", nil},
 		{"iam/listAccessPolicies", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
 		{"iam/deleteAccessPolicy", `{"name":"office"}`, `{"name":"none"}`, "NotFound", "office", nil},
+
+		{"iam/putTrust", `{"name":"new","kind":"certificate","caPem":"` + s.authority() + `","sans":["dns:web.example"],"principal":"svc"}`, `{"name":"new","kind":"jwt"}`, "InvalidRequest", "new", nil},
+		{"iam/getTrust", `{"name":"ci"}`, `{"name":"none"}`, "NotFound", "ci", nil},
+		{"iam/listTrusts", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"iam/deleteTrust", `{"name":"other"}`, `{"name":"none"}`, "NotFound", "other", nil},
+		{"iam/login", `{"trust":"ci","jwt":"` + s.jwts[0] + `"}`, `{"trust":"ci"}`, "InvalidRequest", "ci", nil},
+		{"iam/describeLogin", `{"trust":"ci"}`, `{"trust":"none"}`, "NotFound", "ci", nil},
 
 		{"audit/queryEvents", `{"event":"secrets.create"}`, `{"outcome":"maybe"}`, "InvalidRequest", "", nil},
 		{"cluster/status", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},

@@ -106,13 +106,7 @@ func waitForChange(_ context.Context, c *call, r *wire.WaitForChangeRequest) (*w
 	}
 	out := c.changesFor(r)
 	if len(out.Changes) == 0 && c.from.Patient {
-		// A token or a grant that expires ends the wait, as one that is revoked
-		// does.
-		end := c.who.expiresAt
-		if u := c.who.rightsUntil; u != 0 {
-			end = min(end, u)
-		}
-		return nil, &NotYet{Index: out.Index, For: time.UnixMilli(end).Sub(c.now)}
+		return nil, &NotYet{Index: out.Index, For: c.allowedFor(r)}
 	}
 	return out, nil
 }
@@ -164,4 +158,25 @@ func changeOf(s *fsm.Secret) wire.SecretChange {
 		out.CurrentVersion = s.Current
 	}
 	return out
+}
+
+// allowedFor answers for how long what the caller waits for stays allowed, as
+// far as can be told now. A token or a grant that expires ends the wait, as
+// one that is revoked does, and so does a window that closes: the next look
+// says why.
+func (c *call) allowedFor(r *wire.WaitForChangeRequest) time.Duration {
+	end := time.UnixMilli(c.who.expiresAt)
+	sooner := func(at time.Time) {
+		if !at.IsZero() && at.Before(end) {
+			end = at
+		}
+	}
+	sooner(instant(c.who.rightsUntil))
+	for _, path := range r.Paths {
+		sooner(c.rules.ClosesAt(c.question(describe, iam.Resource{Path: names.Path(path)})))
+	}
+	if r.Prefix != "" {
+		sooner(c.rules.ClosesAt(c.question(describe, iam.Resource{Below: r.Prefix})))
+	}
+	return end.Sub(c.now)
 }

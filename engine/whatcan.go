@@ -74,7 +74,8 @@ func (c *call) describeRights(a *asker, out *wire.WhatCanResponse) {
 		}
 	}
 	for p := range c.state.AccessPolicies("") {
-		if len(p.Principals) == 0 || slices.Contains(p.Principals, a.principal) {
+		if len(p.Principals)+len(p.Groups) == 0 || slices.Contains(p.Principals, a.principal) ||
+			slices.ContainsFunc(p.Groups, func(g string) bool { return g == fsm.Everyone || slices.Contains(a.groups, g) }) {
 			out.AccessPolicies = append(out.AccessPolicies, p.Name)
 		}
 		if len(out.AccessPolicies) == maxAccessNames {

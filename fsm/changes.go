@@ -29,10 +29,11 @@ func (s *State) ChangesAfter(after uint64) iter.Seq[*Secret] {
 }
 
 // SameRights reports whether nothing differs between s and other on which a
-// decision about a caller depends: principals, tokens, groups, policies and
-// access policies. It compares no records, so it costs nothing.
+// decision about a caller depends: principals, tokens, access keys, trusts,
+// groups, policies and access policies. It compares no records, so it costs
+// nothing.
 func (s *State) SameRights(other *State) bool {
-	return s.principals == other.principals && s.tokens == other.tokens &&
+	return s.principals == other.principals && s.tokens == other.tokens && s.trusts == other.trusts &&
 		s.policies == other.policies && s.access == other.access &&
-		s.groups == other.groups && s.members == other.members
+		s.groups == other.groups && s.members == other.members && s.accessKeys == other.accessKeys
 }

@@ -67,11 +67,18 @@ const (
 	KindEndRotation     Kind = 58
 	KindCancelRotation  Kind = 59
 
-	KindCreateGroup     Kind = 60
-	KindDeleteGroup     Kind = 61
-	KindAddToGroup      Kind = 62
-	KindRemoveFromGroup Kind = 63
-	KindRollbackPolicy  Kind = 64
+	KindCreateGroup         Kind = 60
+	KindDeleteGroup         Kind = 61
+	KindAddToGroup          Kind = 62
+	KindRemoveFromGroup     Kind = 63
+	KindRollbackPolicy      Kind = 64
+	KindCreateAccessKey     Kind = 75
+	KindDeleteAccessKey     Kind = 76
+	KindRevokeTokens        Kind = 77
+	KindRecordCredentialUse Kind = 78
+	KindPutTrust            Kind = 70
+	KindDeleteTrust         Kind = 71
+	KindLogin               Kind = 72
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -269,7 +276,7 @@ type CreatePrincipal struct {
 	Principal Principal `cbor:"2,keyasint,omitempty"`
 }
 
-// DeletePrincipal removes a principal and its tokens.
+// DeletePrincipal removes a principal, its tokens and its access keys.
 type DeletePrincipal struct {
 	Meta Meta   `cbor:"1,keyasint,omitempty"`
 	Name string `cbor:"2,keyasint,omitempty"`
@@ -339,7 +346,9 @@ type DetachPolicy struct {
 // PutAccessPolicy makes or replaces an access policy.
 type PutAccessPolicy struct {
 	Meta   Meta         `cbor:"1,keyasint,omitempty"`
-	Policy AccessPolicy `cbor:"2,keyasint,omitempty"` // Revision, UpdatedAt and UpdatedBy are set by Apply
+	Policy AccessPolicy `cbor:"2,keyasint,omitempty"` // Revision, UpdatedAt, UpdatedBy and RequestID are set by Apply
+	// Expected, if set, must be the revision there is (0: none yet).
+	Expected *uint64 `cbor:"3,keyasint,omitempty"`
 }
 
 // DeleteAccessPolicy removes an access policy.
@@ -457,6 +466,8 @@ type Result struct {
 
 	RootVersion uint32 `cbor:"19,keyasint,omitempty"`
 	Session     uint64 `cbor:"20,keyasint,omitempty"`
+
+	AccessKeys int `cbor:"75,keyasint,omitempty"` // RevokeTokens: how many were deleted
 
 	Kept []Kept `cbor:"24,keyasint,omitempty"` // Sweep: what rules had destroyed
 }

@@ -49,6 +49,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "policies", s.policies.Root())
 	dump(out, "access", s.access.Root())
 	dump(out, "writes", s.writes.Root())
+	dump(out, "trusts", s.trusts.Root())
 	dump(out, "aliases", s.aliases.Root())
 	dump(out, "bindings", s.bindings.Root())
 	dump(out, "chosen", s.chosen.Root())
@@ -76,6 +77,9 @@ func Dump(s *State) map[string]any {
 	dump(out, "memberships", s.memberships.Root())
 	dump(out, "holders", s.holders.Root())
 	dump(out, "revisions", s.revisions.Root())
+	dump(out, "accessKeys", s.accessKeys.Root())
+	dump(out, "accessKeyOwners", s.accessKeyOwners.Root())
+	dump(out, "credentialUses", s.credentialUses.Root())
 	return out
 }
 

@@ -60,6 +60,12 @@ func groupStory() []fsm.Command {
 		fsm.Sweep{Meta: fsm.Meta{Time: start + 40_000}, Limit: 100},
 		fsm.DeleteGroup{Meta: meta(), Name: "payments"}, // refused: a policy is attached
 		fsm.DeleteGroup{Meta: meta(), Name: "brief"},
+		fsm.PutAccessPolicy{Meta: meta(), Policy: fsm.AccessPolicy{
+			Name: "hours", Paths: []string{"/app/prod/**"}, Actions: []string{"secrets:getSecretValue"}, Principals: []string{"ann"}, Groups: []string{"payments"},
+			SourceCIDRs: []string{"10.0.0.0/8"}, NotBefore: start, NotAfter: start + 300*day,
+			TimeWindows: []fsm.TimeWindow{{Days: []string{"mon", "fri"}, From: "09:00", To: "17:30", Timezone: "Europe/Madrid"}, {From: "22:00", To: "24:00", Timezone: "UTC"}},
+			Description: "office hours", Reason: "audit", ReportOnly: true,
+		}, Expected: &none},
 	}
 }
 

@@ -40,6 +40,9 @@ const (
 	ruleSnapshotGolden  = "testdata/snapshots/v1/rules.snapshot"
 	groupSnapshotGolden = "testdata/snapshots/v1/groups.snapshot"
 	ruleHashGolden      = "testdata/snapshots/v1/rules.hash"
+
+	credentialSnapshotGolden = "testdata/snapshots/v1/credentials.snapshot"
+	credentialHashGolden     = "testdata/snapshots/v1/credentials.hash"
 )
 
 // golden answers the content of a golden file, made from current if it is
@@ -145,7 +148,7 @@ func kindName(c fsm.Command) string { return reflect.TypeOf(c).Name() }
 // samples answers the fullest command of each kind in the story.
 func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 	out := map[fsm.Kind]fsm.Command{}
-	for _, c := range slices.Concat(story(), keyStory(), keepStory(), rootStory(), versionStory(), copyStory(), ledgerStory(), ruleStory(), rotationStory()) {
+	for _, c := range slices.Concat(story(), keyStory(), keepStory(), rootStory(), versionStory(), copyStory(), ledgerStory(), ruleStory(), rotationStory(), credentialStory(), trustStory()) {
 		if old := out[c.Kind()]; old == nil || len(encoded(t, c)) > len(encoded(t, old)) {
 			out[c.Kind()] = c
 		}
@@ -163,7 +166,7 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 func grown(t *testing.T) map[fsm.Kind]fsm.Command {
 	out := map[fsm.Kind]fsm.Command{}
 	for _, c := range groupStory() {
-		if k := c.Kind(); k == fsm.KindPutPolicy || k == fsm.KindAttachPolicy || k == fsm.KindDetachPolicy {
+		if k := c.Kind(); k == fsm.KindPutPolicy || k == fsm.KindAttachPolicy || k == fsm.KindDetachPolicy || k == fsm.KindPutAccessPolicy {
 			if out[k] == nil || len(encoded(t, c)) > len(encoded(t, out[k])) {
 				out[k] = c
 			}

@@ -209,3 +209,28 @@ func TestApprovalsBelowOneAreRefused(t *testing.T) {
 		require.Nil(t, w.m.State().Policy("p"), name)
 	}
 }
+
+func TestWindowsAreCheckedInApplyToo(t *testing.T) {
+	w := newWorld(t)
+	good := fsm.TimeWindow{Days: []string{"mon"}, From: "09:00", To: "24:00", Timezone: "Europe/Madrid"}
+	put := func(ws ...fsm.TimeWindow) fsm.PutAccessPolicy {
+		return fsm.PutAccessPolicy{Meta: w.meta(), Policy: fsm.AccessPolicy{Name: "hours", Paths: []string{"/a"}, TimeWindows: ws}}
+	}
+	w.ok(put(good))
+	for field, change := range map[string]func(*fsm.TimeWindow){
+		"timeWindows[0].days":     func(w *fsm.TimeWindow) { w.Days = []string{"Mon"} },
+		"timeWindows[0].from":     func(w *fsm.TimeWindow) { w.From = "24:00" },
+		"timeWindows[0].from: ":   func(w *fsm.TimeWindow) { w.From = "9:00" },
+		"timeWindows[0].to":       func(w *fsm.TimeWindow) { w.To = "24:01" },
+		"timeWindows[0].to: ":     func(w *fsm.TimeWindow) { w.To = "17:60" },
+		"timeWindows[0].timezone": func(w *fsm.TimeWindow) { w.Timezone = "" },
+	} {
+		bad := good
+		change(&bad)
+		w.refused(fault.InvalidRequest, put(bad), field)
+	}
+	stale := uint64(0)
+	again := put(good)
+	again.Expected = &stale
+	w.refused(fault.Conflict, again, "expectedRevision: ")
+}

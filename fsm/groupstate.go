@@ -94,6 +94,10 @@ func (s *State) Rights() Rights {
 	return Rights{s.principals, s.groups, s.members, s.policies, s.access}
 }
 
+// AccessPoliciesAsWhole stands for all access policies: two states for which
+// it is equal have the same. It is comparable.
+func (s *State) AccessPoliciesAsWhole() any { return s.access }
+
 // followingPair is following for the second part of a key.
 func followingPair(first, after string) []byte {
 	if after == "" {

@@ -207,6 +207,14 @@ var kinds = register(
 	kind(addToGroup),
 	kind(removeFromGroup),
 	kind(rollbackPolicy),
+
+	kind(createAccessKey),
+	kind(deleteAccessKey),
+	kind(revokeTokens),
+	kind(recordCredentialUse),
+	kind(putTrust),
+	kind(deleteTrust),
+	kind(login),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -256,6 +256,7 @@ func (p player) command() fsm.Command {
 		p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion, p.putVersion,
 		p.destroyVersion, p.destroyVersion, p.destroyVersion,
 		p.ledger, p.ledger, p.ledger,
+		p.trusts, p.trusts,
 		func() fsm.Command { return fsm.CancelDestroy{Meta: m, Path: path, Version: p.number(path)} },
 		func() fsm.Command { return fsm.CancelDestroy{Meta: m, Path: path, Version: p.number(path)} },
 		func() fsm.Command { return fsm.DeleteSecret{Meta: m, Path: path, PurgeAt: p.due()} },
@@ -274,6 +275,7 @@ func (p player) command() fsm.Command {
 			return fsm.CreateToken{Meta: m, Token: token(id, principal, p.w.now+max(1000, p.delay()))}
 		},
 		func() fsm.Command { return fsm.RevokeToken{Meta: m, TokenID: id} },
+		p.credential, p.credential, p.credential,
 		func() fsm.Command { return fsm.PutPolicy{Meta: m, Name: policy, Statements: statements} },
 		func() fsm.Command { return fsm.DeletePolicy{Meta: m, Name: policy} },
 		func() fsm.Command { return fsm.AttachPolicy{Meta: m, Policy: policy, Principal: principal} },
@@ -525,10 +527,12 @@ func checkInvariants(t tester, s *fsm.State) {
 	}
 	require.Positive(t, full, "nobody has full access")
 	checkGroups(t, s)
+	checkTrusts(t, s)
 	for k := range s.Tokens("", "") {
 		require.NotNil(t, s.Principal(k.Principal), "a token without its principal")
 		require.Same(t, k, s.TokenByHash(k.Hash))
 	}
+	checkCredentials(t, s)
 }
 
 func checkSecret(t tester, s *fsm.State, secret *fsm.Secret, bound map[string]map[names.Path]int, untold, soon *int) {

@@ -227,10 +227,14 @@ func putAccessPolicy(t *txn, c PutAccessPolicy) (Result, *Refusal) {
 	if r := checkAccess(p); r != nil {
 		return Result{}, r
 	}
-	p.Revision, p.UpdatedAt, p.UpdatedBy = 1, t.now, t.by
+	at := uint64(0)
 	if old := t.access.value([]byte(p.Name)); old != nil {
-		p.Revision = old.Revision + 1
+		at = old.Revision
 	}
+	if c.Expected != nil && *c.Expected != at {
+		return Result{}, conflict("expectedRevision: the access policy is at revision %d, not %d; look at it again", at, *c.Expected)
+	}
+	p.Revision, p.UpdatedAt, p.UpdatedBy, p.RequestID = at+1, t.now, t.by, c.Meta.RequestID
 	t.access.put([]byte(p.Name), &p)
 	return Result{Name: p.Name, Revision: p.Revision}, nil
 }
@@ -242,7 +246,7 @@ func checkAccess(p AccessPolicy) *Refusal {
 	for _, list := range []struct {
 		name  string
 		items []string
-	}{{"paths", p.Paths}, {"actions", p.Actions}, {"principals", p.Principals}, {"sourceCidrs", p.SourceCIDRs}} {
+	}{{"paths", p.Paths}, {"actions", p.Actions}, {"principals", p.Principals}, {"groups", p.Groups}, {"sourceCidrs", p.SourceCIDRs}} {
 		if r := checkList(list.name, list.items); r != nil {
 			return r
 		}
@@ -256,7 +260,10 @@ func checkAccess(p AccessPolicy) *Refusal {
 	if p.NotAfter != 0 && p.NotAfter <= p.NotBefore {
 		return invalid("notAfter", "must lie after notBefore")
 	}
-	return nil
+	if r := checkPolicyTexts(p.Description, p.Reason); r != nil {
+		return r
+	}
+	return checkWindows("timeWindows", p.TimeWindows)
 }
 
 func deleteAccessPolicy(t *txn, c DeleteAccessPolicy) (Result, *Refusal) {

@@ -87,6 +87,7 @@ func deletePrincipal(t *txn, c DeletePrincipal) (Result, *Refusal) {
 	for _, m := range t.memberships.collect(pair(p.Name, ""), 0) {
 		t.removeMembership(m)
 	}
+	t.removeAccessKeys(p.Name)
 	bare := *p
 	bare.Policies, bare.Attached = nil, nil
 	t.putPrincipal(&bare) // takes p out of every index

@@ -323,6 +323,11 @@ type Token struct {
 	// from the claims: they hold as long as the token does.
 	Method string   `cbor:"10,keyasint,omitempty"`
 	Groups []string `cbor:"11,keyasint,omitempty"`
+
+	// Trust is the one by which login made it, and TrustEpoch the trust's at
+	// that time: see State.Stands.
+	Trust      string `cbor:"20,keyasint,omitempty"`
+	TrustEpoch uint64 `cbor:"21,keyasint,omitempty"`
 }
 
 // Statement is one line of a policy.
@@ -365,4 +370,11 @@ type AccessPolicy struct {
 	NotAfter    int64    `cbor:"8,keyasint,omitempty"`
 	UpdatedAt   int64    `cbor:"9,keyasint,omitempty"`
 	UpdatedBy   string   `cbor:"10,keyasint,omitempty"`
+
+	TimeWindows []TimeWindow `cbor:"11,keyasint,omitempty"`
+	Groups      []string     `cbor:"12,keyasint,omitempty"`
+	Description string       `cbor:"13,keyasint,omitempty"`
+	Reason      string       `cbor:"14,keyasint,omitempty"` // of this revision
+	RequestID   string       `cbor:"15,keyasint,omitempty"`
+	ReportOnly  bool         `cbor:"16,keyasint,omitempty"` // decides nothing
 }

@@ -187,6 +187,12 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, func(m *Membership) (string, error) { return restoreMembership(t, m) })
 	case recordRevision:
 		return read(kind, payload, t.restoreRevision)
+	case recordAccessKey:
+		return read(kind, payload, t.restoreAccessKey)
+	case recordCredUse:
+		return read(kind, payload, t.restoreCredentialUse)
+	case recordTrust:
+		return read(kind, payload, t.restoreTrust)
 	case recordSession:
 		return read(kind, payload, t.restoreSession)
 	case recordConsumer:

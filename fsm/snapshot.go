@@ -58,6 +58,9 @@ const (
 	recordGroup     recordType = 13
 	recordMember    recordType = 14
 	recordRevision  recordType = 15
+	recordTrust     recordType = 16
+	recordAccessKey recordType = 17
+	recordCredUse   recordType = 18
 	recordSession   recordType = 21
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
@@ -120,6 +123,9 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	records(out, recordGroup, s.state.Groups(""))
 	records(out, recordMember, values(scan(s.state.members.Root(), nil, nil)))
 	records(out, recordRevision, values(scan(s.state.revisions.Root(), nil, nil)))
+	records(out, recordTrust, s.state.Trusts(""))
+	records(out, recordAccessKey, s.state.AccessKeys("", ""))
+	records(out, recordCredUse, values(scan(s.state.credentialUses.Root(), nil, nil)))
 	records(out, recordSession, s.state.Sessions())
 	records(out, recordConsumer, values(scan(s.state.consumers.Root(), nil, nil)))
 	for key, at := range scan(s.state.reads.Root(), nil, nil) {

@@ -43,6 +43,7 @@ type trees struct {
 	consumers  *iradix.Tree[*Consumer]     // path 0 principal 0 instance
 	reads      *iradix.Tree[int64]         // path 0 number → last read
 	horizons   *iradix.Tree[*PastHorizon]  // prefix
+	trusts     *iradix.Tree[*Trust]        // name
 
 	groups    *iradix.Tree[*Group]      // name
 	members   *iradix.Tree[*Membership] // group 0 principal
@@ -67,8 +68,11 @@ type trees struct {
 	secretRotations *iradix.Tree[names.Path] // see secretRotationKey
 	consumerCounts  *iradix.Tree[int]        // path → its consumers
 
-	memberships *iradix.Tree[*Membership] // principal 0 group
-	holders     *iradix.Tree[struct{}]    // see holderKey
+	memberships     *iradix.Tree[*Membership]    // principal 0 group
+	holders         *iradix.Tree[struct{}]       // see holderKey
+	accessKeys      *iradix.Tree[*AccessKey]     // records: id
+	accessKeyOwners *iradix.Tree[*AccessKey]     // index: principal 0 id
+	credentialUses  *iradix.Tree[*CredentialUse] // records: id of a token or an access key
 }
 
 func emptyState() *State {
@@ -87,6 +91,7 @@ func emptyState() *State {
 		consumers:  iradix.New[*Consumer](),
 		reads:      iradix.New[int64](),
 		horizons:   iradix.New[*PastHorizon](),
+		trusts:     iradix.New[*Trust](),
 
 		groups:    iradix.New[*Group](),
 		members:   iradix.New[*Membership](),
@@ -110,8 +115,11 @@ func emptyState() *State {
 		secretRotations: iradix.New[names.Path](),
 		consumerCounts:  iradix.New[int](),
 
-		memberships: iradix.New[*Membership](),
-		holders:     iradix.New[struct{}](),
+		memberships:     iradix.New[*Membership](),
+		holders:         iradix.New[struct{}](),
+		accessKeys:      iradix.New[*AccessKey](),
+		accessKeyOwners: iradix.New[*AccessKey](),
+		credentialUses:  iradix.New[*CredentialUse](),
 	}}
 }
 

@@ -26,6 +26,7 @@ const (
 
 	dueAttachment dueKind = 8
 	dueMembership dueKind = 9
+	dueAccessKey  dueKind = 17
 )
 
 // dueItem is work that a Sweep will do when its time has come.
@@ -197,6 +198,8 @@ func (t *txn) perform(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
 		return max(1, t.purge(&s, VersionChange{By: s.DeletedBy, RequestID: s.DeleteRequest, Reason: s.DeleteReason}))
 	case dueToken:
 		t.removeToken(t.tokens.value([]byte(d.id)))
+	case dueAccessKey:
+		t.removeAccessKey(t.accessKeys.value([]byte(d.id)))
 	case dueKey:
 		t.destroyKey(t.keys.value([]byte(d.id)))
 	case dueJob:

@@ -35,6 +35,7 @@ type txn struct {
 	consumers  table[*Consumer]
 	reads      table[int64]
 	horizons   table[*PastHorizon]
+	trusts     table[*Trust]
 
 	groups    table[*Group]
 	members   table[*Membership]
@@ -60,6 +61,10 @@ type txn struct {
 
 	secretRotations table[names.Path]
 	consumerCounts  table[int]
+
+	accessKeys      table[*AccessKey]
+	accessKeyOwners table[*AccessKey]
+	credentialUses  table[*CredentialUse]
 }
 
 // table is one tree with the writes of the transaction on top.
@@ -145,6 +150,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		consumers:  table[*Consumer]{tree: s.consumers},
 		reads:      table[int64]{tree: s.reads},
 		horizons:   table[*PastHorizon]{tree: s.horizons},
+		trusts:     table[*Trust]{tree: s.trusts},
 
 		groups:    table[*Group]{tree: s.groups},
 		members:   table[*Membership]{tree: s.members},
@@ -170,6 +176,10 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 
 		secretRotations: table[names.Path]{tree: s.secretRotations},
 		consumerCounts:  table[int]{tree: s.consumerCounts},
+
+		accessKeys:      table[*AccessKey]{tree: s.accessKeys},
+		accessKeyOwners: table[*AccessKey]{tree: s.accessKeyOwners},
+		credentialUses:  table[*CredentialUse]{tree: s.credentialUses},
 	}
 }
 
@@ -186,6 +196,7 @@ func (t *txn) commit() *State {
 		tokens:     t.tokens.commit(),
 		policies:   t.policies.commit(),
 		access:     t.access.commit(),
+		trusts:     t.trusts.commit(),
 		writes:     t.writes.commit(),
 		jobs:       t.jobs.commit(),
 		pathRules:  t.pathRules.commit(),
@@ -218,6 +229,10 @@ func (t *txn) commit() *State {
 
 		secretRotations: t.secretRotations.commit(),
 		consumerCounts:  t.consumerCounts.commit(),
+
+		accessKeys:      t.accessKeys.commit(),
+		accessKeyOwners: t.accessKeyOwners.commit(),
+		credentialUses:  t.credentialUses.commit(),
 	}}
 }
 
@@ -373,14 +388,15 @@ func (t *txn) putToken(k *Token) {
 	t.tokens.put([]byte(k.ID), k)
 	t.tokenHashes.put(k.Hash, k)
 	t.tokenOwners.put(pair(k.Principal, k.ID), k)
-	t.schedule(dueItem{at: k.ExpiresAt + tokenKept, kind: dueToken, id: k.ID})
+	t.schedule(dueItem{at: k.forgetAt(), kind: dueToken, id: k.ID})
 }
 
 func (t *txn) removeToken(k *Token) {
 	t.tokens.remove([]byte(k.ID))
 	t.tokenHashes.remove(k.Hash)
 	t.tokenOwners.remove(pair(k.Principal, k.ID))
-	t.unschedule(dueItem{at: k.ExpiresAt + tokenKept, kind: dueToken, id: k.ID})
+	t.credentialUses.remove([]byte(k.ID))
+	t.unschedule(dueItem{at: k.forgetAt(), kind: dueToken, id: k.ID})
 }
 
 func (t *txn) schedule(d dueItem) { t.due.put(d.key(), d) }

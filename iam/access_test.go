@@ -15,6 +15,7 @@ import (
 // restricted allows all there is: what denies below is the access policy.
 func restricted(t *testing.T, documents ...iam.AccessDocument) iam.Rules {
 	r := rules(compile(t, "p", allow(list("*"))))
+	var all []*iam.AccessPolicy
 	for _, d := range documents {
 		if d.Name == "" {
 			d.Name = "ap"
@@ -22,8 +23,9 @@ func restricted(t *testing.T, documents ...iam.AccessDocument) iam.Rules {
 		if d.Paths == nil {
 			d.Paths = list("/**")
 		}
-		r.Access = append(r.Access, compileAccess(t, d))
+		all = append(all, compileAccess(t, d))
 	}
+	r.Access = iam.Accesses(all...)
 	return r
 }
 
@@ -55,7 +57,7 @@ func TestSourceMustBeInAnyOfTheRanges(t *testing.T) {
 		require.Equal(t, want, d.Allowed, source)
 		if !want {
 			require.Equal(t, iam.ReasonSource, d.Reason)
-			require.Equal(t, iam.Step{Policy: "ap", Access: true, Effect: iam.Deny, Action: "default actions", Matched: "path /**"}, d.Chain[1])
+			require.Equal(t, iam.Step{Policy: "ap", Access: true, Effect: iam.Deny, Action: "default actions", Matched: "path /**", Unmet: "sourceCidrs"}, d.Chain[1])
 		}
 	}
 	q.Source = netip.Addr{}

@@ -72,9 +72,9 @@ func TestMayAnywhereIgnoresWhatOnlySomeResourcesAreDenied(t *testing.T) {
 	require.True(t, iam.MayAnywhere(r, "secrets:listSecrets"), "it need not compare patterns with each other")
 
 	r = rules(compile(t, "p", allow(list("secrets:listSecrets"), "/a")))
-	r.Access = []*iam.AccessPolicy{compileAccess(t, iam.AccessDocument{
+	r.Access = iam.Accesses(compileAccess(t, iam.AccessDocument{
 		Name: "ap", Paths: list("/**"), Actions: list("secrets:*"), SourceCIDRs: list("10.0.0.0/8"),
-	})}
+	}))
 	require.True(t, iam.MayAnywhere(r, "secrets:listSecrets"))
 	require.False(t, allowed(r, iam.Question{Action: "secrets:listSecrets", Resource: iam.Resource{Path: "/a"}}))
 }

@@ -69,10 +69,11 @@ func compileApproval(field string, effect string, in *Approval) (*Approval, erro
 	case len(out.Groups) == 0 && len(out.Principals) != 0 && len(distinct(out.Principals)) < out.Count:
 		return nil, fault.Invalid(field+".count", "is %d, but only %d principals may approve: nobody could ever get it", out.Count, len(distinct(out.Principals)))
 	}
-	if _, err := compileNames(field+".principals", out.Principals); err != nil {
+	var err error
+	if out.Principals, err = compileNames(field+".principals", out.Principals); err != nil {
 		return nil, err
 	}
-	if _, err := compileNames(field+".groups", out.Groups); err != nil {
+	if out.Groups, err = compileNames(field+".groups", out.Groups); err != nil {
 		return nil, err
 	}
 	return &out, nil

@@ -115,7 +115,7 @@ func compileMethods(field string, texts []string) ([]string, error) {
 	if len(texts) > len(known) {
 		return nil, tooMany(field, len(texts))
 	}
-	return texts, nil
+	return slices.Clone(texts), nil
 }
 
 func compileNames(field string, texts []string) ([]string, error) {
@@ -127,7 +127,7 @@ func compileNames(field string, texts []string) ([]string, error) {
 			return nil, fault.Invalid(fmt.Sprintf("%s[%d]", field, i), "%v", err)
 		}
 	}
-	return texts, nil
+	return slices.Clone(texts), nil
 }
 
 const maxTagPattern = 256
@@ -156,7 +156,7 @@ func compileTags(field string, in map[string][]string, about bool) ([]tagConditi
 				return nil, fault.Invalid(fmt.Sprintf("%s.%s[%d]", field, name, i), "must have 1 to %d bytes", maxTagPattern)
 			}
 		}
-		out = append(out, tagCondition{name, patterns})
+		out = append(out, tagCondition{name, slices.Clone(patterns)})
 	}
 	slices.SortFunc(out, func(a, b tagCondition) int { return cmpText(a.name, b.name) })
 	return out, nil
@@ -192,10 +192,8 @@ func (c *conditions) unmet(q *Question, restricts bool) string {
 	case len(c.groups) > 0 && !slices.ContainsFunc(c.groups, func(g string) bool { return slices.Contains(q.Groups, g) }):
 		return conditionGroups
 	}
-	if len(c.windows) > 0 {
-		if inside, _ := c.windows.open(q.At); !inside {
-			return conditionWindows
-		}
+	if len(c.windows) > 0 && !c.windows.inside(q.At) {
+		return conditionWindows
 	}
 	return c.unmetTags(q, restricts)
 }

@@ -47,7 +47,7 @@ type Rules struct {
 	Policies *PolicySet
 	// Boundaries cap what a principal can ever get: each must allow it too.
 	Boundaries []*PolicySet
-	Access     []*AccessPolicy
+	Access     *AccessSet
 }
 
 // Reasons of a denial.
@@ -124,7 +124,7 @@ func Decide(r Rules, q Question) Decision {
 
 // reports tells whether some of r only reports.
 func (r *Rules) reports() bool {
-	return r.Policies != nil && r.Policies.report || slices.ContainsFunc(r.Boundaries, func(b *PolicySet) bool { return b.report })
+	return r.Policies != nil && r.Policies.report || r.Access != nil && r.Access.report || slices.ContainsFunc(r.Boundaries, func(b *PolicySet) bool { return b.report })
 }
 
 // UsesTags reports whether a decision under r may depend on tags.
@@ -155,7 +155,7 @@ func decide(r *Rules, q *Question, strict bool) Decision {
 		return d
 	}
 	d.Allowed, d.BreakGlass = true, own.breakGlass
-	restrict(&d, r.Access, q)
+	r.Access.restrict(&d, q, strict)
 	if d.Allowed && len(own.needs) > 0 {
 		d.Allowed, d.Reason, d.Needs = false, ReasonApproval, own.needs
 	}
@@ -219,41 +219,6 @@ func (s *PolicySet) match(q *Question, strict, boundary bool, chain *[]Step) mat
 		out.breakGlass = ""
 	}
 	return out
-}
-
-// restrict holds an allowed question against the access policies. The source
-// address comes before the time: who asks from a wrong place need not be told
-// when to come back.
-func restrict(d *Decision, access []*AccessPolicy, q *Question) {
-	var closes time.Time // the earliest notAfter: nothing opens from there on
-	for _, p := range access {
-		matched := p.applies(q)
-		if matched == "" {
-			continue
-		}
-		step := Step{Policy: p.name, Access: true, Effect: Allow, Action: p.actions.covers(q.Action), Matched: matched}
-		if len(p.cidrs) > 0 && !SourceAllowed(p.cidrs, q.Source) {
-			step.Effect, d.Allowed, d.Reason = Deny, false, ReasonSource
-		}
-		early := q.At.Before(p.notBefore)
-		late := !p.notAfter.IsZero() && !q.At.Before(p.notAfter)
-		if early || late {
-			step.Effect, d.Allowed = Deny, false
-			if d.Reason == "" {
-				d.Reason = ReasonWindow
-			}
-		}
-		if early && p.notBefore.After(d.OpensAt) {
-			d.OpensAt = p.notBefore
-		}
-		if !p.notAfter.IsZero() && (closes.IsZero() || p.notAfter.Before(closes)) {
-			closes = p.notAfter
-		}
-		d.Chain = append(d.Chain, step)
-	}
-	if d.Reason != ReasonWindow || !closes.IsZero() && !d.OpensAt.Before(closes) {
-		d.OpensAt = time.Time{}
-	}
 }
 
 // reaches answers how s is about the resource of q, "" if it is not.

@@ -59,10 +59,10 @@ func TestChainSaysHowEachRuleMatched(t *testing.T) {
 			iam.Statement{Effect: iam.Allow, Roles: list("secrets-value-access"), Paths: list("/**")},
 			allow(list("*"))),
 	)
-	r.Access = []*iam.AccessPolicy{
+	r.Access = iam.Accesses(
 		compileAccess(t, iam.AccessDocument{Name: "inner", Paths: list("/app/**"), SourceCIDRs: list("10.0.0.0/8")}),
 		compileAccess(t, iam.AccessDocument{Name: "elsewhere", Paths: list("/other"), SourceCIDRs: list("192.0.2.0/24")}),
-	}
+	)
 	d := iam.Decide(r, about("secrets:getSecretValue", "/app/prod/web/key"))
 	require.Equal(t, iam.Decision{Allowed: true, Chain: []iam.Step{
 		{Policy: "first", Revision: 1, Statement: 1, Effect: iam.Allow, Action: "secrets:*", Matched: "path /app/*/web/*"},
@@ -222,7 +222,7 @@ func TestACompiledPolicyKeepsNoSliceOfItsAuthor(t *testing.T) {
 	s := allow(list("secrets:getSecretValue"), "/a")
 	p := compile(t, "p", s)
 	d := iam.AccessDocument{Name: "ap", Paths: list("/a"), SourceCIDRs: list("10.0.0.0/8"), Principals: list("web"), Actions: list("secrets:getSecretValue")}
-	r := iam.Rules{Policies: iam.Set(p), Access: []*iam.AccessPolicy{compileAccess(t, d)}}
+	r := iam.Rules{Policies: iam.Set(p), Access: iam.Accesses(compileAccess(t, d))}
 	s.Actions[0], s.Paths[0] = "*", "/**"
 	d.Paths[0], d.SourceCIDRs[0], d.Principals[0], d.Actions[0] = "/b", "0.0.0.0/0", "ops", "secrets:putSecretValue"
 

@@ -88,7 +88,7 @@ func TestOpensAtIsTheFirstInstantOfAccess(t *testing.T) {
 		w := written{policies: [][]iam.Statement{{allow(list("*"))}}}
 		for range rapid.IntRange(1, 4).Draw(t, "n") {
 			d := worldAccess().Draw(t, "access")
-			d.Paths, d.Actions, d.Principals, d.SourceCIDRs = []string{"/**"}, []string{"*"}, nil, nil
+			d.Paths, d.Actions, d.Principals, d.Groups, d.SourceCIDRs, d.TimeWindows = []string{"/**"}, []string{"*"}, nil, nil, nil, nil
 			if d.NotBefore.IsZero() && d.NotAfter.IsZero() {
 				d.NotBefore = pick(t, "from", worldTimes)
 			}

@@ -152,15 +152,17 @@ func TestAccessPoliciesOnlyRestrict(t *testing.T) {
 			netip.MustParseAddr("10.1.2.3"), netip.MustParseAddr("::ffff:10.1.2.3"), netip.MustParseAddr("2001:db8::1"), {},
 		}).Draw(t, "source")
 		want := allowed(r, q)
+		var all []*iam.AccessPolicy
 		for _, d := range rapid.SliceOfN(rapid.Custom(drawAccess), 0, 4).Draw(t, "access") {
 			p := compileAccess(t, d)
 			alone := r
-			alone.Access = []*iam.AccessPolicy{p}
+			alone.Access = iam.Accesses(p)
 			want = want && allowed(alone, q)
-			r.Access = append(r.Access, p)
+			all = append(all, p)
 		}
+		r.Access = iam.Accesses(all...)
 		require.Equal(t, want, allowed(r, q))
-		r.Access = rapid.Permutation(r.Access).Draw(t, "another order")
+		r.Access = iam.Accesses(rapid.Permutation(all).Draw(t, "another order")...)
 		require.Equal(t, want, allowed(r, q))
 	})
 }

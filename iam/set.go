@@ -24,13 +24,22 @@ type Grant struct {
 // The index may only name too many statements, never too few: whatever it
 // names is asked again, by reaches and by its conditions.
 type PolicySet struct {
-	entries  []entry
+	index
+	entries []entry
+	report  bool // some of it only reports
+	tags    bool // some of it looks at tags
+	weight  int
+}
+
+// index finds statements by the action that they name and what they reach.
+type index struct {
 	all      *bucket            // of statements that name every action
 	services map[string]*bucket // "secrets:" → of those that name secrets:*
 	exact    map[Action]*bucket
-	report   bool // some of it only reports
-	tags     bool // some of it looks at tags
-	weight   int
+}
+
+func newIndex() index {
+	return index{services: map[string]*bucket{}, exact: map[Action]*bucket{}}
 }
 
 // entry is one statement, with where it stands.
@@ -56,13 +65,13 @@ type bucket struct {
 // NewPolicySet indexes grants. The order of the grants is that of the chains
 // of decisions, and of nothing else.
 func NewPolicySet(grants []Grant) *PolicySet {
-	s := &PolicySet{services: map[string]*bucket{}, exact: map[Action]*bucket{}}
+	s := &PolicySet{index: newIndex()}
 	for _, g := range grants {
 		s.report = s.report || g.Policy.report
 		s.tags = s.tags || g.Policy.UsesTags()
 		for i := range g.Policy.statements {
 			st := &g.Policy.statements[i]
-			s.add(int32(len(s.entries)), st)
+			s.add(int32(len(s.entries)), &st.actions, st)
 			s.entries = append(s.entries, entry{statement: st, policy: g.Policy, index: i, via: g.Via, breakGlass: g.BreakGlass})
 			s.weight += 1 + len(st.paths)
 		}
@@ -79,24 +88,24 @@ func Set(policies ...*Policy) *PolicySet {
 	return NewPolicySet(grants)
 }
 
-func (s *PolicySet) add(place int32, st *statement) {
-	if st.actions.all != "" {
-		if s.all == nil {
-			s.all = newBucket()
+func (x *index) add(place int32, actions *actionSet, st *statement) {
+	if actions.all != "" {
+		if x.all == nil {
+			x.all = newBucket()
 		}
-		s.all.add(place, st)
+		x.all.add(place, st)
 	}
-	for service := range st.actions.services {
-		if s.services[service] == nil {
-			s.services[service] = newBucket()
+	for service := range actions.services {
+		if x.services[service] == nil {
+			x.services[service] = newBucket()
 		}
-		s.services[service].add(place, st)
+		x.services[service].add(place, st)
 	}
-	for action := range st.actions.exact {
-		if s.exact[action] == nil {
-			s.exact[action] = newBucket()
+	for action := range actions.exact {
+		if x.exact[action] == nil {
+			x.exact[action] = newBucket()
 		}
-		s.exact[action].add(place, st)
+		x.exact[action].add(place, st)
 	}
 }
 
@@ -131,14 +140,20 @@ func (s *PolicySet) candidates(q *Question, buf []int32) []int32 {
 	if s == nil {
 		return nil
 	}
+	buf = s.collect(q, buf)
+	slices.Sort(buf)
+	return slices.Compact(buf)
+}
+
+// collect is candidates in no order, some of them more than once.
+func (x *index) collect(q *Question, buf []int32) []int32 {
 	service := q.Action.service()
-	for _, b := range [...]*bucket{s.exact[q.Action], s.services[service], s.all} {
+	for _, b := range [...]*bucket{x.exact[q.Action], x.services[service], x.all} {
 		if b != nil {
 			buf = b.candidates(service, &q.Resource, buf)
 		}
 	}
-	slices.Sort(buf)
-	return slices.Compact(buf)
+	return buf
 }
 
 func (b *bucket) candidates(service string, r *Resource, buf []int32) []int32 {

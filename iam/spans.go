@@ -100,8 +100,8 @@ func (r Rules) Weight() int {
 	for _, b := range r.Boundaries {
 		n += b.weigh()
 	}
-	for _, p := range r.Access {
-		n += 1 + len(p.paths)
+	if r.Access != nil {
+		n += len(r.Access.policies)
 	}
 	return n
 }

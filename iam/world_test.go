@@ -75,11 +75,13 @@ func (w written) compile(t require.TestingT) iam.Rules {
 		all = append(all, compile(t, fmt.Sprintf("p%d", i), statements...))
 	}
 	out := rules(all...)
+	var access []*iam.AccessPolicy
 	for _, document := range w.access {
 		p, err := iam.CompileAccessPolicy(catalogue, document)
 		require.NoError(t, err)
-		out.Access = append(out.Access, p)
+		access = append(access, p)
 	}
+	out.Access = iam.Accesses(access...)
 	return out
 }
 
@@ -140,7 +142,11 @@ func worldAccess() *rapid.Generator[iam.AccessDocument] {
 			Paths:       worldPatterns(t),
 			Actions:     some(t, "actions", 0, "secrets:getSecretValue", "secrets:describeSecret", "secrets:*", "*"),
 			Principals:  some(t, "principals", 0, "web", "batch"),
+			Groups:      some(t, "groups", 0, "ops", "night"),
 			SourceCIDRs: some(t, "cidrs", 0, "10.0.0.0/8", "::ffff:10.1.0.0/112", "192.0.2.0/24", "2001:db8::/32", "0.0.0.0/0", "::/0"),
+		}
+		if rapid.Bool().Draw(t, "windows") {
+			d.TimeWindows = rapid.SliceOfN(rapid.Custom(drawWindow), 1, 2).Draw(t, "windows of it")
 		}
 		if rapid.Bool().Draw(t, "notBefore") {
 			d.NotBefore = pick(t, "from", worldTimes[:3])
@@ -158,6 +164,7 @@ func worldQuestion(t *rapid.T) iam.Question {
 	q.Principal = pick(t, "principal", []string{"web", "batch", "ops"})
 	q.Source, _ = netip.ParseAddr(pick(t, "source", worldSources))
 	q.At = pick(t, "at", worldTimes)
+	q.Groups = some(t, "in groups", 0, "ops", "night", "other")
 	return q
 }
 
@@ -233,7 +240,9 @@ var inside = map[string][]string{
 }
 
 func naiveForbids(d iam.AccessDocument, q iam.Question) bool {
-	if q.Resource.Path == "" || !naivePaths(d.Paths, q.Resource.Path) || len(d.Principals) > 0 && !slices.Contains(d.Principals, q.Principal) {
+	about := len(d.Principals)+len(d.Groups) == 0 || slices.Contains(d.Principals, q.Principal) ||
+		slices.ContainsFunc(d.Groups, func(g string) bool { return slices.Contains(q.Groups, g) })
+	if q.Resource.Path == "" || !naivePaths(d.Paths, q.Resource.Path) || !about {
 		return false
 	}
 	if len(d.Actions) == 0 {
@@ -249,7 +258,8 @@ func naiveForbids(d iam.AccessDocument, q iam.Question) bool {
 	there := len(d.SourceCIDRs) == 0 || slices.ContainsFunc(d.SourceCIDRs, func(cidr string) bool { return slices.Contains(inside[cidr], source) })
 	early := !d.NotBefore.IsZero() && q.At.Unix() < d.NotBefore.Unix()
 	late := !d.NotAfter.IsZero() && q.At.Unix() >= d.NotAfter.Unix()
-	return !there || early || late
+	shut := len(d.TimeWindows) > 0 && !slices.ContainsFunc(d.TimeWindows, func(w iam.TimeWindow) bool { return onTheWall(w, q.At) })
+	return !there || early || late || shut
 }
 
 // The properties mean something only in a world where both answers occur.

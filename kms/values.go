@@ -154,6 +154,27 @@ func (s *Service) RequestHash(ctx context.Context, key *wrapped.Key, request []b
 	return s.digest(ctx, key, append(appendField(nil, []byte("request/v1")), sum[:]...))
 }
 
+// AccessKeySecret answers 32 bytes that only an HSM of the cluster can tell: a
+// MAC of an access key's id and generation under the cluster's fingerprint
+// key. That key stays the same one when a root key takes the place of another,
+// so what was derived stays good. Without it there is no answer: the root MAC
+// key, which stands in for it elsewhere, does not stay.
+func (s *Service) AccessKeySecret(ctx context.Context, key *wrapped.Key, id string, generation uint32) (secret.Bytes, error) {
+	if key == nil {
+		return secret.Bytes{}, fault.New(fault.Conflict, "accessKeyId: this cluster was made by an early build and has no key to derive access keys from; rotateRootKey gives it one")
+	}
+	message := appendField(appendField(nil, []byte("access-key/v1")), []byte(id))
+	mac, err := s.digest(ctx, key, binary.BigEndian.AppendUint32(message, generation))
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	if len(mac) != sha256.Size {
+		clear(mac)
+		return secret.Bytes{}, fault.New(fault.Internal, "the HSM answered a MAC of %d bytes", len(mac))
+	}
+	return secret.New(mac), nil
+}
+
 // CursorSeal answers what cursors of lists are sealed with: AES-256-GCM under
 // a MAC of the cluster's fingerprint key, so that every node has the same and
 // only an HSM of the cluster can tell it.

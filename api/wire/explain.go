@@ -258,6 +258,7 @@ type ProposedAccess struct {
 	Paths       []string     `json:"paths"`
 	Actions     []string     `json:"actions,omitzero"`
 	Principals  []string     `json:"principals,omitzero"`
+	Groups      []string     `json:"groups,omitzero"`
 	SourceCIDRs []string     `json:"sourceCidrs,omitzero"`
 	TimeWindows []TimeWindow `json:"timeWindows,omitzero"`
 	NotBefore   *Time        `json:"notBefore,omitzero"`

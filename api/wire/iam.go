@@ -92,6 +92,7 @@ type CreateTokenResponse struct {
 type ListTokensRequest struct {
 	Page
 	Principal   string       `json:"principal,omitzero" doc:"only tokens of this principal"`
+	State       string       `json:"state,omitzero" doc:"only tokens in this state: active, expired or revoked (default all)"`
 	Consistency *Consistency `json:"consistency,omitzero" doc:"relax the read"`
 }
 
@@ -112,6 +113,10 @@ type TokenSummary struct {
 	ExpiresAt   *Time    `json:"expiresAt"`
 	RevokedAt   *Time    `json:"revokedAt,omitzero"`
 	State       string   `json:"state"`
+	// When it was used last, about to the minute, and from where; absent if it
+	// never was.
+	LastUsedAt   *Time  `json:"lastUsedAt,omitzero"`
+	LastUsedFrom string `json:"lastUsedFrom,omitzero"`
 }
 
 // RevokeTokenRequest ends a credential.
@@ -342,14 +347,21 @@ type PutAccessPolicyRequest struct {
 	Actions     []string     `json:"actions,omitzero" doc:"actions it restricts (default those that reveal or change a value)"`
 	Principals  []string     `json:"principals,omitzero" doc:"principals it restricts (default all)"`
 	SourceCIDRs []string     `json:"sourceCidrs,omitzero" doc:"addresses that may"`
-	TimeWindows []TimeWindow `json:"timeWindows,omitzero" doc:"not in this release: refused"`
+	Groups      []string     `json:"groups,omitzero" doc:"groups whose members it restricts, besides principals"`
+	TimeWindows []TimeWindow `json:"timeWindows,omitzero" doc:"when they may: [{\"days\":[\"mon\"], \"from\":\"09:00\", \"to\":\"17:30\", \"timezone\":\"Europe/Madrid\"}], any of them"`
 	NotBefore   *Time        `json:"notBefore,omitzero" doc:"refuse before"`
-	NotAfter    *Time        `json:"notAfter,omitzero" doc:"refuse after"`
+	NotAfter    *Time        `json:"notAfter,omitzero" doc:"refuse from then on"`
+
+	Description      string  `json:"description,omitzero" doc:"for people, at most 1024 bytes"`
+	Reason           string  `json:"reason,omitzero" doc:"why, kept with this revision, at most 1024 bytes"`
+	ReportOnly       bool    `json:"reportOnly,omitzero" doc:"decide nothing, and report what would be decided otherwise"`
+	ExpectedRevision *uint64 `json:"expectedRevision,omitzero" doc:"refuse unless the access policy is at this revision (0: there is none yet)"`
 }
 
-// TimeWindow is a recurring window.
+// TimeWindow is a recurring window: open from From until before To by the
+// wall clocks of Timezone, on the days on which it begins (none given: all).
 type TimeWindow struct {
-	Days     []string `json:"days"`
+	Days     []string `json:"days,omitzero"`
 	From     string   `json:"from"`
 	To       string   `json:"to"`
 	Timezone string   `json:"timezone"`
@@ -373,6 +385,13 @@ type AccessPolicyResponse struct {
 	NotAfter    *Time    `json:"notAfter,omitzero"`
 	UpdatedAt   *Time    `json:"updatedAt"`
 	UpdatedBy   string   `json:"updatedBy"`
+
+	Groups      []string     `json:"groups,omitzero"`
+	TimeWindows []TimeWindow `json:"timeWindows,omitzero"`
+	Description string       `json:"description,omitzero"`
+	Reason      string       `json:"reason,omitzero"`
+	ReportOnly  bool         `json:"reportOnly,omitzero"`
+	RequestID   string       `json:"requestId,omitzero"`
 }
 
 // ListAccessPoliciesResponse is ordered by name.

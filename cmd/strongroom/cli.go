@@ -60,7 +60,9 @@ func addClientCommands(root *cobra.Command) {
 	addShortForms(root, groups)
 	run, keep := execCommand(), agentCommand()
 	run.GroupID, keep.GroupID = groupDaily, groupDaily
-	root.AddCommand(run, keep)
+	enter := loginCommand()
+	enter.GroupID = groupDaily
+	root.AddCommand(run, keep, enter)
 	for _, cmd := range root.Commands() {
 		if cmd.GroupID != groupServer && cmd.GroupID != "" && cmd != keep { // its configuration says where the cluster is
 			addConnectionFlags(cmd)
@@ -160,7 +162,7 @@ func (f opForm) run(cmd *cobra.Command, flags *requestFlags, args []string, all 
 	if err != nil {
 		return err
 	}
-	conn, err := connect(cmd)
+	conn, err := connect(cmd, f.op.Open)
 	if err != nil {
 		return err
 	}

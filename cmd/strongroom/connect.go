@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -22,6 +23,11 @@ const (
 	envCACert    = "STRONGROOM_CACERT"
 	envToken     = "STRONGROOM_TOKEN"
 	envTokenFile = "STRONGROOM_TOKEN_FILE"
+
+	envAccessKeyID         = "STRONGROOM_ACCESS_KEY_ID"
+	envSecretAccessKeyFile = "STRONGROOM_SECRET_ACCESS_KEY_FILE"
+	envCert                = "STRONGROOM_CLIENT_CERT"
+	envKey                 = "STRONGROOM_CLIENT_KEY"
 )
 
 // Bounds of one command. A node that cannot be reached is soon told; a
@@ -42,6 +48,10 @@ func addConnectionFlags(cmd *cobra.Command) {
 	flags.String("addr", "", "addresses of nodes, https://HOST:PORT, with commas between them ("+envAddr+")")
 	flags.String("cacert", "", "PEM file with the authority of the servers' certificates ("+envCACert+"; default: the system's)")
 	flags.String("token-file", "", "file with your token, mode 0600 ("+envTokenFile+")")
+	flags.String("access-key-id", "", "sign requests with this access key ("+envAccessKeyID+")")
+	flags.String("secret-access-key-file", "", "file with the secret of the access key, mode 0600 ("+envSecretAccessKeyFile+")")
+	flags.String("client-cert", "", "PEM file with your client certificate, instead of a token ("+envCert+")")
+	flags.String("client-key", "", "PEM file with its private key, mode 0600 ("+envKey+")")
 	flags.Duration("timeout", clientTimeout, "how long to try")
 	flags.StringP("output", "o", formatTable, "table or json")
 }
@@ -55,8 +65,9 @@ func setting(cmd *cobra.Command, flag, variable string) (string, error) {
 	return value, err
 }
 
-// connect makes a client from flags and environment.
-func connect(cmd *cobra.Command) (*connection, error) {
+// connect makes a client from flags and environment. An open operation is one
+// that needs no credential.
+func connect(cmd *cobra.Command, open bool) (*connection, error) {
 	addr, err := setting(cmd, "addr", envAddr)
 	if err != nil {
 		return nil, err
@@ -77,17 +88,89 @@ func connect(cmd *cobra.Command) (*connection, error) {
 	if timeout <= 0 {
 		return nil, usagef("--timeout must be longer than 0")
 	}
-	if tokenFile == "" && os.Getenv(envToken) == "" {
-		return nil, usagef("no credential: set %s or --token-file to a file with your token%s", envTokenFile, localHint())
+	certificate, err := clientCertificate(cmd)
+	if err != nil {
+		return nil, err
 	}
-	c, err := client.New(client.Config{
-		Addresses: addresses, CAFile: ca, Token: func() (secret.Bytes, error) { return readToken(tokenFile) },
+	cfg := client.Config{
+		Addresses: addresses, CAFile: ca, Certificate: certificate,
 		RetryFor: timeout, RetryConnect: min(clientConnect, timeout), AttemptTimeout: min(client.DefaultAttemptTimeout, timeout), UserAgent: "strongroom/" + version(),
-	})
+	}
+	// An open operation needs no credential, and the token in the file may be
+	// long out of date.
+	if !open {
+		if err := credential(cmd, &cfg, tokenFile); err != nil {
+			return nil, err
+		}
+	}
+	c, err := client.New(cfg)
 	if err != nil {
 		return nil, usageError{errors.New(strings.TrimPrefix(err.Error(), "client: "))}
 	}
 	return &connection{Client: c, tokenFile: tokenFile}, nil
+}
+
+// credential puts a token, or an access key, into cfg. What is given as a flag
+// goes before what is in the environment.
+func credential(cmd *cobra.Command, cfg *client.Config, tokenFile string) error {
+	id, idErr := setting(cmd, "access-key-id", envAccessKeyID)
+	file, fileErr := setting(cmd, "secret-access-key-file", envSecretAccessKeyFile)
+	if err := errors.Join(idErr, fileErr); err != nil {
+		return err
+	}
+	asked := cmd.Flags().Changed("access-key-id") || cmd.Flags().Changed("secret-access-key-file")
+	hasToken := tokenFile != "" || os.Getenv(envToken) != ""
+	switch {
+	case (id != "" || file != "") && (asked || !hasToken):
+		if id == "" || file == "" {
+			return usagef("an access key needs both: its id in %s or --access-key-id, and a file with its secret in %s or --secret-access-key-file", envAccessKeyID, envSecretAccessKeyFile)
+		}
+		if cmd.Flags().Changed("token-file") {
+			return usagef("--token-file and --access-key-id are two credentials; give one")
+		}
+		cfg.AccessKeyID = id
+		cfg.AccessKeySecret = func() (secret.Bytes, error) { return readToken(file) }
+	case id != "" || file != "":
+		if !cmd.Flags().Changed("token-file") {
+			return usagef("there are two credentials in the environment; unset %s and %s, or %s and %s", envToken, envTokenFile, envAccessKeyID, envSecretAccessKeyFile)
+		}
+		fallthrough
+	default:
+		if !hasToken && cfg.Certificate != nil {
+			return nil
+		}
+		if !hasToken {
+			return usagef("no credential: set %s or --token-file to a file with your token%s", envTokenFile, localHint())
+		}
+		cfg.Token = func() (secret.Bytes, error) { return readToken(tokenFile) }
+	}
+	return nil
+}
+
+// clientCertificate reads the certificate to show, nil if there is none.
+func clientCertificate(cmd *cobra.Command) (*tls.Certificate, error) {
+	certFile, certErr := setting(cmd, "client-cert", envCert)
+	keyFile, keyErr := setting(cmd, "client-key", envKey)
+	if err := errors.Join(certErr, keyErr); err != nil || certFile == "" && keyFile == "" {
+		return nil, err
+	}
+	if certFile == "" || keyFile == "" {
+		return nil, usagef("--client-cert and --client-key go together")
+	}
+	cert, err := os.ReadFile(certFile)
+	if err != nil {
+		return nil, err
+	}
+	key, err := config.ReadSecret(keyFile, 64<<10)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(key)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		return nil, usagef("--client-cert, --client-key: %v", err)
+	}
+	return &pair, nil
 }
 
 // howLong answers how long to try. An operation with a field of that name has

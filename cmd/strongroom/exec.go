@@ -129,7 +129,7 @@ func runExec(cmd *cobra.Command, f execFlags, args []string) (err error) {
 	if e.OnChange, e.Signal, err = reaction(f.onChange); err != nil {
 		return err
 	}
-	conn, err := connect(cmd)
+	conn, err := connect(cmd, false)
 	if err != nil {
 		return err
 	}

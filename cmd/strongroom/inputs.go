@@ -26,6 +26,9 @@ type inputs struct {
 // maxInput is the largest value that any server takes.
 const maxInput = 1 << 20
 
+// maxCredential is above the largest JWT that any server takes.
+const maxCredential = 64 << 10
+
 // terminal reports whether standard input is a person.
 func (in *inputs) terminal() bool {
 	f, ok := in.cmd.InOrStdin().(*os.File)
@@ -87,6 +90,30 @@ func (in *inputs) value(flag, file string) (secret.Bytes, error) {
 		fmt.Fprintln(in.cmd.ErrOrStderr(), "Note: the value ends with a line feed, which is kept; echo adds one, printf does not.")
 	}
 	return secret.New(raw), nil
+}
+
+// credential reads a text such as a JWT, without white space around it.
+func (in *inputs) credential(flag, file string) (secret.Bytes, error) {
+	raw, err := in.read(flag, file, maxCredential)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	defer clear(raw)
+	text := bytes.TrimSpace(raw)
+	if len(text) == 0 {
+		return secret.Bytes{}, usagef("--%s: %s is empty", flag, fileName(file))
+	}
+	return secret.Copy(text), nil
+}
+
+// askCredential reads a credential from standard input, or from a prompt
+// without echo.
+func (in *inputs) askCredential(what string) (secret.Bytes, error) {
+	if !in.terminal() || in.used {
+		return in.credential(what, "-")
+	}
+	in.used = true
+	return in.prompt(what + " (not shown): ")
 }
 
 // read reads a whole file, or standard input for "-".

@@ -89,6 +89,9 @@ Commands that talk to a cluster take these from flags or the environment:
   STRONGROOM_CACERT          authority of the servers' certificates (PEM file)
   STRONGROOM_TOKEN_FILE      file with your token, mode 0600
                              (STRONGROOM_TOKEN takes the token itself; a file is safer)
+  STRONGROOM_ACCESS_KEY_ID, STRONGROOM_SECRET_ACCESS_KEY_FILE
+                             sign requests with an access key instead; the file holds
+                             its secret, mode 0600
 
 Values are never taken from the command line, where other users can see them.
 Exit codes: 0 done, 1 refused or failed, 2 mistake in the command line.`

@@ -23,6 +23,7 @@ import (
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/config"
 	"github.com/strongroom/strongroom/internal/rotate"
+	"github.com/strongroom/strongroom/internal/trust"
 	"github.com/strongroom/strongroom/kms"
 	"github.com/strongroom/strongroom/pkcs11"
 	"github.com/strongroom/strongroom/raft"
@@ -71,7 +72,9 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 		return n, fmt.Errorf("api.listen: %w", err)
 	}
 	n.listener = tls.NewListener(n.listener, &tls.Config{
-		MinVersion:     tls.VersionTLS12,
+		MinVersion: tls.VersionTLS12,
+		// Whoever has one may show it; who signed it is the engine's to decide.
+		ClientAuth:     tls.RequestClientCert,
 		NextProtos:     []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.api.Certificate() },
 	})
@@ -107,6 +110,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys,
 			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, PeerLedger: link.Ledger, StepDown: n.stepDown,
 		},
+		Trusts: trust.New(trust.Config{ReviewerFile: n.cfg.Login.TokenReviewerFile, Logger: n.log.With("floor", "trust")}),
 		Rotators: rotate.New(rotate.Config{
 			WebhookAllow: n.cfg.Rotation.WebhookAllow, DatabaseAllow: n.cfg.Rotation.DatabaseAllow, ClusterID: n.cfg.Cluster.ID,
 		}),

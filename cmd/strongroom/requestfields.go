@@ -34,6 +34,14 @@ func (r *requestField) set(req reflect.Value, in *inputs) error {
 // setFile reads a field from a file.
 func (r *requestField) setFile(req reflect.Value, in *inputs, file string) error {
 	name := kebab(r.name) + "-file"
+	if r.typ == reflect.TypeFor[*wire.Text]() {
+		text, err := in.credential(name, file)
+		if err != nil {
+			return err
+		}
+		req.FieldByIndex(r.index).Set(reflect.ValueOf(wire.NewText(text)))
+		return nil
+	}
 	if r.typ == reflect.TypeFor[*wire.Value]() {
 		value, err := in.value(name, file)
 		if err != nil {

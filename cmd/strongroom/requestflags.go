@@ -107,7 +107,7 @@ func (f *requestFlags) walk(t reflect.Type, index []int) {
 // flagsFor chooses the forms that a type is given in.
 func flagsFor(t reflect.Type) (text, file *textFlag) {
 	switch t {
-	case reflect.TypeFor[*wire.Value]():
+	case reflect.TypeFor[*wire.Value](), reflect.TypeFor[*wire.Text]():
 		return nil, &textFlag{kind: "file"}
 	case reflect.TypeFor[wire.Bytes]():
 		return &textFlag{kind: "base64"}, &textFlag{kind: "file"}
@@ -212,6 +212,8 @@ func fileDoc(field *requestField) string {
 			doc += "; without it: standard input, or a prompt on a terminal"
 		}
 		return strings.TrimSuffix(strings.TrimSuffix(field.doc, "base64"), ", ") + ": " + doc
+	case reflect.TypeFor[*wire.Text]():
+		return field.doc + ": read it from a file (- is standard input); without it: standard input, or a prompt on a terminal"
 	case reflect.TypeFor[wire.Bytes]():
 		return "the same in base64 from a file (- is standard input)"
 	}
@@ -284,6 +286,14 @@ func (f *requestFlags) requireAll(req reflect.Value, in *inputs) error {
 		return usagef("--%s is required (or --%s-file, or standard input)", kebab(ask.name), kebab(ask.name))
 	case ask.text != nil:
 		return ask.setFile(req, in, "-")
+	}
+	if ask.typ == reflect.TypeFor[*wire.Text]() {
+		text, err := in.askCredential(ask.name)
+		if err != nil {
+			return err
+		}
+		req.FieldByIndex(ask.index).Set(reflect.ValueOf(wire.NewText(text)))
+		return nil
 	}
 	value, err := in.ask(ask.name)
 	if err != nil {

@@ -44,16 +44,23 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 	cmd := who.command()
 	cmd.GroupID = groupDaily
 	root.AddCommand(cmd)
+	leave := short("logout", "iam", "logout").command()
+	leave.GroupID = groupRights
+	root.AddCommand(leave)
 
 	add(groupRights, "principal", "Users and services",
 		short("create", "iam", "createPrincipal", "name"), paged(short("ls", "iam", "listPrincipals")),
 		short("describe", "iam", "describePrincipal", "name"), short("delete", "iam", "deletePrincipal", "name"))
 	add(groupRights, "token", "Credentials of principals", tokenForms()...)
+	add(groupRights, "access-key", "Credentials that sign requests", accessKeyForms()...)
 	addDecisionForms(root)
 	add(groupRights, "policy", "What principals may do", append(reviewForms(),
 		withExample(short("put", "iam", "putPolicy", "name"), `  strongroom policy put web-values --statements '[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]}]'`),
 		short("get", "iam", "getPolicy", "name"), paged(short("ls", "iam", "listPolicies")), short("delete", "iam", "deletePolicy", "name"),
 		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))...)
+	add(groupRights, "trust", "Whose JWTs and certificates are taken for who somebody is",
+		withExample(short("put", "iam", "putTrust", "name"), `  strongroom trust put ci --kind jwt --issuer https://token.actions.githubusercontent.com --audiences strongroom --claims repository=acme/web --claims ref=refs/heads/main --principal svc-deploy`),
+		short("get", "iam", "getTrust", "name"), paged(short("ls", "iam", "listTrusts")), short("delete", "iam", "deleteTrust", "name"))
 	add(groupRights, "access-policy", "From where and when secrets may be reached, whatever policies allow",
 		withExample(short("put", "iam", "putAccessPolicy", "name"), `  strongroom access-policy put office --paths '/app/prod/**' --source-cidrs 10.0.0.0/8`),
 		short("get", "iam", "getAccessPolicy", "name"), paged(short("ls", "iam", "listAccessPolicies")), short("delete", "iam", "deleteAccessPolicy", "name"))
@@ -246,5 +253,28 @@ func tokenForms() []opForm {
 	}
 	list := paged(short("ls", "iam", "listTokens", "principal"))
 	list.optional = 1
-	return []opForm{create, list, short("revoke", "iam", "revokeToken", "tokenId")}
+	return []opForm{create, list, short("revoke", "iam", "revokeToken", "tokenId"), short("revoke-all", "iam", "revokeTokens", "principal")}
+}
+
+// accessKeyForms show the secret as tokens are shown: alone on the output, or
+// in a file that nobody else may read.
+func accessKeyForms() []opForm {
+	var file string
+	create := withExample(short("create", "iam", "createAccessKey", "principal"), "  strongroom access-key create web --ttl 30d --out secret-access-key")
+	create.short = "Make an access key; prints its secret, which is shown only this once"
+	create.extra = func(cmd *cobra.Command) {
+		cmd.Flags().StringVar(&file, "out", "", "write the secret to this new file, mode 0600, instead")
+	}
+	create.show = func(s *session, resp any) error {
+		r := resp.(*wire.CreateAccessKeyResponse)
+		fmt.Fprintf(s.errOut, "access key %s, valid until %s\n", printable(r.AccessKeyID), cell(reflect.ValueOf(r.ExpiresAt)))
+		if file != "" {
+			return writeToken(file, r.SecretAccessKey.Bytes)
+		}
+		_, err := fmt.Fprintf(s.out, "%s\n", r.SecretAccessKey.Expose())
+		return err
+	}
+	list := paged(short("ls", "iam", "listAccessKeys", "principal"))
+	list.optional = 1
+	return []opForm{create, list, short("delete", "iam", "deleteAccessKey", "accessKeyId")}
 }

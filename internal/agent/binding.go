@@ -43,7 +43,9 @@ func ParseBinding(flag, text string) (Binding, error) {
 }
 
 // ours reports whether a variable says who we are.
-func ours(name string) bool { return strings.HasPrefix(name, "STRONGROOM_TOKEN") }
+func ours(name string) bool {
+	return strings.HasPrefix(name, "STRONGROOM_TOKEN") || name == "STRONGROOM_ACCESS_KEY_ID" || name == "STRONGROOM_SECRET_ACCESS_KEY_FILE"
+}
 
 // loaders are variables by which whoever may write a secret could have other
 // code loaded into the command. They are taken from an explicit --env only.

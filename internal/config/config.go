@@ -32,6 +32,7 @@ type Config struct {
 	Generate Generate `yaml:"generate" doc:"Values that the server generates."`
 	Raft     Raft     `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
 	Rotation Rotation `yaml:"rotation" doc:"Where rotations of secrets may connect to. Nothing is allowed that is not listed; all nodes should have the same."`
+	Login    Login    `yaml:"login" doc:"Logins by trusts."`
 	Log      Log      `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
 }
 
@@ -139,6 +140,11 @@ type Raft struct {
 type Rotation struct {
 	WebhookAllow  []string `yaml:"webhookAllow" default:"[]" doc:"Receivers of webhooks: hooks.example.com, *.hooks.example.com or an address, each with :port unless it is 443. Addresses of the machine itself only if listed as such; link-local and metadata addresses never, whatever a name resolves to."`
 	DatabaseAllow []string `yaml:"databaseAllow" default:"[]" doc:"Database servers whose passwords are rotated, written in the same way; the usual port is that of the kind."`
+}
+
+// Login is what logins need of this server.
+type Login struct {
+	TokenReviewerFile string `yaml:"tokenReviewerFile" default:"" doc:"File with the token by which this node asks Kubernetes to review others', for trusts whose tokenReviewer is file. Read again each time. Empty: none."`
 }
 
 // Log configures slog.

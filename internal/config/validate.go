@@ -92,6 +92,7 @@ func (c *Config) paths(f *faultList) {
 	}
 	f.check(c.HSM.SyncDir == "" || filepath.IsAbs(c.HSM.SyncDir), "hsm.syncDir", "must be empty or an absolute path; it is %q", c.HSM.SyncDir)
 	f.check(len(c.HSM.InitArgs) <= 4096 && !strings.ContainsRune(c.HSM.InitArgs, 0), "hsm.initArgs", "must have at most 4096 bytes and no zero byte")
+	f.check(c.Login.TokenReviewerFile == "" || filepath.IsAbs(c.Login.TokenReviewerFile), "login.tokenReviewerFile", "must be empty or an absolute path; it is %q", c.Login.TokenReviewerFile)
 	f.check(c.Node.PIDFile == "" || filepath.IsAbs(c.Node.PIDFile), "node.pidFile", "must be empty or an absolute path; it is %q", c.Node.PIDFile)
 	for name := range c.HSM.Env {
 		f.check(name != "" && !strings.ContainsAny(name, "=\x00"), "hsm.env", "%q cannot be the name of a variable", name)

@@ -30,6 +30,9 @@ func TestAReaderOfMetadataGetsNoValueByAnyOperation(t *testing.T) {
 	}
 	allowed := 0
 	for _, op := range engine.Operations() {
+		if op.Path() == "iam/logout" {
+			continue // it answers nothing, and would end the looker's token
+		}
 		for node := 1; node <= 3; node++ {
 			r := c.Send(node, looker, op.Path(), "%s", requestFor(op, fields))
 			allowed += boolToInt(r.Status == http.StatusOK)
@@ -86,6 +89,9 @@ func TestAbsentAndForbiddenAreOneAnswer(t *testing.T) {
 	c.OK(1, "secrets/createSecret", `{"path":%q,"value":"eA=="}`, there)
 	stranger := c.Principal("stranger", `[{"effect":"allow","roles":["secrets-full-access"],"paths":["/app/e2e/mine/**"]}]`)
 	for _, op := range engine.Operations() {
+		if op.Path() == "iam/logout" {
+			continue // it answers nothing, and would end the looker's token
+		}
 		if op.Service != "secrets" || op.Name == "batchGetSecretValue" || op.Name == "listSecrets" {
 			continue // these answer item by item; see below
 		}

@@ -33,9 +33,11 @@ var mayImport = map[string][]string{
 	"internal/pki":      {},
 	"internal/dialect":  {},
 	"internal/wordlist": {},
+	"internal/outbound": {},
 	"internal/config":   {"internal/dialect"},
 	"api/wire":          {"internal/secret", "internal/fault"},
 	"internal/cron":     {},
+	"internal/sigv4":    {},
 
 	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped", "internal/dialect"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
@@ -45,15 +47,17 @@ var mayImport = map[string][]string{
 	"kms":  {"fsm", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
 	"raft": {"fsm", "internal/fault"},
 
-	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/cron", "internal/names", "internal/fault", "internal/secret", "internal/wordlist", "internal/wrapped"},
+	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/cron", "internal/names", "internal/fault", "internal/secret", "internal/sigv4", "internal/wordlist", "internal/wrapped"},
 
-	"client":         {"api/wire", "internal/secret", "internal/fault"},
+	"client":         {"api/wire", "internal/secret", "internal/fault", "internal/sigv4"},
 	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
-	"api":            {"engine", "api/wire", "internal/fault", "internal/secret"},
+	"api":            {"engine", "api/wire", "internal/fault", "internal/secret", "internal/sigv4"},
 
 	// The way out to the targets of rotations, as api is the way in: it
 	// implements engine.Rotator, and engine knows no driver.
-	"internal/rotate": {"engine", "api/wire", "internal/fault", "internal/secret"},
+	"internal/rotate": {"engine", "api/wire", "internal/fault", "internal/outbound", "internal/secret"},
+	// The way out to the issuers of trusts: it implements engine.TrustVerifier.
+	"internal/trust": {"engine", "fsm", "internal/fault", "internal/outbound"},
 
 	"cmd/strongroom": {"*"},
 }
@@ -69,6 +73,8 @@ var soleImporter = map[string]string{
 	"github.com/spf13/cobra":              "cmd/strongroom",
 	"github.com/jackc/pgx/v5":             "internal/rotate",
 	"github.com/go-sql-driver/mysql":      "internal/rotate",
+	"github.com/go-jose/go-jose/v4":       "internal/trust",
+	"golang.org/x/oauth2":                 "cmd/strongroom",
 }
 
 type source struct {
