@@ -32,6 +32,9 @@ var (
 	courtSources    = []string{"10.1.2.3", "192.0.2.7", "2001:db8::1"}
 )
 
+// courtWindow opens and closes while a court sits.
+const courtWindow = `{"days":[],"from":"06:00","to":"08:30","timezone":"UTC"}`
+
 func draw[T any](r *rapid.T, label string, from ...T) T {
 	return rapid.SampledFrom(from).Draw(r, label)
 }
@@ -136,7 +139,7 @@ func (c *court) statement() string {
 
 func (c *court) conditions(tags bool) string {
 	out := []string{draw(c.r, "condition", `"sourceCidrs":["10.0.0.0/8"]`, `"sourceCidrs":["192.0.2.0/24","2001:db8::/32"]`,
-		`"authMethods":["token"]`, `"authMethods":["oidc"]`, `"groups":["ops"]`, `"groups":["dev","none"]`)}
+		`"authMethods":["token"]`, `"authMethods":["oidc"]`, `"groups":["ops"]`, `"groups":["dev","none"]`, `"timeWindows":[`+courtWindow+`]`)}
 	if often(c.r, "time", 3) {
 		at := c.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(c.r, "hours")) * time.Hour).Format(time.RFC3339)
 		out = append(out, fmt.Sprintf(`%q:%q`, draw(c.r, "bound", "notBefore", "notAfter"), at))
@@ -148,7 +151,7 @@ func (c *court) conditions(tags bool) string {
 }
 
 func (c *court) accessPolicy(name string) {
-	limit := draw(c.r, "limit", `"sourceCidrs":["10.0.0.0/8"]`, `"sourceCidrs":["192.0.2.0/24","10.0.0.0/8"]`, "")
+	limit := draw(c.r, "limit", `"timeWindows":[`+courtWindow+`]`, `"sourceCidrs":["10.0.0.0/8"]`, `"sourceCidrs":["192.0.2.0/24","10.0.0.0/8"]`, "")
 	if limit == "" || often(c.r, "window", 5) {
 		from := c.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(c.r, "from")) * time.Hour)
 		limit = strings.TrimPrefix(limit+fmt.Sprintf(`,"notBefore":%q`, from.Format(time.RFC3339)), ",")
