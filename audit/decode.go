@@ -38,6 +38,7 @@ type record struct {
 	DurationMicros int64       `json:"durationMicros"`
 
 	Consumer *consumerRecord `json:"consumer"`
+	Decision *decisionRecord `json:"decision"`
 }
 
 type consumerRecord struct {
@@ -103,6 +104,7 @@ func (r *record) event(at time.Time) Event {
 			Instance: c.Instance, Session: c.Session, Stamp: c.Stamp, HoldUntil: c.HoldUntil, Uses: c.Uses, UsesStamp: c.UsesStamp,
 		}
 	}
+	e.Decision = r.Decision.decision()
 	return e
 }
 

@@ -67,6 +67,7 @@ func appendBody(b []byte, e *Event) []byte {
 	}
 	b = appendKMS(b, e.KMS)
 	b = appendConsumer(b, e.Consumer)
+	b = appendDecision(b, e.Decision)
 	if e.DurationMicros != 0 {
 		b = append(b, `,"durationMicros":`...)
 		b = strconv.AppendInt(b, e.DurationMicros, 10)

@@ -51,6 +51,9 @@ type Event struct {
 	// Consumer, on the event of a version that was handed out, is what the
 	// consumers' ledger is rebuilt from after a crash.
 	Consumer *Consumer
+	// Decision is there for a denial, and for what was allowed while a policy
+	// that only reports would have decided otherwise.
+	Decision *Decision
 }
 
 // Consumer says which instance was handed the version of its event, in which
@@ -93,6 +96,9 @@ func (e *Event) check() error {
 		if c := e.Event[i]; !('a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '.' || c == '_') {
 			return fmt.Errorf("audit: name of an event has the byte 0x%02x", c)
 		}
+	}
+	if err := e.Decision.check(); err != nil {
+		return err
 	}
 	if year := e.Time.UTC().Year(); year < 0 || year > 9999 {
 		return fmt.Errorf("audit: time of an event is in the year %d", year)

@@ -14,7 +14,12 @@ func FuzzDecodeLine(f *testing.F) {
 	trail := mustOpen(f, cfg)
 	mustAppend(f, trail, read("web"),
 		Event{Event: "kms.decrypt", KeyID: "k1", Outcome: OK, Cached: true, Reason: "é\U0001F511\x00\"\\"},
-		Event{Event: "secrets.get_value", Outcome: Failed, DurationMicros: -1, Index: 1, KMS: []KMSEvent{{Event: "kms.decrypt", KeyID: "k1", KeyVersion: 1}}})
+		Event{Event: "secrets.get_value", Outcome: Failed, DurationMicros: -1, Index: 1, KMS: []KMSEvent{{Event: "kms.decrypt", KeyID: "k1", KeyVersion: 1}}},
+		Event{Event: "secrets.get_value", Outcome: Denied, DecisionID: "d", Decision: &Decision{
+			Action: "secrets:getSecretValue", Reason: "timeWindow", OpensAt: 7, Path: "/a", AuthMethod: "token", Groups: []string{"ops"}, More: 1,
+			Steps:  []Step{{Policy: "web", Revision: 3, Effect: "allow", Matched: "path /a", Via: "group ops"}, {Policy: "office", Access: true}},
+			Report: &Outcome{Allowed: true},
+		}})
 	require.NoError(f, trail.Close())
 	for _, line := range lines(f, files(f, cfg.Dir)[0]) {
 		line = bytes.TrimSuffix(line, []byte("\n"))

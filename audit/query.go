@@ -24,8 +24,10 @@ type Filter struct {
 	RequestID string
 	Outcome   string
 	KeyID     string
-	After     uint64 // sequences above this one
-	Limit     int    // 1 to 1000, default 100
+	// DecisionID finds the events of one decision.
+	DecisionID string
+	After      uint64 // sequences above this one
+	Limit      int    // 1 to 1000, default 100
 }
 
 // Bounds of Filter.Limit.
@@ -86,6 +88,7 @@ func (f *Filter) needles() [][]byte {
 	add("principal", f.Principal)
 	add("path", f.Path)
 	add("keyId", f.KeyID)
+	add("decisionId", f.DecisionID)
 	if len(f.Events) == 1 {
 		add("event", f.Events[0])
 	}
@@ -97,7 +100,8 @@ func (f *Filter) selects(e *Event) bool {
 	return e.Sequence > f.After && f.inTime(e.Time) &&
 		(len(f.Events) == 0 || slices.Contains(f.Events, e.Event)) &&
 		is(f.Principal, e.Principal) && is(f.Path, e.Path) && is(f.RequestID, e.RequestID) &&
-		is(f.Outcome, e.Outcome) && is(f.KeyID, e.KeyID)
+		is(f.Outcome, e.Outcome) && is(f.KeyID, e.KeyID) &&
+		is(f.DecisionID, e.DecisionID)
 }
 
 func (f *Filter) inTime(at time.Time) bool {

@@ -27,10 +27,15 @@ func drawEvent(t *rapid.T) Event {
 		Path:      rapid.SampledFrom([]string{"", "/app/db", "/app/db-2"}).Draw(t, "path"),
 		RequestID: rapid.SampledFrom([]string{"", "r1", "r2"}).Draw(t, "request"),
 		KeyID:     rapid.SampledFrom([]string{"", "k1", "k2"}).Draw(t, "key"),
+		// A decision names a path, too, which is not that of the event.
+		DecisionID: rapid.SampledFrom([]string{"", "d1", "d2"}).Draw(t, "decision"),
 		// Text that holds what a filter looks for must not be taken for it.
 		Reason: rapid.SampledFrom([]string{"", `,"principal":"web"`, `"path":"/app/db"`}).Draw(t, "reason"),
 	}
 	e.Time = base.Add(time.Duration(rapid.IntRange(0, 20).Draw(t, "ms")) * time.Millisecond)
+	if rapid.Bool().Draw(t, "decided") {
+		e.Decision = drawDecision(t)
+	}
 	if rapid.Bool().Draw(t, "kms") {
 		e.KMS = []KMSEvent{{Event: "kms.decrypt", KeyID: "k1", KeyVersion: 1, Sequence: 1}}
 	}
@@ -46,13 +51,14 @@ func drawFilter(t *rapid.T) Filter {
 	}
 	return Filter{
 		From: instant("from"), To: instant("to"),
-		Events:    rapid.SampledFrom([][]string{nil, nil, {"kms.decrypt"}, {"secrets.get_value", "kms.decrypt"}, {"no.such"}}).Draw(t, "events"),
-		Principal: rapid.SampledFrom([]string{"", "", "web", `w"eb`, "nobody"}).Draw(t, "principal"),
-		Path:      rapid.SampledFrom([]string{"", "", "/app/db", "/app"}).Draw(t, "path"),
-		RequestID: rapid.SampledFrom([]string{"", "", "r1"}).Draw(t, "request"),
-		Outcome:   rapid.SampledFrom([]string{"", "", OK, Denied}).Draw(t, "outcome"),
-		KeyID:     rapid.SampledFrom([]string{"", "", "k1"}).Draw(t, "key"),
-		After:     rapid.Uint64Range(0, 45).Draw(t, "after"),
+		Events:     rapid.SampledFrom([][]string{nil, nil, {"kms.decrypt"}, {"secrets.get_value", "kms.decrypt"}, {"no.such"}}).Draw(t, "events"),
+		Principal:  rapid.SampledFrom([]string{"", "", "web", `w"eb`, "nobody"}).Draw(t, "principal"),
+		Path:       rapid.SampledFrom([]string{"", "", "/app/db", "/app"}).Draw(t, "path"),
+		RequestID:  rapid.SampledFrom([]string{"", "", "r1"}).Draw(t, "request"),
+		Outcome:    rapid.SampledFrom([]string{"", "", OK, Denied}).Draw(t, "outcome"),
+		KeyID:      rapid.SampledFrom([]string{"", "", "k1"}).Draw(t, "key"),
+		DecisionID: rapid.SampledFrom([]string{"", "", "", "d1"}).Draw(t, "decision"),
+		After:      rapid.Uint64Range(0, 45).Draw(t, "after"),
 	}
 }
 
@@ -67,7 +73,7 @@ func naive(events []Event, f Filter) []Event {
 			continue
 		}
 		if f.Principal != "" && f.Principal != e.Principal || f.Path != "" && f.Path != e.Path || f.RequestID != "" && f.RequestID != e.RequestID ||
-			f.Outcome != "" && f.Outcome != e.Outcome || f.KeyID != "" && f.KeyID != e.KeyID {
+			f.Outcome != "" && f.Outcome != e.Outcome || f.KeyID != "" && f.KeyID != e.KeyID || f.DecisionID != "" && f.DecisionID != e.DecisionID {
 			continue
 		}
 		out = append(out, e)

@@ -222,3 +222,28 @@ func (s IAMService) Login(ctx context.Context, req wire.LoginRequest) (*wire.Log
 func (s IAMService) DescribeLogin(ctx context.Context, req wire.DescribeLoginRequest) (*wire.DescribeLoginResponse, error) {
 	return do[wire.DescribeLoginResponse](ctx, s.c, "iam", "describeLogin", &req)
 }
+
+// Explain: Show how something was decided, by the id of the decision, or would be: the rules that had a say, and why.
+func (s IAMService) Explain(ctx context.Context, req wire.ExplainRequest) (*wire.ExplainResponse, error) {
+	return do[wire.ExplainResponse](ctx, s.c, "iam", "explain", &req)
+}
+
+// WhoCan: List the principals that may do something, by which policies, and those that might under other circumstances.
+func (s IAMService) WhoCan(ctx context.Context, req wire.WhoCanRequest) (*wire.WhoCanResponse, error) {
+	return do[wire.WhoCanResponse](ctx, s.c, "iam", "whoCan", &req)
+}
+
+// WhatCan: Show what a principal may do and on what, or list the secrets whose values it may read.
+func (s IAMService) WhatCan(ctx context.Context, req wire.WhatCanRequest) (*wire.WhatCanResponse, error) {
+	return do[wire.WhatCanResponse](ctx, s.c, "iam", "whatCan", &req)
+}
+
+// SimulatePolicy: Ask the requests of the last days again under a proposed policy: who would lose what, and who would gain what.
+func (s IAMService) SimulatePolicy(ctx context.Context, req wire.SimulatePolicyRequest) (*wire.SimulatePolicyResponse, error) {
+	return do[wire.SimulatePolicyResponse](ctx, s.c, "iam", "simulatePolicy", &req)
+}
+
+// LintPolicies: Report statements that are too wide, give values to people, are used by nobody, add nothing, or name what is gone.
+func (s IAMService) LintPolicies(ctx context.Context, req wire.LintPoliciesRequest) (*wire.LintPoliciesResponse, error) {
+	return do[wire.LintPoliciesResponse](ctx, s.c, "iam", "lintPolicies", &req)
+}

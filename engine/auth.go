@@ -37,6 +37,7 @@ func (c *call) authenticate(ctx context.Context, body []byte) error {
 	if err != nil {
 		return err
 	}
+	who.claims = who.groups
 	who.groups, who.rightsUntil, who.boundaries = rights.groups, rights.until, rights.boundaries
 	c.who, c.rules = who, rights.rules
 	c.engine.credentials.note(who.credential, c.from.Source, c.now)

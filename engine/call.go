@@ -6,8 +6,6 @@ import (
 	"reflect"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/fsm"
@@ -93,7 +91,8 @@ func (c *call) authorise(o *Operation, s scope) error {
 		if iam.MayAnywhere(c.rules, action) {
 			return nil
 		}
-		return c.deny(action, iam.Decision{Reason: "iam"})
+		a := c.asker()
+		return c.denied(action, c.recordedAnywhere(action, a.anywhere(action)))
 	}
 	return c.require(action, resource(s))
 }
@@ -116,8 +115,10 @@ func resource(s scope) iam.Resource {
 
 // require answers AccessDenied unless the caller may do action on r.
 func (c *call) require(action iam.Action, r iam.Resource) error {
-	if d := c.decide(action, r); !d.Allowed {
-		return c.deny(action, d)
+	d := c.decide(action, r)
+	c.noteReport(action, r, d)
+	if !d.Allowed {
+		return c.denied(action, c.recorded(action, r, d))
 	}
 	return nil
 }
@@ -126,19 +127,13 @@ func (c *call) require(action iam.Action, r iam.Resource) error {
 func (c *call) may(action iam.Action, r iam.Resource) bool { return c.decide(action, r).Allowed }
 
 func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
-	if r.Tags == nil && r.Path != "" && c.rules.UsesTags() {
-		if s := c.state.Secret(r.Path); s != nil && s.State != fsm.SecretPurged {
-			r.Tags = s.Tags
-		}
-	}
-	return iam.Decide(c.rules, c.question(action, r))
+	a := c.asker()
+	return a.decide(action, r)
 }
 
 func (c *call) question(action iam.Action, r iam.Resource) iam.Question {
-	return iam.Question{
-		Principal: c.who.name, Action: action, Resource: r, Source: c.from.Source, At: c.now,
-		AuthMethod: c.who.method, Groups: c.who.groups,
-	}
+	a := c.asker()
+	return a.question(action, r)
 }
 
 // newTags answers the tags that a secret is to have, for a question about it
@@ -158,11 +153,18 @@ func keyResource(key *fsm.Key) iam.Resource {
 	return iam.Resource{KeyID: key.ID, KeyAliases: key.Aliases, Tags: key.Tags}
 }
 
-// deny makes the one answer to whoever lacks a right. It does not depend on
-// whether the thing exists: absent and forbidden are the same to a stranger.
+// deny refuses what no question to the policies decides: a guard of the
+// operation itself.
 func (c *call) deny(action iam.Action, d iam.Decision) error {
-	id := uuid.NewString()
-	c.event.DecisionID = id
+	kept := c.recorded(action, iam.Resource{}, d)
+	kept.Guard = true
+	return c.denied(action, kept)
+}
+
+// denied makes the one answer to whoever lacks a right. It does not depend on
+// whether the thing exists: absent and forbidden are the same to a stranger.
+func (c *call) denied(action iam.Action, d *audit.Decision) error {
+	id := c.note(d)
 	if subject := c.event.Reason; subject != "" {
 		// What was asked about, which describe put there, must stay in sight:
 		// "iam: svc" is a denied request about svc.
@@ -173,9 +175,9 @@ func (c *call) deny(action iam.Action, d iam.Decision) error {
 	denied := fault.New(fault.AccessDenied, "%s is not allowed here for this caller; an administrator can look up the decision by its id", action)
 	if d.Reason == iam.ReasonWindow {
 		denied = fault.New(fault.AccessDenied, "%s is not allowed to this caller at this time", action)
-		if !d.OpensAt.IsZero() {
-			denied = fault.New(fault.AccessDenied, "%s is not allowed to this caller before %s", action, wire.Time{Time: d.OpensAt}.String()).
-				With("opensAt", wire.Time{Time: d.OpensAt}.String())
+		if d.OpensAt != 0 {
+			opens := wire.Millis(d.OpensAt).String()
+			denied = fault.New(fault.AccessDenied, "%s is not allowed to this caller before %s", action, opens).With("opensAt", opens)
 		}
 	}
 	return denied.With("decisionId", id).With("reason", d.Reason)

@@ -109,6 +109,13 @@ type Engine struct {
 	cursors     cursorKey
 	slow        slowTurn
 	ledger      *ledger
+	// known are the actions of this release, and byEvent its operations by the
+	// names of their events.
+	known   []iam.Action
+	byEvent map[string]*Operation
+	// replaying holds one place: one replay of the trails runs at a time, so
+	// that reviews take one processor at most from everybody else.
+	replaying chan struct{}
 }
 
 // New makes an Engine.
@@ -148,6 +155,9 @@ func New(cfg Config) (*Engine, error) {
 		watch:       newWatch(cfg.Log.Local()),
 		slow:        newSlowTurn(),
 		ledger:      newLedger(cfg.Now),
+		known:       Actions(),
+		byEvent:     operationsByEvent(),
+		replaying:   make(chan struct{}, 1),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {

@@ -107,5 +107,8 @@ func RotationOverdue(state *fsm.State, s *fsm.Secret, period time.Duration, now 
 	return rotationOverdue(state, s, period, now)
 }
 
+// CompiledPolicies is how many policies are kept, compiled.
+func (e *Engine) CompiledPolicies() int { return e.policies.Len() }
+
 // WriteCredentialUses is one tick of what keeps the last use of credentials.
 func (e *Engine) WriteCredentialUses(ctx context.Context) { e.writeCredentialUses(ctx) }

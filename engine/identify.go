@@ -26,6 +26,8 @@ type identity struct {
 	// groups are, from identify, those that a trust took from claims; after
 	// authenticate all that the caller is in, except that of everyone.
 	groups []string
+	// claims are those of groups that came with the credential.
+	claims []string
 	// rightsUntil is when the first of what makes up the caller's rights ends
 	// by itself, 0: never.
 	rightsUntil int64

@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
@@ -28,6 +29,7 @@ type metrics struct {
 
 	limited *prometheus.CounterVec
 	quotas  *prometheus.CounterVec
+	reports *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -100,14 +102,44 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "strongroom_consumers_destructions_refused_total",
 		Help: "Destructions that were refused because consumers may still hold the version.",
 	})
+	m.reports = newReports()
 	for _, result := range []string{"ok", "failed"} { // zero is an answer, too
 		m.rotations.WithLabelValues(result)
 	}
 	if r != nil {
 		r.MustRegister(m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse,
-			m.secretRotations, m.rotationSeconds, m.rotationRetries, m.limited, m.quotas)
+			m.secretRotations, m.rotationSeconds, m.rotationRetries, m.limited, m.quotas, m.reports)
 	}
 	return m
+}
+
+// Outcomes of strongroom_policy_report_only_total.
+const (
+	wouldDeny  = "would_deny"
+	wouldAllow = "would_allow"
+)
+
+func newReports() *prometheus.CounterVec {
+	out := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_policy_report_only_total",
+		Help: "Decisions that would have been others if the policies that only report had a say, by what they would have been.",
+	}, []string{"outcome"})
+	for _, outcome := range []string{wouldDeny, wouldAllow} { // zero is an answer, too
+		out.WithLabelValues(outcome)
+	}
+	return out
+}
+
+// report counts what policies that only report would have changed. One reason
+// for a denial in place of another is no other outcome.
+func (m *metrics) report(d iam.Decision) {
+	switch {
+	case d.Report == nil || d.Report.Allowed == d.Allowed:
+	case d.Report.Allowed:
+		m.reports.WithLabelValues(wouldAllow).Inc()
+	default:
+		m.reports.WithLabelValues(wouldDeny).Inc()
+	}
 }
 
 func (m *metrics) observe(o *Operation, err error, took time.Duration) {

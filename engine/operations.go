@@ -131,6 +131,8 @@ func buildTable() []*Operation {
 	out = append(out, rateLimitOperations()...)
 	out = append(out, trustOperations()...)
 	out = append(out, loginOperations()...)
+	out = append(out, explainOperations()...)
+	out = append(out, simulateOperations()...)
 	out = append(out, auditOperations()...)
 	out = append(out, clusterOperations()...)
 	out = append(out, jobOperations()...)
@@ -159,6 +161,15 @@ var byPath = func() map[string]*Operation {
 
 // Find answers the operation name of service, nil if there is none.
 func Find(service, name string) *Operation { return byPath[service+"/"+name] }
+
+// operationsByEvent is Find by the name of the event.
+func operationsByEvent() map[string]*Operation {
+	out := make(map[string]*Operation, len(table))
+	for _, o := range table {
+		out[o.Event] = o
+	}
+	return out
+}
 
 // Actions lists every action that an operation may ask for, without
 // duplicates, in the order of the table.

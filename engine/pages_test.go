@@ -27,6 +27,7 @@ func lists() map[string]string {
 		"iam/listTrusts":        "",
 		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,
+		"iam/whoCan":        `"action":"iam:listPolicies"`, "iam/whatCan": `"principal":"admin","values":true`,
 	}
 }
 

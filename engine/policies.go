@@ -245,18 +245,8 @@ func listPolicies(_ context.Context, c *call, r *wire.ListRequest) (*wire.ListPo
 }
 
 func putAccessPolicy(ctx context.Context, c *call, r *wire.PutAccessPolicyRequest) (*wire.PutAccessPolicyResponse, error) {
-	record := fsm.AccessPolicy{
-		Name: r.Name, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, SourceCIDRs: r.SourceCIDRs, Groups: r.Groups,
-		NotBefore: r.NotBefore.Milli(), NotAfter: r.NotAfter.Milli(), TimeWindows: fsmWindows(r.TimeWindows),
-		Description: r.Description, Reason: r.Reason, ReportOnly: r.ReportOnly,
-	}
-	if err := checkText("description", r.Description); err != nil {
-		return nil, err
-	}
-	if err := checkText("reason", r.Reason); err != nil {
-		return nil, err
-	}
-	if _, err := iam.CompileAccessPolicy(c.engine.catalogue, accessDocument(&record)); err != nil {
+	record, err := c.accessRecord(r)
+	if err != nil {
 		return nil, err
 	}
 	meta, err := c.meta(ctx, r.ClientToken, r)
@@ -268,6 +258,23 @@ func putAccessPolicy(ctx context.Context, c *call, r *wire.PutAccessPolicyReques
 		return nil, err
 	}
 	return &wire.PutAccessPolicyResponse{Name: r.Name, Revision: result.Revision}, nil
+}
+
+// accessRecord checks an access policy and answers it as it is kept.
+func (c *call) accessRecord(r *wire.PutAccessPolicyRequest) (fsm.AccessPolicy, error) {
+	record := fsm.AccessPolicy{
+		Name: r.Name, Paths: r.Paths, Actions: r.Actions, Principals: r.Principals, SourceCIDRs: r.SourceCIDRs, Groups: r.Groups,
+		NotBefore: r.NotBefore.Milli(), NotAfter: r.NotAfter.Milli(), TimeWindows: fsmWindows(r.TimeWindows),
+		Description: r.Description, Reason: r.Reason, ReportOnly: r.ReportOnly,
+	}
+	if err := checkText("description", r.Description); err != nil {
+		return record, err
+	}
+	if err := checkText("reason", r.Reason); err != nil {
+		return record, err
+	}
+	_, err := iam.CompileAccessPolicy(c.engine.catalogue, accessDocument(&record))
+	return record, err
 }
 
 func getAccessPolicy(_ context.Context, c *call, r *wire.NameRequest) (*wire.AccessPolicyResponse, error) {

@@ -36,7 +36,18 @@ func (e *Engine) rightsOf(state *fsm.State, principal *fsm.Principal, claimed []
 	if kept, ok := e.kept.Get(key); ok && kept.of == of && (kept.until == 0 || now < kept.until) {
 		return kept, nil
 	}
-	r := &rights{of: of}
+	r, err := e.rightsAt(state, principal, claimed, now)
+	if err != nil {
+		return nil, err
+	}
+	e.kept.Add(key, r)
+	return r, nil
+}
+
+// rightsAt is rightsOf for any time, of which nothing is kept: what holds at
+// another time than now must not be found by the next request.
+func (e *Engine) rightsAt(state *fsm.State, principal *fsm.Principal, claimed []string, now int64) (*rights, error) {
+	r := &rights{of: state.Rights()}
 	b := rightsBuilder{engine: e, state: state, now: now, rights: r}
 	b.groups(principal, claimed)
 	b.holder("", principal.Attachments())
@@ -53,7 +64,6 @@ func (e *Engine) rightsOf(state *fsm.State, principal *fsm.Principal, claimed []
 	if r.rules.Access, err = e.access.compiled(e.catalogue, state); err != nil {
 		return nil, err
 	}
-	e.kept.Add(key, r)
 	return r, nil
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
+	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -34,8 +35,10 @@ type TrailQuery struct {
 	KeyID     string `json:"keyId"`
 	RequestID string `json:"requestId"`
 	Outcome   string `json:"outcome"`
-	After     uint64 `json:"after"` // events with a higher sequence number
-	Limit     int    `json:"limit"`
+	// DecisionID finds the events of one decision.
+	DecisionID string `json:"decisionId"`
+	After      uint64 `json:"after"` // events with a higher sequence number
+	Limit      int    `json:"limit"`
 }
 
 // TrailPage is the answer to a TrailQuery, in order of sequence.
@@ -48,7 +51,7 @@ type TrailPage struct {
 // the caller is queryEvents, or another member over the node link.
 func (e *Engine) LocalEvents(ctx context.Context, q TrailQuery) (TrailPage, error) {
 	filter := audit.Filter{
-		Principal: q.Principal, Path: q.Path, RequestID: q.RequestID, Outcome: q.Outcome, KeyID: q.KeyID,
+		Principal: q.Principal, Path: q.Path, RequestID: q.RequestID, Outcome: q.Outcome, KeyID: q.KeyID, DecisionID: q.DecisionID,
 		After: q.After, Limit: q.Limit,
 	}
 	if q.Event != "" {
@@ -64,11 +67,37 @@ func (e *Engine) LocalEvents(ctx context.Context, q TrailQuery) (TrailPage, erro
 	if err != nil {
 		return TrailPage{}, err
 	}
-	page := TrailPage{Events: make([]wire.AuditEvent, len(events)), More: more}
+	page := TrailPage{Events: make([]wire.AuditEvent, 0, len(events)), More: more}
+	size := 0
 	for i := range events {
-		page.Events[i] = wireEvent(&events[i])
+		if size += eventSize(&events[i]); size > maxPageBytes && i > 0 {
+			page.More = true
+			break
+		}
+		page.Events = append(page.Events, wireEvent(&events[i]))
 	}
 	return page, nil
+}
+
+// maxPageBytes bounds a page of a trail: decisions can have long grounds, and
+// whoever is denied often must not make a trail that nobody can ask for.
+const maxPageBytes = 2 << 20
+
+// eventSize is about how long an event is as JSON.
+func eventSize(e *audit.Event) int {
+	n := 400 + len(e.Principal) + len(e.Path) + len(e.Reason) + 150*len(e.KMS)
+	if e.Decision == nil {
+		return n
+	}
+	n += 200 + len(e.Decision.Path)
+	for _, g := range e.Decision.Groups {
+		n += 4 + len(g)
+	}
+	for i := range e.Decision.Steps {
+		s := &e.Decision.Steps[i]
+		n += 120 + len(s.Policy) + len(s.Action) + len(s.Matched) + len(s.Via) + len(s.BreakGlass)
+	}
+	return n
 }
 
 func wireEvent(e *audit.Event) wire.AuditEvent {
@@ -80,6 +109,10 @@ func wireEvent(e *audit.Event) wire.AuditEvent {
 	}
 	if e.Consumer != nil {
 		out.Instance = e.Consumer.Instance
+	}
+	if d := e.Decision; d != nil {
+		out.Decision = wireDecision(d)
+		out.Report = out.Decision.Report
 	}
 	for _, k := range e.KMS {
 		out.KMS = append(out.KMS, wire.AuditKMSOp{Event: k.Event, KeyID: k.KeyID, KeyVersion: k.KeyVersion, Sequence: k.Sequence, Cached: k.Cached})
@@ -110,7 +143,11 @@ func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wir
 	pages, unreachable := c.engine.askAll(ctx, q, after)
 	events, more := merge(pages, p.limit)
 	out := &wire.QueryEventsResponse{Events: events, Unreachable: unreachable}
-	for _, e := range out.Events {
+	mayExplain := c.may("iam:explain", iam.Resource{Any: true})
+	for i, e := range out.Events {
+		if !mayExplain {
+			out.Events[i].Decision = nil // it names policies
+		}
 		after[e.Node] = e.Sequence
 	}
 	if more {
@@ -124,7 +161,8 @@ func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wir
 }
 
 // merge takes the earliest event of those that each chain offers next, up to
-// limit, and says whether there are more. A chain keeps its own order
+// limit, and says whether there are more. It ends early where a chain offers
+// no more in this page and has more. A chain keeps its own order
 // whatever its times are (they are when requests began, and need not grow):
 // the cursor holds how far each chain was read, so an event that was taken
 // before an earlier one of its chain would make the next page lose the other.
@@ -133,6 +171,10 @@ func merge(pages []TrailPage, limit int) (events []wire.AuditEvent, more bool) {
 	for len(events) < limit {
 		next := -1
 		for i := range pages {
+			if pages[i].More && len(pages[i].Events) == 0 && len(events) > 0 {
+				next = -1 // what comes next of this chain is not known
+				break
+			}
 			if len(pages[i].Events) > 0 && (next < 0 || earlier(&pages[i].Events[0], &pages[next].Events[0])) {
 				next = i
 			}
@@ -159,7 +201,7 @@ func earlier(a, b *wire.AuditEvent) bool {
 func trailQuery(r *wire.QueryEventsRequest) (TrailQuery, error) {
 	q := TrailQuery{
 		From: r.From.Milli(), To: r.To.Milli(), Event: r.Event, Principal: r.Principal, Path: r.Path,
-		KeyID: r.KeyID, RequestID: r.RequestID, Outcome: r.Outcome,
+		KeyID: r.KeyID, RequestID: r.RequestID, Outcome: r.Outcome, DecisionID: r.DecisionID,
 	}
 	if r.From != nil && r.To != nil && !r.From.Before(r.To.Time) {
 		return q, fault.Invalid("to", "must lie after from")
@@ -173,7 +215,7 @@ func trailQuery(r *wire.QueryEventsRequest) (TrailQuery, error) {
 	if r.Outcome != "" && r.Outcome != "ok" && r.Outcome != "denied" && r.Outcome != "failed" {
 		return q, fault.Invalid("outcome", "must be ok, denied or failed")
 	}
-	for field, text := range map[string]string{"event": r.Event, "principal": r.Principal, "keyId": r.KeyID, "requestId": r.RequestID} {
+	for field, text := range map[string]string{"event": r.Event, "principal": r.Principal, "keyId": r.KeyID, "requestId": r.RequestID, "decisionId": r.DecisionID} {
 		if len(text) > 256 {
 			return q, fault.Invalid(field, "has %d bytes; at most 256 are allowed", len(text))
 		}

@@ -11,6 +11,8 @@ type QueryEventsRequest struct {
 	KeyID     string `json:"keyId,omitzero" doc:"id of the key"`
 	RequestID string `json:"requestId,omitzero" doc:"id of the request"`
 	Outcome   string `json:"outcome,omitzero" doc:"ok, denied or failed"`
+	// DecisionID is what a denied caller was told.
+	DecisionID string `json:"decisionId,omitzero" doc:"id of a decision, as a denied caller was told"`
 }
 
 // QueryEventsResponse is ordered oldest first. Unreachable names members
@@ -43,6 +45,10 @@ type AuditEvent struct {
 	KMS            []AuditKMSOp `json:"kms,omitzero"`
 	DurationMicros int64        `json:"durationMicros,omitzero"`
 	Instance       string       `json:"instance,omitzero"` // of a consumer that was given a version
+	// Report is what policies that only report would have decided otherwise.
+	Report *PolicyReport `json:"report,omitzero"`
+	// Decision is shown to who may iam:explain.
+	Decision *AuditDecision `json:"decision,omitzero"`
 }
 
 // AuditKMSOp points at the kms event of a data key that the request used.

@@ -242,6 +242,8 @@ func cell(v reflect.Value) string {
 		return printable(x.Code + ": " + x.Message)
 	case *wire.Leader:
 		return printable(x.NodeID + " (" + x.APIAddress + ")")
+	case []wire.GrantedBy:
+		return grants(x)
 	case []wire.KeyOnNode:
 		return usableOn(x)
 	case *wire.KeyRotation:
@@ -275,6 +277,19 @@ func cell(v reflect.Value) string {
 		return printable(b.String())
 	}
 	return printable(fmt.Sprint(v.Interface()))
+}
+
+// grants names the statements that allow something.
+func grants(list []wire.GrantedBy) string {
+	var out []string
+	for _, g := range list {
+		text := fmt.Sprintf("%s[%d] (%s)", g.Policy, g.Statement, g.Matched)
+		if g.Via != "" {
+			text += " through " + g.Via
+		}
+		out = append(out, text)
+	}
+	return printable(strings.Join(out, "; "))
 }
 
 // usableOn says where a key can be used, and where not and why.

@@ -53,10 +53,11 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 		short("describe", "iam", "describePrincipal", "name"), short("delete", "iam", "deletePrincipal", "name"))
 	add(groupRights, "token", "Credentials of principals", tokenForms()...)
 	add(groupRights, "access-key", "Credentials that sign requests", accessKeyForms()...)
-	add(groupRights, "policy", "What principals may do",
+	addDecisionForms(root)
+	add(groupRights, "policy", "What principals may do", append(reviewForms(),
 		withExample(short("put", "iam", "putPolicy", "name"), `  strongroom policy put web-values --statements '[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]}]'`),
 		short("get", "iam", "getPolicy", "name"), paged(short("ls", "iam", "listPolicies")), short("delete", "iam", "deletePolicy", "name"),
-		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))
+		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))...)
 	add(groupRights, "trust", "Whose JWTs and certificates are taken for who somebody is",
 		withExample(short("put", "iam", "putTrust", "name"), `  strongroom trust put ci --kind jwt --issuer https://token.actions.githubusercontent.com --audiences strongroom --claims repository=acme/web --claims ref=refs/heads/main --principal svc-deploy`),
 		short("get", "iam", "getTrust", "name"), paged(short("ls", "iam", "listTrusts")), short("delete", "iam", "deleteTrust", "name"))
