@@ -41,7 +41,11 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		s.fail(w, err, false)
 		return
 	}
-	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Signed: signed, Source: sourceOf(r)}
+	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Signed: signed}
+	if err := s.locate(r, &from); err != nil {
+		s.fail(w, err, false)
+		return
+	}
 	if o.Wait > 0 {
 		s.serveWaiting(w, r, o, from, body.b)
 		return

@@ -33,7 +33,8 @@ var mayImport = map[string][]string{
 	"internal/pki":      {},
 	"internal/dialect":  {},
 	"internal/wordlist": {},
-	"internal/config":   {"internal/dialect"},
+	"internal/origin":   {},
+	"internal/config":   {"internal/dialect", "internal/origin"},
 	"api/wire":          {"internal/secret", "internal/fault"},
 	"internal/cron":     {},
 	"internal/sigv4":    {},
@@ -50,7 +51,7 @@ var mayImport = map[string][]string{
 
 	"client":         {"api/wire", "internal/secret", "internal/fault", "internal/sigv4"},
 	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
-	"api":            {"engine", "api/wire", "internal/fault", "internal/secret", "internal/sigv4"},
+	"api":            {"engine", "api/wire", "internal/fault", "internal/origin", "internal/secret", "internal/sigv4"},
 
 	// The way out to the targets of rotations, as api is the way in: it
 	// implements engine.Rotator, and engine knows no driver.
