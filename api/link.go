@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -106,7 +105,7 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 		req.Header.Add(headerCertificate, base64.StdEncoding.EncodeToString(der))
 	}
 	req.Header.Set(headerID, from.RequestID)
-	req.Header.Set(headerSource, from.Source.String())
+	handOnOrigin(req.Header, from)
 	if remaining > 0 {
 		req.Header.Set(headerTimeout, strconv.FormatInt(remaining.Milliseconds(), 10))
 	}
@@ -332,11 +331,6 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
 	defer cancel()
-	source, err := netip.ParseAddr(r.Header.Get(headerSource))
-	if err != nil && r.Header.Get(headerSource) != (netip.Addr{}).String() {
-		s.fail(w, fault.New(fault.Internal, "a member sent no source address"), false)
-		return
-	}
 	body, err := s.readBody(w, r, s.MaxBodyBytes)
 	defer body.release()
 	if err != nil {
@@ -349,9 +343,13 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		return
 	}
 	from := engine.Caller{
-		RequestID: r.Header.Get(headerID), Source: source, Certificates: certificates,
+		RequestID: r.Header.Get(headerID), Certificates: certificates,
 		Token:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 		Patient: r.Header.Get(headerPatient) != "",
+	}
+	if err := handedOnOrigin(r.Header, &from); err != nil {
+		s.fail(w, err, false)
+		return
 	}
 	if from.Signed, err = handedOnSigned(r.Header); err != nil {
 		s.fail(w, err, false)

@@ -41,7 +41,11 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		s.fail(w, err, false)
 		return
 	}
-	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Signed: signed, Source: sourceOf(r)}
+	from := engine.Caller{RequestID: w.Header().Get(headerID), Token: token, Signed: signed}
+	if err := s.locate(r, &from); err != nil {
+		s.fail(w, err, false)
+		return
+	}
 	if token == "" && signed == nil {
 		if from.Certificates, err = shownCertificates(r); err != nil {
 			s.fail(w, err, false)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"runtime/debug"
 	"strings"
 
@@ -153,16 +152,6 @@ func (s *Server) health(w http.ResponseWriter, status int, body map[string]any) 
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = wire.Encode(w, body) // a client that hangs up is no news
-}
-
-// sourceOf is the address of the peer: nothing that a client writes into a
-// header changes it.
-func sourceOf(r *http.Request) netip.Addr {
-	ap, err := netip.ParseAddrPort(r.RemoteAddr)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return ap.Addr().Unmap().WithZone("")
 }
 
 // bearer answers the token of the Authorization header, empty if there is

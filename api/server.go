@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/internal/origin"
 )
 
 // Cluster is what the front end needs of the cluster. *raft.Node satisfies
@@ -43,11 +44,12 @@ type Config struct {
 	Engine         *engine.Engine
 	Cluster        Cluster
 	NodeID         string
-	MaxBodyBytes   int64         // default 2 MiB
-	Timeout        time.Duration // of one operation, waiting for a leader included; default 15 s
-	MaxConnections int           // default 20,000
-	MaxBodies      int64         // bytes of all request bodies held at one time; default 256 MiB
-	AllowedHosts   []string      // names that the Host header may have, without port; empty: any
+	MaxBodyBytes   int64          // default 2 MiB
+	Timeout        time.Duration  // of one operation, waiting for a leader included; default 15 s
+	MaxConnections int            // default 20,000
+	MaxBodies      int64          // bytes of all request bodies held at one time; default 256 MiB
+	Proxies        origin.Proxies // whose word about a client's address counts
+	AllowedHosts   []string       // names that the Host header may have, without port; empty: any
 	Logger         *slog.Logger
 	Registry       *prometheus.Registry
 	// Ready answers nil when this node serves requests, else why not.
@@ -93,6 +95,7 @@ func New(cfg Config, link *Link) *Server {
 		s.metrics = promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})
 	}
 	s.public = s.httpServer(s.guard(http.HandlerFunc(s.servePublic)))
+	s.public.ConnContext = withRemote
 	s.peers = s.httpServer(s.guard(http.HandlerFunc(s.servePeer)))
 	s.peers.ConnContext = withPeer
 	s.public.ConnContext = withTLS

@@ -215,11 +215,13 @@ func wipeFields(v reflect.Value) {
 	}
 }
 
-func (c *call) source() string {
-	if c.from.Source == (netip.Addr{}) {
+func (c *call) source() string { return shownAddress(c.from.Source) }
+
+func shownAddress(a netip.Addr) string {
+	if a == (netip.Addr{}) {
 		return ""
 	}
-	return c.from.Source.String()
+	return a.String()
 }
 
 // meta stamps a command. retry is the request for recognising a repetition;

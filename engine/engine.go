@@ -175,6 +175,10 @@ type Caller struct {
 	RequestID string
 	Token     string // of the Authorization header, "" if there was none
 	Source    netip.Addr
+	// Peer is the other end of the TCP connection, and Via how Source was found
+	// from it. They are shown to the caller, and decide nothing.
+	Peer netip.Addr
+	Via  string
 	// Signed is what the request brought instead of a token, nil if it is not
 	// signed.
 	Signed *sigv4.Request

@@ -114,7 +114,8 @@ func (r *rateRule) about(c *call) bool {
 		!slices.ContainsFunc(r.Groups, func(g string) bool { return g == fsm.Everyone || slices.Contains(c.who.groups, g) }) {
 		return false
 	}
-	return len(r.SourceCIDRs) == 0 || iam.SourceAllowed(r.cidrs, c.from.Source)
+	// Who comes from nobody knows where is limited wherever that is.
+	return len(r.SourceCIDRs) == 0 || !c.from.Source.IsValid() || iam.SourceAllowed(r.cidrs, c.from.Source)
 }
 
 func (l *limits) bucket(r *rateRule, c *call) *bucket {

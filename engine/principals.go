@@ -301,6 +301,6 @@ func whoAmI(_ context.Context, c *call, _ *wire.EmptyRequest) (*wire.WhoAmIRespo
 	}
 	return &wire.WhoAmIResponse{
 		Principal: c.who.name, Kind: c.who.kind, Groups: groups, Policies: c.who.policies, AuthMethod: c.who.method, Boundaries: c.who.boundaries,
-		SourceAddress: c.source(), CredentialID: c.who.credential, ExpiresAt: wire.Millis(c.who.expiresAt),
+		SourceAddress: c.source(), PeerAddress: shownAddress(c.from.Peer), Via: c.from.Via, CredentialID: c.who.credential, ExpiresAt: wire.Millis(c.who.expiresAt),
 	}, nil
 }

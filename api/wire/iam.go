@@ -416,4 +416,8 @@ type WhoAmIResponse struct {
 	// name it. Boundaries are the policies that cap what it can get.
 	AuthMethod string   `json:"authMethod"`
 	Boundaries []string `json:"boundaries,omitzero"`
+	// PeerAddress is the other end of the TCP connection, and Via how
+	// SourceAddress was found from it: direct, proxyProtocol or xForwardedFor.
+	PeerAddress string `json:"peerAddress,omitzero"`
+	Via         string `json:"via,omitzero"`
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/strongroom/strongroom/engine"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/origin"
 	"github.com/strongroom/strongroom/internal/rotate"
 	"github.com/strongroom/strongroom/internal/trust"
 	"github.com/strongroom/strongroom/kms"
@@ -44,6 +45,7 @@ type node struct {
 	engine   *engine.Engine
 	api      *api.Server
 	listener net.Listener
+	proxies  origin.Proxies
 
 	draining atomic.Bool
 	fatal    chan error  // the first reason why this node must stop
@@ -71,6 +73,9 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 	if n.listener, err = net.Listen("tcp", cfg.API.Listen); err != nil {
 		return n, fmt.Errorf("api.listen: %w", err)
 	}
+	if err := n.listenBehindProxies(registry); err != nil {
+		return n, err
+	}
 	n.listener = tls.NewListener(n.listener, &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		// Whoever has one may show it; who signed it is the engine's to decide.
@@ -94,6 +99,21 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 		return n, err
 	}
 	return n, n.openFrontEnd(registry)
+}
+
+// listenBehindProxies makes the listener read what trusted proxies send before
+// TLS.
+func (n *node) listenBehindProxies(registry *prometheus.Registry) error {
+	var err error
+	if n.proxies, err = n.cfg.Proxies(); err != nil {
+		return fmt.Errorf("api.trustedProxies: %w", err)
+	}
+	listener, err := n.proxies.Listen(n.listener, registry, n.log.With("floor", "api"))
+	if err != nil {
+		return fmt.Errorf("api.listen: %w", err)
+	}
+	n.listener = listener
+	return nil
 }
 
 // openFrontEnd wires engine and API.
@@ -123,7 +143,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 	}
 	n.api = api.New(api.Config{
 		Engine: n.engine, Cluster: n.raft, NodeID: n.cfg.Node.ID,
-		MaxBodyBytes: n.cfg.API.MaxBodyBytes, Timeout: n.cfg.API.Timeout.D(), AllowedHosts: n.cfg.API.AllowedHosts,
+		MaxBodyBytes: n.cfg.API.MaxBodyBytes, Timeout: n.cfg.API.Timeout.D(), AllowedHosts: n.cfg.API.AllowedHosts, Proxies: n.proxies,
 		Logger: n.log.With("floor", "api"), Registry: registry, Ready: n.ready,
 	}, link)
 	return nil

@@ -17,6 +17,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/strongroom/strongroom/internal/dialect"
+	"github.com/strongroom/strongroom/internal/origin"
 )
 
 // Config is the whole file. The tags are the single source of names,
@@ -45,14 +46,16 @@ type Node struct {
 
 // API configures the public listener.
 type API struct {
-	Listen        string   `yaml:"listen" default:"0.0.0.0:7400" doc:"Address and port to listen on."`
-	Advertise     string   `yaml:"advertise" default:"" doc:"Address and port that clients reach this node by. Empty: as listen, which must then name one address."`
-	CertFile      string   `yaml:"certFile" default:"/etc/strongroom/api.pem" doc:"Server certificate (PEM, with its chain). Read again when it changes."`
-	KeyFile       string   `yaml:"keyFile" default:"/etc/strongroom/api-key.pem" doc:"Its private key (PEM), mode 0600."`
-	AllowedHosts  []string `yaml:"allowedHosts" default:"[]" doc:"Names that the Host header may have, without port. Empty: any."`
-	MaxBodyBytes  int64    `yaml:"maxBodyBytes" default:"2097152" doc:"Largest request body, 64 KiB to 16 MiB."`
-	MaxValueBytes int      `yaml:"maxValueBytes" default:"65536" doc:"Largest value of a secret, 1 byte to 1 MiB. All nodes must have the same."`
-	Timeout       Duration `yaml:"timeout" default:"15s" doc:"Longest time of one operation, waiting for a leader included."`
+	Listen         string   `yaml:"listen" default:"0.0.0.0:7400" doc:"Address and port to listen on."`
+	Advertise      string   `yaml:"advertise" default:"" doc:"Address and port that clients reach this node by. Empty: as listen, which must then name one address."`
+	CertFile       string   `yaml:"certFile" default:"/etc/strongroom/api.pem" doc:"Server certificate (PEM, with its chain). Read again when it changes."`
+	KeyFile        string   `yaml:"keyFile" default:"/etc/strongroom/api-key.pem" doc:"Its private key (PEM), mode 0600."`
+	AllowedHosts   []string `yaml:"allowedHosts" default:"[]" doc:"Names that the Host header may have, without port. Empty: any."`
+	TrustedProxies []string `yaml:"trustedProxies" default:"[]" doc:"CIDR ranges of the proxies and load balancers in front of the API. What they say about a client's address is believed, and nobody else's word is. All nodes should have the same. See limits.md."`
+	ProxyProtocol  bool     `yaml:"proxyProtocol" default:"false" doc:"Connections from api.trustedProxies must begin with a header of the PROXY protocol, version 2, before TLS; one without it is closed. Connections from elsewhere must not."`
+	MaxBodyBytes   int64    `yaml:"maxBodyBytes" default:"2097152" doc:"Largest request body, 64 KiB to 16 MiB."`
+	MaxValueBytes  int      `yaml:"maxValueBytes" default:"65536" doc:"Largest value of a secret, 1 byte to 1 MiB. All nodes must have the same."`
+	Timeout        Duration `yaml:"timeout" default:"15s" doc:"Longest time of one operation, waiting for a leader included."`
 }
 
 // Cluster configures the node link and names the first members.
@@ -109,6 +112,11 @@ func (h HSM) Dialect() dialect.Dialect {
 	}
 	preset, _ := dialect.Of(h.Vendor) // an unknown one is refused by faults
 	return own.Over(preset)
+}
+
+// Proxies answers the proxies whose word about a client's address counts.
+func (c *Config) Proxies() (origin.Proxies, error) {
+	return origin.NewProxies(c.API.TrustedProxies, c.API.ProxyProtocol)
 }
 
 // Generate configures generated values.

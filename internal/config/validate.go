@@ -47,6 +47,9 @@ func (c *Config) faults() []string {
 	c.bounds(&f)
 	c.timing(&f)
 	c.allowLists(&f)
+	if _, err := c.Proxies(); err != nil {
+		f.add("api.trustedProxies", "%v", err)
+	}
 	var level slog.Level
 	f.check(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "must be debug, info, warn or error; it is %q", c.Log.Level)
 	f.check(c.Log.Format == "text" || c.Log.Format == "json", "log.format", "must be text or json; it is %q", c.Log.Format)

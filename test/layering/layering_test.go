@@ -34,7 +34,8 @@ var mayImport = map[string][]string{
 	"internal/dialect":  {},
 	"internal/wordlist": {},
 	"internal/outbound": {},
-	"internal/config":   {"internal/dialect"},
+	"internal/origin":   {},
+	"internal/config":   {"internal/dialect", "internal/origin"},
 	"api/wire":          {"internal/secret", "internal/fault"},
 	"internal/cron":     {},
 	"internal/sigv4":    {},
@@ -51,7 +52,7 @@ var mayImport = map[string][]string{
 
 	"client":         {"api/wire", "internal/secret", "internal/fault", "internal/sigv4"},
 	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
-	"api":            {"engine", "api/wire", "internal/fault", "internal/secret", "internal/sigv4"},
+	"api":            {"engine", "api/wire", "internal/fault", "internal/origin", "internal/secret", "internal/sigv4"},
 
 	// The way out to the targets of rotations, as api is the way in: it
 	// implements engine.Rotator, and engine knows no driver.
