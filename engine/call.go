@@ -113,22 +113,39 @@ func resource(s scope) iam.Resource {
 
 // require answers AccessDenied unless the caller may do action on r.
 func (c *call) require(action iam.Action, r iam.Resource) error {
-	if d := c.decide(action, r); !d.Allowed {
-		return c.deny(action, d)
+	d, off := c.decide(action, r)
+	if d.Allowed {
+		return nil
 	}
-	return nil
+	if off != 0 {
+		return c.clockDenied(action, d, off)
+	}
+	return c.deny(action, d)
 }
 
 // may is require for filters: no event, no error.
-func (c *call) may(action iam.Action, r iam.Resource) bool { return c.decide(action, r).Allowed }
+func (c *call) may(action iam.Action, r iam.Resource) bool {
+	d, _ := c.decide(action, r)
+	return d.Allowed
+}
 
-func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
+// decide also answers by how much this node's clock is off, if that alone is
+// why it is not allowed.
+func (c *call) decide(action iam.Action, r iam.Resource) (iam.Decision, time.Duration) {
 	if r.Tags == nil && r.Path != "" && c.rules.UsesTags() {
 		if s := c.state.Secret(r.Path); s != nil && s.State != fsm.SecretPurged {
 			r.Tags = s.Tags
 		}
 	}
-	return iam.Decide(c.rules, c.question(action, r))
+	d := iam.Decide(c.rules, c.question(action, r))
+	if !d.Allowed || !d.Timed {
+		return d, 0
+	}
+	off := c.engine.clock.off(c.engine.Now(), c.state.Time())
+	if off != 0 {
+		d.Allowed, d.Reason = false, iam.ReasonWindow
+	}
+	return d, off
 }
 
 func (c *call) question(action iam.Action, r iam.Resource) iam.Question {
@@ -157,7 +174,9 @@ func keyResource(key *fsm.Key) iam.Resource {
 
 // deny makes the one answer to whoever lacks a right. It does not depend on
 // whether the thing exists: absent and forbidden are the same to a stranger.
-func (c *call) deny(action iam.Action, d iam.Decision) error {
+func (c *call) deny(action iam.Action, d iam.Decision) error { return c.denial(action, d) }
+
+func (c *call) denial(action iam.Action, d iam.Decision) *fault.Error {
 	id := uuid.NewString()
 	c.event.DecisionID = id
 	if subject := c.event.Reason; subject != "" {
