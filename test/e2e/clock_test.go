@@ -1,8 +1,10 @@
 package e2e_test
 
 import (
+	"os"
 	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -22,4 +24,25 @@ func TestTheLeaderMeasuresTheClocksOfTheOthers(t *testing.T) {
 		require.NoError(t, err)
 		require.InDelta(t, 0, seconds, 1)
 	}
+}
+
+// The commands of the manual are run as they stand there.
+func TestTheAccessPolicyOfTheManualCanBeMade(t *testing.T) {
+	c := suite.Shared(t)
+	manual, err := os.ReadFile("../../docs/access-policies.md")
+	require.NoError(t, err)
+	ran := 0
+	for line := range strings.SplitSeq(string(manual), "\n") {
+		if !strings.HasPrefix(line, "strongroom access-policy") {
+			continue
+		}
+		cmd := c.Command()
+		cmd.Path, cmd.Args = "/bin/bash", []string{"bash", "-c", `strongroom() { "$BINARY" "$@"; }` + "\n" + line}
+		cmd.Env = append(cmd.Env, "BINARY="+c.Binary)
+		out, err := cmd.CombinedOutput()
+		require.NoError(t, err, "%s: %s", line, out)
+		ran++
+	}
+	require.Equal(t, 2, ran)
+	c.OK(1, "iam/deleteAccessPolicy", `{"name":"office"}`)
 }
