@@ -30,6 +30,7 @@ const (
 	linkKeys      = "/link/v1/keys"
 	linkRoots     = "/link/v1/roots"
 	linkLedger    = "/link/v1/ledger"
+	linkClock     = "/link/v1/clock"
 	headerSource  = "Strongroom-Source-Address"
 	headerTimeout = "Strongroom-Timeout-Ms"
 	headerNotDone = "Strongroom-Not-Leader"
@@ -253,6 +254,11 @@ func (l *Link) Ledger(ctx context.Context, node string, q engine.LedgerQuery) (e
 	return askPeer[engine.LedgerPage](ctx, l, node, linkLedger, q)
 }
 
+// Clock asks another member what time it is.
+func (l *Link) Clock(ctx context.Context, node string, q engine.ClockQuery) (engine.ClockReading, error) {
+	return askPeer[engine.ClockReading](ctx, l, node, linkClock, q)
+}
+
 // maxPeerAnswer bounds what a member may answer to such a question.
 const maxPeerAnswer = 16 << 20
 
@@ -309,6 +315,9 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	case linkLedger:
 		answerPeer(s, w, r, s.Engine.LocalLedger)
+		return
+	case linkClock:
+		answerPeer(s, w, r, s.Engine.LocalClock)
 		return
 	}
 	o := lookup(r.RequestURI, linkForward)

@@ -85,7 +85,7 @@ func TestAClientCannotSayWhereItIs(t *testing.T) {
 		require.NotContains(t, r.header.Get(headerID), "mine")
 	}
 	require.NotContains(t, leader.link.received(), "10.0.0.")
-	for _, path := range []string{linkForward + "iam/whoAmI", linkTrail} {
+	for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkClock} {
 		r := leader.send("POST " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n" + headerSource + ": 10.0.0.1\r\n\r\n{}")
 		require.Equal(t, 404, r.status, "the link is not on the public port")
 	}
@@ -206,7 +206,7 @@ func TestTheLinkServesMembersOnly(t *testing.T) {
 		"nobody":                  func() (net.Conn, error) { return link.dial("n2") },
 		"a member without a name": func() (net.Conn, error) { return n.link.dial("") },
 	} {
-		for _, path := range []string{linkForward + "iam/whoAmI", linkTrail} {
+		for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkClock} {
 			conn, err := dial()
 			require.NoError(t, err)
 			text := "POST " + path + " HTTP/1.1\r\nHost: n1\r\nAuthorization: Bearer " + n.admin + "\r\n" + headerSource + ": 10.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
@@ -274,4 +274,17 @@ func TestBrokenExchangesMeanWhatTheyMayMean(t *testing.T) {
 		require.Equal(t, c.want, fault.KindOf(broken(context.Background(), c.o, c.sent, c.err)))
 		require.ErrorIs(t, broken(context.Background(), c.o, c.sent, c.err), c.err)
 	}
+}
+
+func TestMembersTellEachOtherTheTime(t *testing.T) {
+	leader, follower := pair(t, nil)
+	before := time.Now()
+	reading, err := follower.server.link.Clock(context.Background(), "n1", engine.ClockQuery{})
+	require.NoError(t, err)
+	require.WithinRange(t, time.UnixMilli(reading.UnixMs), before.Truncate(time.Millisecond), time.Now())
+	local, err := leader.engine.LocalClock(context.Background(), engine.ClockQuery{})
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, local.UnixMs, reading.UnixMs)
+	_, err = follower.server.link.Clock(context.Background(), "n9", engine.ClockQuery{})
+	require.ErrorContains(t, err, "n9")
 }

@@ -115,20 +115,36 @@ func resource(s scope) iam.Resource {
 
 // require answers AccessDenied unless the caller may do action on r.
 func (c *call) require(action iam.Action, r iam.Resource) error {
-	d := c.decide(action, r)
+	d, off := c.decide(action, r)
 	c.noteReport(action, r, d)
-	if !d.Allowed {
-		return c.denied(action, c.recorded(action, r, d))
+	switch {
+	case d.Allowed:
+		return nil
+	case off != 0:
+		return c.clockDenied(action, c.recorded(action, r, d), off)
 	}
-	return nil
+	return c.denied(action, c.recorded(action, r, d))
 }
 
 // may is require for filters: no event, no error.
-func (c *call) may(action iam.Action, r iam.Resource) bool { return c.decide(action, r).Allowed }
+func (c *call) may(action iam.Action, r iam.Resource) bool {
+	d, _ := c.decide(action, r)
+	return d.Allowed
+}
 
-func (c *call) decide(action iam.Action, r iam.Resource) iam.Decision {
+// decide also answers by how much this node's clock is off, if that alone is
+// why it is not allowed.
+func (c *call) decide(action iam.Action, r iam.Resource) (iam.Decision, time.Duration) {
 	a := c.asker()
-	return a.decide(action, r)
+	d := a.decide(action, r)
+	if !d.Allowed || !d.Timed {
+		return d, 0
+	}
+	off := c.engine.clock.off(c.engine.Now(), c.state.Time())
+	if off != 0 {
+		d.Allowed, d.Reason = false, iam.ReasonWindow
+	}
+	return d, off
 }
 
 func (c *call) question(action iam.Action, r iam.Resource) iam.Question {
@@ -163,7 +179,7 @@ func (c *call) deny(action iam.Action, d iam.Decision) error {
 
 // denied makes the one answer to whoever lacks a right. It does not depend on
 // whether the thing exists: absent and forbidden are the same to a stranger.
-func (c *call) denied(action iam.Action, d *audit.Decision) error {
+func (c *call) denied(action iam.Action, d *audit.Decision) *fault.Error {
 	id := c.note(d)
 	if subject := c.event.Reason; subject != "" {
 		// What was asked about, which describe put there, must stay in sight:

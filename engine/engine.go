@@ -52,6 +52,8 @@ type Cluster struct {
 	PeerRoots func(ctx context.Context, node string, q RootQuery) (RootStatus, error)
 	// PeerLedger asks another member for what it handed out in a session.
 	PeerLedger func(ctx context.Context, node string, q LedgerQuery) (LedgerPage, error)
+	// PeerClock asks another member what time it is.
+	PeerClock func(ctx context.Context, node string, q ClockQuery) (ClockReading, error)
 	// StepDown is called when this node should not lead, with the reason.
 	StepDown func(reason string)
 }
@@ -74,10 +76,13 @@ type Config struct {
 	BootID        string
 	DurableTrail  bool
 	MaxValueBytes int // default 64 KiB, at most 1 MiB
-	Logger        *slog.Logger
-	Registerer    prometheus.Registerer
-	HSMRandom     bool             // generated values come from the HSM too
-	Now           func() time.Time // default time.Now
+	// MaxClockOffset is how far this node's clock may be off before it refuses
+	// what times restrict; default DefaultMaxClockOffset.
+	MaxClockOffset time.Duration
+	Logger         *slog.Logger
+	Registerer     prometheus.Registerer
+	HSMRandom      bool             // generated values come from the HSM too
+	Now            func() time.Time // default time.Now
 }
 
 // Bounds of values.
@@ -116,6 +121,7 @@ type Engine struct {
 	// replaying holds one place: one replay of the trails runs at a time, so
 	// that reviews take one processor at most from everybody else.
 	replaying chan struct{}
+	clock     *clock
 }
 
 // New makes an Engine.
@@ -128,6 +134,9 @@ func New(cfg Config) (*Engine, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.MaxClockOffset == 0 {
+		cfg.MaxClockOffset = DefaultMaxClockOffset
 	}
 	policies, err := lru.New[*fsm.Policy, *iam.Policy](keptPolicies)
 	if err != nil {
@@ -158,12 +167,16 @@ func New(cfg Config) (*Engine, error) {
 		known:       Actions(),
 		byEvent:     operationsByEvent(),
 		replaying:   make(chan struct{}, 1),
+		clock:       newClock(cfg.MaxClockOffset),
 	}
 	if cfg.Registerer != nil {
 		if err := cfg.Registerer.Register(newKeyCollector(e)); err != nil {
 			return nil, fmt.Errorf("engine: metrics: %w", err)
 		}
 		if err := cfg.Registerer.Register(newRotationCollector(e)); err != nil {
+			return nil, fmt.Errorf("engine: metrics: %w", err)
+		}
+		if err := cfg.Registerer.Register(newClockCollector(e)); err != nil {
 			return nil, fmt.Errorf("engine: metrics: %w", err)
 		}
 	}

@@ -24,6 +24,12 @@ func (e *Engine) RotateDue(ctx context.Context) { e.rotateDue(ctx) }
 // TellExpiries is one tick of what tells of versions that expire.
 func (e *Engine) TellExpiries(ctx context.Context) { e.tellExpiries(ctx) }
 
+// AskClocks is one tick of what judges this node's clock.
+func (e *Engine) AskClocks(ctx context.Context) { e.askClocks(ctx) }
+
+// ClockCollector is what New registers.
+func (e *Engine) ClockCollector() prometheus.Collector { return newClockCollector(e) }
+
 // WriteUses is one tick of what keeps the last use of keys.
 func (e *Engine) WriteUses(ctx context.Context) { e.writeUses(ctx) }
 

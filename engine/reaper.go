@@ -50,6 +50,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { e.runRootRotation(ctx) })
 	work.Go(func() { e.runSecretRotations(ctx) })
 	work.Go(func() { e.tellOverdue(ctx) })
+	work.Go(func() { e.keepClock(ctx) })
 	<-ctx.Done()
 }
 

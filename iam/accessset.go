@@ -92,7 +92,7 @@ func (s *AccessSet) restrict(d *Decision, q *Question, strict bool) {
 			continue
 		}
 		if p.timed() {
-			timed = append(timed, p)
+			timed, d.Timed = append(timed, p), true
 		}
 		if away {
 			d.Allowed, d.Reason = false, ReasonSource

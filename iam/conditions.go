@@ -198,6 +198,11 @@ func (c *conditions) unmet(q *Question, restricts bool) string {
 	return c.unmetTags(q, restricts)
 }
 
+// timed reports whether c is on times too.
+func (c *conditions) timed() bool {
+	return c != nil && (len(c.windows) > 0 || !c.notBefore.IsZero() || !c.notAfter.IsZero())
+}
+
 func (c *conditions) unmetTags(q *Question, restricts bool) string {
 	if len(c.tags) == 0 {
 		return ""

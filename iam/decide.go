@@ -63,6 +63,10 @@ const (
 type Decision struct {
 	Allowed bool
 	Reason  string // of a denial
+	// Timed says that times had a say: a statement about the question has a
+	// condition on them, or, where statements allow, an access policy has.
+	// Whoever cannot trust the clock that At is from cannot trust the answer.
+	Timed bool
 	// Chain lists the statements that match, in the order of the policies,
 	// then those of boundaries; when they allow, then the access policies that
 	// match. Empty: nothing matched, so nothing allowed it. It also lists the
@@ -135,11 +139,13 @@ func (r *Rules) UsesTags() bool {
 func decide(r *Rules, q *Question, strict bool) Decision {
 	var d Decision
 	own := r.Policies.match(q, strict, false, &d.Chain)
+	d.Timed = own.timed
 	capped := false
 	for _, b := range r.Boundaries {
 		m := b.match(q, strict, true, &d.Chain)
 		if !b.report || strict {
 			capped = capped || m.denied || !m.allowed
+			d.Timed = d.Timed || m.timed
 		}
 	}
 	switch {
@@ -165,6 +171,7 @@ func decide(r *Rules, q *Question, strict bool) Decision {
 // matched is what the statements of one set say together.
 type matched struct {
 	allowed, denied bool
+	timed           bool // a statement that has a say, or would at another time
 	needs           []Need
 	breakGlass      string // the session, if nothing else allows
 }
@@ -198,6 +205,7 @@ func (s *PolicySet) match(q *Question, strict, boundary bool, chain *[]Step) mat
 			}
 		}
 		*chain = append(*chain, step)
+		out.timed = out.timed || e.conditions.timed() && (strict || !e.policy.report)
 		if step.Unmet != "" || e.policy.report && !strict {
 			continue
 		}

@@ -129,6 +129,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		Cluster: engine.Cluster{
 			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys,
 			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, PeerLedger: link.Ledger, StepDown: n.stepDown,
+			PeerClock: link.Clock,
 		},
 		Trusts: trust.New(trust.Config{ReviewerFile: n.cfg.Login.TokenReviewerFile, Logger: n.log.With("floor", "trust")}),
 		Rotators: rotate.New(rotate.Config{
@@ -136,7 +137,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		}),
 		BootID: bootID(), DurableTrail: n.cfg.Audit.Durability == "synced",
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
-		HSMRandom: n.cfg.Generate.HSMRandom,
+		HSMRandom: n.cfg.Generate.HSMRandom, MaxClockOffset: n.cfg.Cluster.MaxClockOffset.D(),
 	})
 	if err != nil {
 		return err

@@ -67,6 +67,7 @@ type Cluster struct {
 	KeyFile        string   `yaml:"keyFile" default:"/etc/strongroom/node-key.pem" doc:"Its private key (PEM), mode 0600."`
 	CAFile         string   `yaml:"caFile" default:"/etc/strongroom/cluster-ca.pem" doc:"Certificate authority of the node link. Use one that signs nothing else."`
 	InitialMembers []Member `yaml:"initialMembers" default:"[]" doc:"The first members, each with id and address (cluster.advertise of that node), the same on all nodes. strongroom init starts the cluster with them; a node that has not heard from the cluster yet listens to them only. Later changes of the membership are not made here."`
+	MaxClockOffset Duration `yaml:"maxClockOffset" default:"5s" doc:"How far the clock of this node may be off, as told by the other members and the replicated state, before it refuses, as the leader, what access policies and conditions restrict to times; 100ms to 1m. All nodes should have the same."`
 }
 
 // Member is one of the first members.

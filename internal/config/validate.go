@@ -197,6 +197,7 @@ func (c *Config) timing(f *faultList) {
 		f.check(value.D() >= low && value.D() <= high, name, "must be between %v and %v; it is %v", Duration(low), Duration(high), value)
 	}
 	between("api.timeout", c.API.Timeout, time.Second, 2*time.Minute)
+	between("cluster.maxClockOffset", c.Cluster.MaxClockOffset, 100*time.Millisecond, time.Minute)
 	between("hsm.operationTimeout", c.HSM.OperationTimeout, 50*time.Millisecond, time.Minute)
 	between("hsm.probeInterval", c.HSM.ProbeInterval, 100*time.Millisecond, time.Minute)
 	r := c.Raft

@@ -12,13 +12,15 @@ import (
 // A node that has worked shows every metric that it has; the catalogue in
 // docs/operations.md lists them with their types, and no other.
 func TestTheCatalogueOfMetricsIsComplete(t *testing.T) {
-	c := suite.Fresh(t, 1)
-	c.OK(1, "secrets/createSecret", `{"path":"/app/docs/metrics","value":"eA=="}`)
-	c.OK(1, "secrets/getSecretValue", `{"path":"/app/docs/metrics"}`)
-	c.OK(1, "kms/createKey", `{"alias":"alias/docs-metrics"}`)
-	c.OK(1, "kms/scheduleKeyDeletion", `{"keyId":"alias/docs-metrics"}`)
+	c := suite.Fresh(t, 3) // a leader measures the clocks of others
+	leads := c.Leader()
+	c.OK(leads, "secrets/createSecret", `{"path":"/app/docs/metrics","value":"eA=="}`)
+	c.OK(leads, "secrets/getSecretValue", `{"path":"/app/docs/metrics"}`)
+	c.OK(leads, "kms/createKey", `{"alias":"alias/docs-metrics"}`)
+	c.OK(leads, "kms/scheduleKeyDeletion", `{"keyId":"alias/docs-metrics"}`)
+	c.Await("the first answers about clocks", func() bool { return strings.Contains(c.Metrics(leads), "strongroom_clock_offset_seconds{") })
 	shown := map[string]string{}
-	for _, m := range regexp.MustCompile(`(?m)^# TYPE (strongroom_\S+) (\S+)$`).FindAllStringSubmatch(c.Metrics(1), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (strongroom_\S+) (\S+)$`).FindAllStringSubmatch(c.Metrics(leads), -1) {
 		shown[m[1]] = m[2]
 	}
 	documented := map[string]string{}
