@@ -40,6 +40,8 @@ type ledger struct {
 	// closings counts closings; last is the count at the last one, by a hash
 	// of the path.
 	closings uint64
+	highest  uint64 // session that was ever opened
+	doubts   uint64 // destructions so far whose outcome nobody waited for
 	last     [256]uint64
 	seed     maphash.Seed
 }
@@ -73,8 +75,15 @@ func (k lineKey) text() string {
 type closing struct {
 	users int // destructions that are on their way
 	done  chan struct{}
-	// unsure: a destruction may still be committed, though nobody waits for it.
-	unsure bool
+	// doubt counts up to the last destruction that may still be committed,
+	// though nobody waits for it; 0: there is none.
+	doubt uint64
+}
+
+// doubted is a version that stays closed, and the doubt that keeps it so.
+type doubted struct {
+	fsm.ClosedVersion
+	doubt uint64
 }
 
 // delivery is one version on its way to a consumer.
@@ -100,20 +109,22 @@ func newLedger(now func() time.Time) *ledger {
 
 // open lets values be handed out in a session. Its command was applied after
 // every destruction that this node ever proposed, so none is unsure any more.
-// It answers false if somebody settled the session already.
+// It answers false if somebody settled the session already, or if a later one
+// was opened: what is closed since then knows nothing of this one.
 func (l *ledger) open(session uint64) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if session <= l.fenced {
+	if session <= l.fenced || session <= l.highest {
 		return false
 	}
+	l.highest = session
 	if l.opened != nil {
 		close(l.opened)
 		l.opened = nil
 	}
 	l.session = session
 	for v, c := range l.closed {
-		c.unsure = false
+		c.doubt = 0
 		l.lift(v, c)
 	}
 	return true
@@ -298,14 +309,17 @@ func (l *ledger) close(versions ...fsm.ClosedVersion) (session uint64, observed 
 		for _, v := range versions {
 			c := l.closed[v]
 			c.users--
-			c.unsure = c.unsure || !known
+			if !known {
+				l.doubts++
+				c.doubt = l.doubts
+			}
 			l.lift(v, c)
 		}
 	}
 }
 
 func (l *ledger) lift(v fsm.ClosedVersion, c *closing) {
-	if c.users == 0 && !c.unsure {
+	if c.users == 0 && c.doubt == 0 {
 		delete(l.closed, v)
 		close(c.done)
 	}
@@ -313,26 +327,28 @@ func (l *ledger) lift(v fsm.ClosedVersion, c *closing) {
 
 // unsure answers the versions that stay closed until it is known what became
 // of their destruction.
-func (l *ledger) unsure() []fsm.ClosedVersion {
+func (l *ledger) unsure() []doubted {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []fsm.ClosedVersion
+	var out []doubted
 	for v, c := range l.closed {
-		if c.unsure {
-			out = append(out, v)
+		if c.doubt != 0 {
+			out = append(out, doubted{v, c.doubt})
 		}
 	}
 	return out
 }
 
-// sure opens versions of which the outcome is known by now.
-func (l *ledger) sure(versions []fsm.ClosedVersion) {
+// sure opens versions of which the outcome is known by now. A version that
+// was doubted again since stays closed: what became known is about the
+// destructions before, and the new one may still be committed.
+func (l *ledger) sure(versions []doubted) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, v := range versions {
-		if c := l.closed[v]; c != nil {
-			c.unsure = false
-			l.lift(v, c)
+		if c := l.closed[v.ClosedVersion]; c != nil && c.doubt == v.doubt {
+			c.doubt = 0
+			l.lift(v.ClosedVersion, c)
 		}
 	}
 }

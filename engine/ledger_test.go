@@ -71,3 +71,27 @@ func TestWhatGrewSinceItsCommitStays(t *testing.T) {
 	l.committed(l.batch())
 	require.Empty(t, l.batch())
 }
+
+// A commit proves what became of the destructions before it, and of no later
+// one: a version that was doubted again meanwhile stays closed.
+func TestAVersionStaysClosedThatWasDoubtedAgain(t *testing.T) {
+	l := newLedger(time.Now)
+	require.True(t, l.open(5))
+	seen := fsm.Observation{Path: "/a", Version: 1}
+	v := fsm.ClosedVersion{Path: "/a", Version: 1}
+	_, _, release := l.close(v)
+	release(false)
+	before := l.unsure()
+
+	_, _, release = l.close(v)
+	release(false)
+	l.sure(before) // the commit that proved the first one comes back
+	_, wait, ok := l.hand(l.mark(), seen)
+	require.False(t, ok, "the second destruction may still be committed")
+	require.NotNil(t, wait)
+
+	l.sure(l.unsure())
+	<-wait
+	_, _, ok = l.hand(l.mark(), seen)
+	require.True(t, ok)
+}
