@@ -80,7 +80,7 @@ func TestMetricsHaveNoLabelThatACallerSends(t *testing.T) {
 	require.NotContains(t, text, mark)
 	require.NotContains(t, text, n.admin)
 
-	known := map[string]bool{"ok": true, "would_deny": true, "would_allow": true, "maxSecrets": true, "maxVersions": true, "maxBytes": true}
+	known := map[string]bool{"ok": true, "would_deny": true, "would_allow": true, "maxSecrets": true, "maxVersions": true, "maxBytes": true, "built-in": true, "authenticationFailures": true}
 	for kind := range statuses {
 		known[string(kind)] = true
 	}

@@ -95,10 +95,11 @@ func New(cfg Config, link *Link) *Server {
 		s.metrics = promhttp.HandlerFor(cfg.Registry, promhttp.HandlerOpts{})
 	}
 	s.public = s.httpServer(s.guard(http.HandlerFunc(s.servePublic)))
-	s.public.ConnContext = withRemote
 	s.peers = s.httpServer(s.guard(http.HandlerFunc(s.servePeer)))
 	s.peers.ConnContext = withPeer
-	s.public.ConnContext = withTLS
+	s.public.ConnContext = func(ctx context.Context, conn net.Conn) context.Context {
+		return withTLS(withRemote(ctx, conn), conn)
+	}
 	return s
 }
 

@@ -82,7 +82,11 @@ func attachPolicy(ctx context.Context, c *call, r *wire.AttachPolicyRequest) (*w
 		return nil, err
 	}
 	command := fsm.AttachPolicy{Meta: meta, Policy: r.Policy, Principal: r.Principal, Group: r.Group, Mode: mode, ExpiresAt: expiresAt, Reason: r.Reason}
-	return c.attached(ctx, meta, command, r.Principal, r.Group)
+	out, err := c.attached(ctx, meta, command, r.Principal, r.Group)
+	if err == nil && mode == fsm.ModeBreakGlass {
+		out.Warnings = []string{"mode: break-glass sessions cannot be opened in this release: the policy is dormant until they can"}
+	}
+	return out, err
 }
 
 func detachPolicy(ctx context.Context, c *call, r *wire.DetachPolicyRequest) (*wire.AttachPolicyResponse, error) {

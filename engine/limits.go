@@ -156,7 +156,11 @@ func (c *call) failedAuthentication(err error) error {
 	if over := c.within(fsm.RateFailures); over != nil {
 		return over
 	}
-	return c.engine.limiter.failed(c.from.Source, c.now, err)
+	err = c.engine.limiter.failed(c.from.Source, c.now, err)
+	if fault.Is(err, fault.RateLimited) {
+		c.engine.metrics.limited.WithLabelValues(builtInLimit, fsm.RateFailures).Inc()
+	}
+	return err
 }
 
 // withinRequests holds a request against limits on requests. Waits are not

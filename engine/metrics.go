@@ -5,6 +5,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 )
@@ -95,6 +96,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "strongroom_quota_refusals_total",
 		Help: "Writes that were refused because a path rule allows no more, by quota.",
 	}, []string{"quota"})
+	m.limited.WithLabelValues(builtInLimit, fsm.RateFailures)
 	for _, quota := range []string{"maxSecrets", "maxVersions", "maxBytes"} {
 		m.quotas.WithLabelValues(quota)
 	}

@@ -58,6 +58,9 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 		withExample(short("put", "iam", "putPolicy", "name"), `  strongroom policy put web-values --statements '[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]}]'`),
 		short("get", "iam", "getPolicy", "name"), paged(short("ls", "iam", "listPolicies")), short("delete", "iam", "deletePolicy", "name"),
 		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))...)
+	add(groupRights, "rate-limit", "How often something may be done",
+		withExample(short("put", "iam", "putRateLimit", "name"), `  strongroom rate-limit put readers --kind valueReads --per principal --count 600 --period 1m --burst 100`),
+		paged(short("ls", "iam", "listRateLimits")), short("delete", "iam", "deleteRateLimit", "name"))
 	add(groupRights, "trust", "Whose JWTs and certificates are taken for who somebody is",
 		withExample(short("put", "iam", "putTrust", "name"), `  strongroom trust put ci --kind jwt --issuer https://token.actions.githubusercontent.com --audiences strongroom --claims repository=acme/web --claims ref=refs/heads/main --principal svc-deploy`),
 		short("get", "iam", "getTrust", "name"), paged(short("ls", "iam", "listTrusts")), short("delete", "iam", "deleteTrust", "name"))
