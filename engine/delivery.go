@@ -29,6 +29,9 @@ func (c *call) handOut(ctx context.Context, path names.Path, to reader, pick fun
 		if err != nil {
 			return nil, nil, err
 		}
+		if c.sessionEnded() {
+			c.engine.ledger.end(c.mark.session)
+		}
 		d, wait, ok := c.engine.ledger.hand(c.mark, c.seen(s, v, to))
 		if ok {
 			d.note, d.news = c.noteConsumer(d.seen, to), !c.state.Knows(d.seen)
@@ -41,6 +44,18 @@ func (c *call) handOut(ctx context.Context, path names.Path, to reader, pick fun
 		}
 	}
 	return nil, nil, fault.New(fault.Conflict, "path: versions of %s were destroyed each time this one was about to be read; retry", path)
+}
+
+// sessionEnded reports whether the session of the mark has ended in the state
+// that was looked at after it. A node that led, lost that to others, and leads
+// again has not heard of it yet, or not come to open another one: destructions
+// since then count on it that nothing was handed out in the one before.
+func (c *call) sessionEnded() bool {
+	if c.mark.session == 0 {
+		return false
+	}
+	s := c.state.Session(c.mark.session)
+	return s == nil || s.EndedAt != 0
 }
 
 // lookAgain takes a new mark, and a new look at the state after it.

@@ -137,6 +137,15 @@ func (l *ledger) shut() {
 	l.session = 0
 }
 
+// end is shut, if the session is still that one.
+func (l *ledger) end(session uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.session == session {
+		l.session = 0
+	}
+}
+
 // fence ends session, and those before it, for good.
 func (l *ledger) fence(session uint64) {
 	l.mu.Lock()

@@ -57,7 +57,7 @@ func Parse(r *http.Request) (*Request, error) {
 	}
 	out.Head = head(r, names)
 	if len(out.Head) > maxHead {
-		return nil, errors.New("Authorization: the signed headers are too long; sign only host, content-type and x-amz-date")
+		return nil, authorization("the signed headers are too long; sign only host, content-type and x-amz-date")
 	}
 	return out, nil
 }
@@ -65,7 +65,7 @@ func Parse(r *http.Request) (*Request, error) {
 // splitAuthorization answers the values of Credential, SignedHeaders and
 // Signature. They come in this order, once each, as every signer writes them.
 func splitAuthorization(text string) (parts [3]string, err error) {
-	wrong := errors.New("Authorization: must be \"" + Algorithm + " Credential=…, SignedHeaders=…, Signature=…\"")
+	wrong := authorization("must be \"" + Algorithm + " Credential=…, SignedHeaders=…, Signature=…\"")
 	rest, ok := strings.CutPrefix(text, Algorithm+" ")
 	if !ok {
 		return parts, wrong
@@ -91,10 +91,10 @@ func splitAuthorization(text string) (parts [3]string, err error) {
 func (r *Request) readCredential(text string) (date string, err error) {
 	fields := strings.Split(text, "/")
 	if len(fields) != 5 || !ValidKeyID(fields[0]) || !validRegion(fields[2]) {
-		return "", errors.New("Authorization: Credential must be ACCESSKEYID/YYYYMMDD/REGION/" + Service + "/" + terminator)
+		return "", authorization("Credential must be ACCESSKEYID/YYYYMMDD/REGION/" + Service + "/" + terminator)
 	}
 	if fields[3] != Service || fields[4] != terminator {
-		return "", errors.New("Authorization: Credential must be for the service " + Service + " and end in " + terminator)
+		return "", authorization("Credential must be for the service " + Service + " and end in " + terminator)
 	}
 	r.KeyID, r.Region = fields[0], fields[2]
 	return fields[1], nil
@@ -116,7 +116,7 @@ func readTime(h http.Header) (time.Time, error) {
 func readSignature(text string) (out [sha256.Size]byte, err error) {
 	raw, err := hex.DecodeString(text)
 	if err != nil || len(raw) != len(out) || text != strings.ToLower(text) {
-		return out, errors.New("Authorization: Signature must be 64 hexadecimal digits, in lower case")
+		return out, authorization("Signature must be 64 hexadecimal digits, in lower case")
 	}
 	return [sha256.Size]byte(raw), nil
 }
@@ -139,21 +139,21 @@ func checkPayload(h http.Header) error {
 // signed: host, the content type, and whatever speaks to a verifier.
 func checkNames(names []string, h http.Header) error {
 	if len(names) > maxHeaders {
-		return errors.New("Authorization: SignedHeaders has too many names")
+		return authorization("SignedHeaders has too many names")
 	}
 	for i, name := range names {
 		if !isHeaderName(name) || i > 0 && names[i-1] >= name {
-			return errors.New("Authorization: SignedHeaders must be names of headers in lower case, each once, in order, with semicolons between them")
+			return authorization("SignedHeaders must be names of headers in lower case, each once, in order, with semicolons between them")
 		}
 		if name == "authorization" || name == "transfer-encoding" {
-			return errors.New("Authorization: SignedHeaders names a header that cannot be signed")
+			return authorization("SignedHeaders names a header that cannot be signed")
 		}
 		if name != "host" && name != "content-length" && len(h.Values(name)) == 0 {
-			return errors.New("Authorization: SignedHeaders names a header that the request does not have")
+			return authorization("SignedHeaders names a header that the request does not have")
 		}
 	}
 	if !slices.Contains(names, "host") {
-		return errors.New("Authorization: SignedHeaders must name host")
+		return authorization("SignedHeaders must name host")
 	}
 	if len(h.Values(headerToken)) > 0 {
 		return errors.New("X-Amz-Security-Token: is not accepted; access keys have no session")
@@ -161,7 +161,7 @@ func checkNames(names []string, h http.Header) error {
 	for name := range h {
 		lower := strings.ToLower(name)
 		if (lower == "content-type" || strings.HasPrefix(lower, "x-amz-")) && !slices.Contains(names, lower) {
-			return errors.New("Authorization: SignedHeaders must name content-type, and every header that begins with x-amz-, where the request has them")
+			return authorization("SignedHeaders must name content-type, and every header that begins with x-amz-, where the request has them")
 		}
 	}
 	return nil
@@ -215,3 +215,8 @@ func folded(text string) string {
 	}
 	return text
 }
+
+// authorization is an error about the header of that name.
+func authorization(text string) error { return errors.New(headerAuthorization + ": " + text) }
+
+const headerAuthorization = "Authorization"
