@@ -146,7 +146,15 @@ func (v view) DialLink(_ context.Context, to string) (net.Conn, error) {
 	return n.link.dial(v.self)
 }
 
+// lead makes a node the leader, whose first work is to open its session.
 func (c *cluster) lead(name string) {
+	c.t.Helper()
+	c.mu.Lock()
+	n := c.nodes[name]
+	c.mu.Unlock()
+	if n != nil {
+		require.NoError(c.t, n.engine.OpenLedger(context.Background()))
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.leader = name
@@ -186,7 +194,6 @@ func (c *cluster) start(name string, change func(*Config)) *node {
 		Node: name, ClusterID: c.id, Log: c.log, KMS: c.kms, Trail: n.trail, Logger: logger, Registerer: n.registry,
 	})
 	require.NoError(c.t, err)
-	require.NoError(c.t, n.engine.OpenLedger(context.Background()))
 	cfg := Config{
 		Engine: n.engine, Cluster: view{c, name}, NodeID: name, Timeout: 10 * time.Second, Logger: logger, Registry: n.registry,
 		Ready: func() error { return nil },

@@ -327,9 +327,14 @@ func (l *ledger) close(versions ...fsm.ClosedVersion) (session uint64, observed 
 	}
 }
 
+// lift lets a version be handed out again, if nothing keeps it closed. Whoever
+// looked at the state while it was closed may not have seen what became of it,
+// and must look again.
 func (l *ledger) lift(v fsm.ClosedVersion, c *closing) {
 	if c.users == 0 && c.doubt == 0 {
 		delete(l.closed, v)
+		l.closings++
+		l.last[l.stripe(v.Path)] = l.closings
 		close(c.done)
 	}
 }

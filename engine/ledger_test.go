@@ -95,3 +95,26 @@ func TestAVersionStaysClosedThatWasDoubtedAgain(t *testing.T) {
 	_, _, ok = l.hand(l.mark(), seen)
 	require.True(t, ok)
 }
+
+// A look at the state that was taken while a version was closed may have seen
+// it before its destruction: once it is open, that look is too old.
+func TestALookWhileAVersionWasClosedIsTooOld(t *testing.T) {
+	l := newLedger(time.Now)
+	require.True(t, l.open(5))
+	seen := fsm.Observation{Path: "/a", Version: 1}
+	_, _, release := l.close(fsm.ClosedVersion{Path: "/a", Version: 1})
+	at := l.mark()
+	// Here the state is looked at, then the destruction is applied.
+	release(true)
+	_, _, ok := l.hand(at, seen)
+	require.False(t, ok)
+	_, _, ok = l.hand(l.mark(), seen)
+	require.True(t, ok)
+}
+
+func TestASessionNeverGoesBack(t *testing.T) {
+	l := newLedger(time.Now)
+	require.True(t, l.open(9))
+	require.False(t, l.open(5), "it was opened before, and its answer came late")
+	require.Equal(t, uint64(9), l.current())
+}
