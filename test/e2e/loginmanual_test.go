@@ -12,7 +12,7 @@ import (
 // The commands of the manual that make principals and trusts are run as they
 // stand there.
 func TestTheTrustsOfTheManualCanBeMade(t *testing.T) {
-	c := suite.Shared(t)
+	c := suite.Fresh(t, 1)
 	dir := t.TempDir()
 	authority := machineCertificate(t, dir)
 	for _, name := range []string{"ca.crt", "clients-ca.pem"} {

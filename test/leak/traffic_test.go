@@ -142,6 +142,7 @@ func (w *traffic) principals(name string) (token string) {
 	w.ok("iam/deleteAccessKey", `{"accessKeyId":%q}`, key["accessKeyId"])
 	leaving := w.token(name)
 	require.Equal(w.t, "", w.c.Send(1, leaving, "iam/logout", `{}`).Code())
+	w.exercised["iam/logout"] = true
 	w.ok("iam/revokeTokens", `{"principal":"%s-2","accessKeys":true}`, name)
 	w.ok("iam/deletePrincipal", `{"name":"%s-2"}`, name)
 	for _, one := range []string{gone, made["token"].(string), token[:len(token)-1] + "0", "srt_" + w.core} {
