@@ -7,7 +7,9 @@ BIN := bin/strongroom
 GO ?= go
 FUZZTIME ?= 20s
 TORTURE ?= 10
+KILLS ?= 200
 SECRETS ?= 1000000
+EVENTS ?= 10000000
 # Unit packages run with the race detector; test/ starts real processes, which
 # it would not look into, and floods a small machine when run at once.
 UNIT = $$($(GO) list ./... | grep -v '/strongroom/test/')
@@ -53,11 +55,11 @@ race: testdeps ## Every test, with the race detector everywhere
 	$(GO) test -race -count=1 -timeout 40m -p 1 ./...
 
 .PHONY: fuzz
-fuzz: ## Each fuzz target for FUZZTIME (20s)
+fuzz: ## Each fuzz target for FUZZTIME (20s; FUZZTIME=10m for a long run)
 	@grep -rlE '^func Fuzz' --include='*_test.go' . | sort | while read -r file; do \
 	  for target in $$(sed -nE 's/^func (Fuzz[A-Za-z0-9_]+)\(.*/\1/p' "$$file"); do \
 	    echo "== $$target in $$(dirname "$$file")"; \
-	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) "$$(dirname "$$file")"; \
+	    $(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 2s "$$(dirname "$$file")" || exit 1; \
 	  done; \
 	done
 
@@ -65,13 +67,25 @@ fuzz: ## Each fuzz target for FUZZTIME (20s)
 bench: deps build ## Measure a local cluster against the floors of this machine
 	@.ci/bench
 
+.PHONY: bench-trail
+bench-trail: ## Write an audit trail with EVENTS events (10000000) over 30 days, and ask for hours; wants 12 GiB of disk
+	$(GO) run ./test/scale/trail -n $(EVENTS)
+
 .PHONY: bench-million
 bench-million: ## Load a state machine with SECRETS secrets (1000000): memory, snapshot, pages; wants 12 GiB
 	$(GO) run ./test/scale/million -n $(SECRETS)
 
+.PHONY: noticing
+noticing: ## Replay a month of made-up traffic: false alarms of the detectors, and how soon attacks are noticed
+	$(GO) run ./test/noticing/month
+
 .PHONY: torture
 torture: deps build ## Kill, stop and pause nodes at random for TORTURE minutes (10)
 	STRONGROOM_TORTURE=$(TORTURE) $(GO) test -v -count=1 -timeout 600m -run Torture ./test/e2e
+
+.PHONY: torture-audit
+torture-audit: deps build ## Kill nodes KILLS times (200) under load and hold every answer against the audit trails
+	STRONGROOM_AUDIT_KILLS=$(KILLS) $(GO) test -v -count=1 -timeout 120m -run KilledNodesOweNoEvent ./test/e2e
 
 .PHONY: cover
 cover: testdeps ## Coverage of all tests, in coverage.out

@@ -27,6 +27,8 @@ import (
 const (
 	linkForward   = "/link/v1/forward/"
 	linkTrail     = "/link/v1/trail"
+	linkChains    = "/link/v1/chains"
+	linkChain     = "/link/v1/chain"
 	linkKeys      = "/link/v1/keys"
 	linkRoots     = "/link/v1/roots"
 	linkLedger    = "/link/v1/ledger"
@@ -36,7 +38,10 @@ const (
 	headerNotDone = "Strongroom-Not-Leader"
 	// A patient request, and the answer to it that there is no news yet: the
 	// index that was looked at, and for how many milliseconds to wait at most.
-	headerPatient   = "Strongroom-Patient"
+	headerPatient = "Strongroom-Patient"
+	// How far the node that a request came to had heard of the leader's ledger:
+	// session and stamp. Only where it had tried to serve the request itself.
+	headerHeard     = "Strongroom-Heard"
 	headerNotYet    = "Strongroom-Not-Yet"
 	headerNotYetFor = "Strongroom-Not-Yet-For-Ms"
 	// The signature of a request that is signed, with all that it is of but the
@@ -113,6 +118,9 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	if from.Patient {
 		req.Header.Set(headerPatient, "1")
 	}
+	if from.Heard != nil {
+		req.Header.Set(headerHeard, fmt.Sprintf("%d %d", from.Heard.Session, from.Heard.Stamp))
+	}
 	resp, err := l.client.Do(req)
 	if err != nil {
 		return false, broken(ctx, o, sending.sent.Load(), err)
@@ -123,6 +131,10 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 	}
 	if resp.Header.Get(headerNotDone) != "" {
 		return false, fault.New(fault.NoLeader, "%s does not lead", leader)
+	}
+	if o.Streams && resp.StatusCode == http.StatusOK {
+		handOnStream(ctx, w, resp)
+		return true, nil
 	}
 	var buf buffer
 	defer buf.wipe()
@@ -307,6 +319,12 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 	case linkTrail:
 		answerPeer(s, w, r, s.Engine.LocalEvents)
 		return
+	case linkChains:
+		answerPeer(s, w, r, s.Engine.LocalChains)
+		return
+	case linkChain:
+		s.answerChain(w, r, peer)
+		return
 	case linkKeys:
 		answerPeer(s, w, r, s.Engine.LocalKeys)
 		return
@@ -326,19 +344,23 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, fault.New(fault.NotFound, "this node does not know the operation"), false)
 		return
 	}
-	s.serveForwarded(w, r, o)
+	s.serveForwarded(w, r, o, peer)
 }
 
 // serveForwarded serves a request that another member handed on. It is never
 // handed on again: a member that does not lead says so, and the first one
 // looks for the leader anew.
-func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engine.Operation) {
+func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engine.Operation, peer string) {
 	w.Header().Set(headerID, r.Header.Get(headerID))
 	timeout := s.Timeout
 	if ms, err := strconv.ParseInt(r.Header.Get(headerTimeout), 10, 64); err == nil && ms > 0 {
 		timeout = min(timeout, time.Duration(ms)*time.Millisecond)
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), timeout)
+	if o.Streams {
+		cancel()
+		ctx, cancel = s.timed(r.Context(), o)
+	}
 	defer cancel()
 	body, err := s.readBody(w, r, s.MaxBodyBytes)
 	defer body.release()
@@ -352,9 +374,13 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		return
 	}
 	from := engine.Caller{
-		RequestID: r.Header.Get(headerID), Certificates: certificates,
+		RequestID: r.Header.Get(headerID), Member: peer, Certificates: certificates,
 		Token:   strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "),
 		Patient: r.Header.Get(headerPatient) != "",
+	}
+	if text := r.Header.Get(headerHeard); text != "" {
+		from.Heard = &engine.Heard{} // one that cannot be read counts as none
+		_, _ = fmt.Sscanf(text, "%d %d", &from.Heard.Session, &from.Heard.Stamp)
 	}
 	if err := handedOnOrigin(r.Header, &from); err != nil {
 		s.fail(w, err, false)
@@ -366,7 +392,7 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 	}
 	if _, self, _ := s.Cluster.Leader(); self {
 		var done bool
-		if done, err = s.serveHere(ctx, w, o, from, body.b); done {
+		if done, err = s.serveHere(ctx, w, o, from, body.b, s.Engine.Do); done {
 			return
 		}
 		if not := (*engine.NotYet)(nil); errors.As(err, &not) {

@@ -49,6 +49,38 @@ func TestAFollowerHandsTheUntouchedRequestToTheLeader(t *testing.T) {
 	require.Contains(t, follower.ok("iam/whoAmI", `{}`).body, `"sourceAddress":"127.0.0.1"`)
 }
 
+// The event of a request that was handed on names the member that the client
+// reached, as that one proved who it is. No header says it: not one of the
+// client's, and not one that a member sends about somebody else.
+func TestTheEventNamesTheMemberThatHandedTheRequestOn(t *testing.T) {
+	leader, follower := pair(t, nil)
+	forged := []string{"Via: n3", "Strongroom-Member: n3", headerVia + ": n3", "Strongroom-Peer: n3", headerSource + ": 10.0.0.1"}
+	via := func(requestID string) string {
+		t.Helper()
+		events, _, err := leader.trail.Query(context.Background(), audit.Filter{RequestID: requestID})
+		require.NoError(t, err)
+		require.NotEmpty(t, events)
+		for _, e := range events {
+			require.Equal(t, events[0].Via, e.Via, "%s and the events within it came the same way", e.Event)
+			require.NotContains(t, e.SourceAddress+e.Reason, "10.0.0.1")
+		}
+		return events[0].Via
+	}
+	require.Equal(t, "n2", via(follower.call("secrets/createSecret", `{"path":"/a/b","value":"`+mark+`"}`, forged...).header.Get(headerID)))
+	require.Equal(t, "n2", via(follower.call("secrets/getSecretValue", `{"path":"/a/b"}`, forged...).header.Get(headerID)))
+	require.Equal(t, "n2", via(follower.send(post("secrets/getSecretValue", "srt_x", `{"path":"/a/b"}`, forged...)).header.Get(headerID)), "of a denial, too")
+	require.Empty(t, via(leader.call("secrets/getSecretValue", `{"path":"/a/b"}`, forged...).header.Get(headerID)), "it came here")
+	require.Equal(t, "n2", via(follower.call("secrets/getSecretValue", `{"path":"/a/b"}`).header.Get(headerID)))
+
+	conn, err := leader.link.dial("n4")
+	require.NoError(t, err)
+	defer conn.Close()
+	r := exchange(t, conn, "POST "+linkForward+"iam/whoAmI HTTP/1.1\r\nHost: n1\r\nAuthorization: Bearer "+leader.admin+"\r\n"+headerID+": r-4\r\n"+
+		headerSource+": 192.0.2.4\r\n"+strings.Join(forged[:4], "\r\n")+"\r\nContent-Length: 2\r\n\r\n{}")
+	require.Equal(t, 200, r.status, r.body)
+	require.Equal(t, "n4", via("r-4"), "a member speaks for itself only")
+}
+
 func TestErrorsOfTheLeaderComeBackAsTheyAre(t *testing.T) {
 	leader, follower := pair(t, nil)
 	for _, c := range []struct {
@@ -79,13 +111,14 @@ func TestErrorsOfTheLeaderComeBackAsTheyAre(t *testing.T) {
 func TestAClientCannotSayWhereItIs(t *testing.T) {
 	leader, follower := pair(t, nil)
 	for _, n := range []*node{leader, follower} {
-		r := n.call("iam/whoAmI", `{}`, headerSource+": 10.0.0.1", "X-Forwarded-For: 10.0.0.2", "Forwarded: for=10.0.0.3", headerTimeout+": 1", headerID+": mine")
+		r := n.call("iam/whoAmI", `{}`, headerSource+": 10.0.0.1", "X-Forwarded-For: 10.0.0.2", "Forwarded: for=10.0.0.3", headerTimeout+": 1", headerID+": mine", headerHeard+": 7 77")
 		require.Equal(t, 200, r.status)
 		require.Contains(t, r.body, `"sourceAddress":"127.0.0.1"`)
 		require.NotContains(t, r.header.Get(headerID), "mine")
 	}
 	require.NotContains(t, leader.link.received(), "10.0.0.")
-	for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkClock} {
+	require.NotContains(t, leader.link.received(), headerHeard)
+	for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkChains, linkChain, linkClock} {
 		r := leader.send("POST " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n" + headerSource + ": 10.0.0.1\r\n\r\n{}")
 		require.Equal(t, 404, r.status, "the link is not on the public port")
 	}
@@ -206,7 +239,7 @@ func TestTheLinkServesMembersOnly(t *testing.T) {
 		"nobody":                  func() (net.Conn, error) { return link.dial("n2") },
 		"a member without a name": func() (net.Conn, error) { return n.link.dial("") },
 	} {
-		for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkClock} {
+		for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkChains, linkChain, linkClock} {
 			conn, err := dial()
 			require.NoError(t, err)
 			text := "POST " + path + " HTTP/1.1\r\nHost: n1\r\nAuthorization: Bearer " + n.admin + "\r\n" + headerSource + ": 10.0.0.1\r\nContent-Length: 2\r\n\r\n{}"
@@ -237,6 +270,58 @@ func TestWhatAMemberMaySendIsBoundedToo(t *testing.T) {
 	require.Equal(t, 500, ask(linkForward+"iam/whoAmI", headerSource+": somewhere\r\nContent-Length: 2\r\n", "{}").status)
 	require.Equal(t, 404, ask(linkForward+"iam/fly", "Content-Length: 2\r\n", "{}").status)
 	require.Equal(t, 400, ask(linkTrail, "Content-Length: 2\r\n", "[]").status)
+	require.Equal(t, 400, ask(linkChain, "Content-Length: 2\r\n", "[]").status)
+	require.Equal(t, 400, ask(linkChain, "Content-Length: 2\r\n", "{}").status, "no chain is named")
+}
+
+// A member is handed the lines of a chain as they are written. Who waits for
+// more is answered when the node stops, and does not hold that up.
+func TestMembersTakeEachOthersChains(t *testing.T) {
+	leader, follower := pair(t, nil)
+	leader.ok("secrets/createSecret", `{"path":"/a/b","value":"`+mark+`"}`)
+	ctx := context.Background()
+	list, err := follower.server.link.Chains(ctx, "n1", engine.ChainsQuery{})
+	require.NoError(t, err)
+	require.Len(t, list.Chains, 1)
+	own := list.Chains[0]
+	require.True(t, own.Own)
+	q := engine.ChainQuery{Node: "n1", Chain: own.Chain}
+	run, err := follower.server.link.Chain(ctx, "n1", q)
+	require.NoError(t, err)
+	require.EqualValues(t, 1, run.First)
+	require.Positive(t, run.Count)
+	require.Contains(t, string(run.Data), `"audit.open"`)
+	require.NotContains(t, string(run.Data), mark)
+
+	q.After, q.Hash, q.WaitMs = 1_000_000, own.Hash, 10_000
+	run, err = follower.server.link.Chain(ctx, "n1", q)
+	require.NoError(t, err)
+	require.True(t, run.Forked, "nobody can hold more than there is")
+
+	// The head may still move under the asker: then it asks behind the new one.
+	done := make(chan error, 1)
+	leader.server.Drain()
+	go func() {
+		for {
+			list, err := follower.server.link.Chains(ctx, "n1", engine.ChainsQuery{})
+			if err != nil {
+				done <- err
+				return
+			}
+			head := list.Chains[0]
+			run, err := follower.server.link.Chain(ctx, "n1", engine.ChainQuery{Node: "n1", Chain: head.Chain, After: head.Sequence, Hash: head.Hash, WaitMs: 10_000})
+			if err != nil || run.Count == 0 {
+				done <- err
+				return
+			}
+		}
+	}()
+	select {
+	case err := <-done:
+		require.NoError(t, err)
+	case <-time.After(8 * time.Second):
+		t.Fatal("who waits holds up a node that stops")
+	}
 }
 
 func TestMembersAskForEachOthersTrails(t *testing.T) {
@@ -287,4 +372,44 @@ func TestMembersTellEachOtherTheTime(t *testing.T) {
 	require.GreaterOrEqual(t, local.UnixMs, reading.UnixMs)
 	_, err = follower.server.link.Clock(context.Background(), "n9", engine.ClockQuery{})
 	require.ErrorContains(t, err, "n9")
+}
+
+// A node that follows serves a read by itself once it has the leader's word, and
+// hands the same request to the leader, under the same id, when it has not.
+func TestAFollowerServesAReadByTheLeadersWord(t *testing.T) {
+	leader, follower := pair(t, nil)
+	var deaf atomic.Bool
+	follower.engine.Cluster.AskLeader = func(_ context.Context, item []byte) (engine.Reading, error) {
+		if deaf.Load() {
+			return engine.Reading{}, errors.New("no answer")
+		}
+		sent := time.Now()
+		answer := leader.engine.AnswerFollowers()
+		state := leader.log.machine.State()
+		return engine.Reading{State: state, Answer: answer(state, "n2", [][]byte{item})[0], Sent: sent}, nil
+	}
+	leader.ok("secrets/createSecret", `{"path":"/a/b","value":"`+mark+`"}`)
+	where := func(operation, body string) (here, there int) {
+		t.Helper()
+		r := follower.ok(operation, body)
+		require.NotEmpty(t, r.header.Get(headerIndex))
+		for i, n := range []*node{follower, leader} {
+			events, _, err := n.trail.Query(context.Background(), audit.Filter{RequestID: r.header.Get(headerID)})
+			require.NoError(t, err)
+			*[]*int{&here, &there}[i] = len(events)
+		}
+		return here, there
+	}
+	here, there := where("secrets/describeSecret", `{"path":"/a/b"}`)
+	require.Equal(t, []int{1, 0}, []int{here, there})
+	here, there = where("secrets/getSecretValue", `{"path":"/a/b"}`)
+	require.Equal(t, []int{0, 2}, []int{here, there}, "the leader has not consented yet")
+	require.Regexp(t, headerHeard+`: [1-9][0-9]* [1-9][0-9]+\r\n`, leader.link.received(), "and is told how old the request is")
+	deaf.Store(true)
+	here, there = where("secrets/describeSecret", `{"path":"/a/b"}`)
+	require.Equal(t, []int{0, 1}, []int{here, there})
+	deaf.Store(false)
+	require.Equal(t, 404, follower.call("secrets/describeSecret", `{"path":"/a/none"}`).status)
+	require.Equal(t, 401, follower.send(post("secrets/describeSecret", "srt_x", `{"path":"/a/b"}`)).status)
+	require.Contains(t, leader.link.received(), "srt_x", "failures are counted where all are")
 }

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strconv"
 	"sync/atomic"
@@ -24,7 +25,7 @@ const leaderWatch = 50 * time.Millisecond
 // serveOperation serves here if this node leads, and hands the untouched
 // request to the leader otherwise, until there is an answer or time is up.
 func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engine.Operation) {
-	ctx, cancel := context.WithTimeout(r.Context(), s.Timeout)
+	ctx, cancel := s.timed(r.Context(), o)
 	defer cancel()
 	token, signed, err := credential(r)
 	if err != nil {
@@ -56,13 +57,22 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		s.serveWaiting(w, r, o, from, body.b)
 		return
 	}
+	from.Heard = s.Engine.Heard(o, from)
 	for {
 		done, err := s.attempt(ctx, w, o, from, body.b)
 		if done {
 			return
 		}
+		if from.Heard == nil && o.Follows {
+			from.Heard = &engine.Heard{} // what it says is old by the next attempt
+		}
 		if err != nil && !fault.Is(err, fault.NoLeader) {
 			s.fail(w, err, o.Write)
+			return
+		}
+		if err != nil && s.Standing() != nil {
+			// No leader will be heard of here. The client has other addresses.
+			s.fail(w, fault.New(fault.NoLeader, "this node takes no part in the cluster, ask another one; its health/ready says why. Nothing was done"), false)
 			return
 		}
 		select {
@@ -80,8 +90,14 @@ func (s *Server) attempt(ctx context.Context, w http.ResponseWriter, o *engine.O
 	leader, self, known := s.Cluster.Leader()
 	switch {
 	case self:
-		return s.serveHere(ctx, w, o, from, body)
+		return s.serveHere(ctx, w, o, from, body, s.Engine.Do)
 	case known && leader != s.NodeID:
+		if s.Engine.Follows(o, from) {
+			// What this node cannot serve now, the leader can.
+			if done, err := s.serveHere(ctx, w, o, from, body, s.Engine.Follow); done || !fault.Is(err, fault.NoLeader) {
+				return done, err
+			}
+		}
 		ctx, stop := s.whileLeading(ctx, leader)
 		defer stop()
 		return s.link.forward(ctx, w, leader, o, from, body)
@@ -100,7 +116,7 @@ func (s *Server) whileLeading(ctx context.Context, leader string) (context.Conte
 	ctx, cancel := context.WithCancelCause(ctx)
 	var timer atomic.Pointer[time.Timer] // a goroutine only for requests that take long
 	timer.Store(time.AfterFunc(leaderWatch, func() {
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || begun(ctx) {
 			return
 		}
 		if now, self, known := s.Cluster.Leader(); self || known && now != leader {
@@ -112,9 +128,12 @@ func (s *Server) whileLeading(ctx context.Context, leader string) (context.Conte
 	return ctx, func() { cancel(nil); timer.Load().Stop() }
 }
 
+// doer is Do or Follow of the engine.
+type doer func(ctx context.Context, o *engine.Operation, from engine.Caller, body []byte) (engine.Answer, error)
+
 // serveHere runs the operation on this node.
-func (s *Server) serveHere(ctx context.Context, w http.ResponseWriter, o *engine.Operation, from engine.Caller, body []byte) (done bool, err error) {
-	answer, err := s.Engine.Do(ctx, o, from, body)
+func (s *Server) serveHere(ctx context.Context, w http.ResponseWriter, o *engine.Operation, from engine.Caller, body []byte, do doer) (done bool, err error) {
+	answer, err := do(ctx, o, from, body)
 	defer answer.Wipe()
 	if answer.Index != 0 {
 		w.Header().Set(headerIndex, strconv.FormatUint(answer.Index, 10))
@@ -125,6 +144,10 @@ func (s *Server) serveHere(ctx context.Context, w http.ResponseWriter, o *engine
 	}
 	if err != nil {
 		s.fail(w, err, o.Write)
+		return true, nil
+	}
+	if answer.Stream != nil {
+		s.stream(ctx, w, o.Content, func(w io.Writer) error { return answer.Stream(context.WithoutCancel(ctx), w) })
 		return true, nil
 	}
 	var buf buffer

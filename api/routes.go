@@ -28,7 +28,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		h.Set("X-Content-Type-Options", "nosniff")
 		defer func() {
-			if p := recover(); p != nil {
+			if p := recover(); p == http.ErrAbortHandler {
+				panic(p) // a stream that was cut
+			} else if p != nil {
 				s.Logger.Error("a request panicked", "requestId", h.Get(headerID), "type", fmt.Sprintf("%T", p), "stack", string(debug.Stack()))
 				s.fail(w, fault.New(fault.Internal, "panic"), false)
 			}

@@ -41,9 +41,11 @@ const (
 
 // Config wires a Server.
 type Config struct {
-	Engine         *engine.Engine
-	Cluster        Cluster
-	NodeID         string
+	Engine  *engine.Engine
+	Cluster Cluster
+	NodeID  string
+	// Standing answers why this node takes no part in the cluster; nil: it does.
+	Standing       func() error
 	MaxBodyBytes   int64          // default 2 MiB
 	Timeout        time.Duration  // of one operation, waiting for a leader included; default 15 s
 	MaxConnections int            // default 20,000
@@ -76,6 +78,9 @@ type Server struct {
 func New(cfg Config, link *Link) *Server {
 	if cfg.MaxBodyBytes == 0 {
 		cfg.MaxBodyBytes = DefaultMaxBody
+	}
+	if cfg.Standing == nil {
+		cfg.Standing = func() error { return nil }
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout

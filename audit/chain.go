@@ -3,7 +3,10 @@ package audit
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -12,6 +15,16 @@ type chain struct {
 	node     string
 	sequence uint64
 	hash     [sha256.Size]byte // of the line of that event; zeros at the start
+	id       [sha256.Size]byte // hash of the first event: tells a chain from another one of the same node
+}
+
+// step moves c over the next event, whose line has the given hash.
+func (c *chain) step(hash [sha256.Size]byte) {
+	c.sequence++
+	c.hash = hash
+	if c.sequence == 1 {
+		c.id = hash
+	}
 }
 
 // Head is the newest event of a trail.
@@ -19,6 +32,28 @@ type Head struct {
 	Node     string
 	Sequence uint64
 	Hash     [sha256.Size]byte // SHA-256 of its line, without the newline
+}
+
+// String writes h as ParseHead reads it: NODE:SEQUENCE:HASH.
+func (h Head) String() string { return fmt.Sprintf("%s:%d:%x", h.Node, h.Sequence, h.Hash) }
+
+// ParseHead reads what String writes.
+func ParseHead(text string) (Head, error) {
+	parts := strings.Split(text, ":")
+	if len(parts) != 3 || parts[0] == "" {
+		return Head{}, fmt.Errorf("must be NODE:SEQUENCE:HASH, as verify prints it")
+	}
+	h := Head{Node: parts[0]}
+	var err error
+	if h.Sequence, err = strconv.ParseUint(parts[1], 10, 64); err != nil || h.Sequence == 0 {
+		return Head{}, fmt.Errorf("must have a sequence number from 1 in its middle, as verify prints it")
+	}
+	hash, err := hex.DecodeString(parts[2])
+	if err != nil || len(hash) != len(h.Hash) {
+		return Head{}, fmt.Errorf("must end in a SHA-256 in hex, as verify prints it")
+	}
+	copy(h.Hash[:], hash)
+	return h, nil
 }
 
 // BrokenError names the first place where a trail is not what was written.
@@ -50,8 +85,7 @@ func (c *chain) next(line []byte) (time.Time, error) {
 	if err != nil {
 		return at, err
 	}
-	c.sequence++
-	c.hash = sha256.Sum256(line)
+	c.step(sha256.Sum256(line))
 	return at, nil
 }
 

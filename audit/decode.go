@@ -27,6 +27,7 @@ type record struct {
 	Principal      string      `json:"principal"`
 	CredentialID   string      `json:"credentialId"`
 	SourceAddress  string      `json:"sourceAddress"`
+	Via            string      `json:"via"`
 	Path           string      `json:"path"`
 	KeyID          string      `json:"keyId"`
 	Version        uint64      `json:"version"`
@@ -35,10 +36,13 @@ type record struct {
 	Index          uint64      `json:"index"`
 	Cached         bool        `json:"cached"`
 	KMS            []kmsRecord `json:"kms"`
+	ApprovalID     string      `json:"approvalId"`
 	DurationMicros int64       `json:"durationMicros"`
 
 	Consumer *consumerRecord `json:"consumer"`
 	Decision *decisionRecord `json:"decision"`
+
+	BreakGlassID string `json:"breakGlassId"`
 }
 
 type consumerRecord struct {
@@ -93,8 +97,10 @@ func decodeLine(line []byte) (Event, [sha256.Size]byte, error) {
 func (r *record) event(at time.Time) Event {
 	e := Event{
 		Node: r.Node, Sequence: r.Sequence, Time: at, RequestID: r.RequestID, Event: r.Event, Outcome: r.Outcome, Code: r.Code,
-		Principal: r.Principal, CredentialID: r.CredentialID, SourceAddress: r.SourceAddress, Path: r.Path, KeyID: r.KeyID,
+		Principal: r.Principal, CredentialID: r.CredentialID, SourceAddress: r.SourceAddress, Via: r.Via, Path: r.Path, KeyID: r.KeyID,
 		Version: r.Version, DecisionID: r.DecisionID, Reason: r.Reason, Index: r.Index, Cached: r.Cached, DurationMicros: r.DurationMicros,
+		BreakGlassID: r.BreakGlassID,
+		ApprovalID:   r.ApprovalID,
 	}
 	for _, k := range r.KMS {
 		e.KMS = append(e.KMS, KMSEvent(k))

@@ -56,6 +56,7 @@ func appendBody(b []byte, e *Event) []byte {
 	b = appendField(b, "principal", e.Principal)
 	b = appendField(b, "credentialId", e.CredentialID)
 	b = appendField(b, "sourceAddress", e.SourceAddress)
+	b = appendField(b, "via", e.Via)
 	b = appendField(b, "path", e.Path)
 	b = appendField(b, "keyId", e.KeyID)
 	b = appendNumber(b, "version", e.Version)
@@ -66,7 +67,9 @@ func appendBody(b []byte, e *Event) []byte {
 		b = append(b, `,"cached":true`...)
 	}
 	b = appendKMS(b, e.KMS)
+	b = appendField(b, "approvalId", e.ApprovalID)
 	b = appendConsumer(b, e.Consumer)
+	b = appendField(b, "breakGlassId", e.BreakGlassID)
 	b = appendDecision(b, e.Decision)
 	if e.DurationMicros != 0 {
 		b = append(b, `,"durationMicros":`...)

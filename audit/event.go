@@ -39,6 +39,7 @@ type Event struct {
 	Principal      string
 	CredentialID   string
 	SourceAddress  string
+	Via            string // member that the request came to, where it handed it on
 	Path           string
 	KeyID          string
 	Version        uint64
@@ -51,6 +52,12 @@ type Event struct {
 	// Consumer, on the event of a version that was handed out, is what the
 	// consumers' ledger is rebuilt from after a crash.
 	Consumer *Consumer
+	// BreakGlassID is the break-glass session without which the request would
+	// not have been allowed, or that it is about.
+	BreakGlassID string
+	// ApprovalID is the request for approval that the event is about, or by
+	// which it was allowed.
+	ApprovalID string
 	// Decision is there for a denial, and for what was allowed while a policy
 	// that only reports would have decided otherwise.
 	Decision *Decision

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -258,6 +259,28 @@ func TestHungDiskHoldsNobody(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A disk that is slow, but answers, delays; it refuses nothing.
+func TestSlowDiskDelaysAndRefusesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := config(t)
+		cfg.Durability = Synced
+		trail, d := mustOpenOn(t, cfg)
+		const takes = 2 * time.Second // twice: write and fsync are one wait
+		d.set(func(now *disk) {
+			now.write = func(f *os.File, b []byte) (int, error) { pass(takes); return f.Write(b) }
+			now.sync = func(f *os.File) error { pass(takes); return f.Sync() }
+		})
+		for i := range 5 {
+			began := time.Now()
+			mustAppend(t, trail, read(fmt.Sprintf("slow-%d", i)))
+			require.Equal(t, 2*takes, time.Since(began))
+			require.NoError(t, trail.Ready())
+		}
+		d.mend()
+		requireDense(t, all(t, trail, Filter{}))
+	})
 }
 
 // Whatever is in the place of the next file is not overwritten.

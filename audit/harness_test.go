@@ -19,7 +19,7 @@ import (
 func config(t testing.TB) Config {
 	return Config{
 		Dir: filepath.Join(t.TempDir(), "audit"), Node: "n1", Durability: Written,
-		SyncInterval: time.Millisecond, Logger: slog.New(slog.DiscardHandler),
+		SyncInterval: time.Millisecond, Logger: slog.New(slog.DiscardHandler), KeepPlain: true,
 	}
 }
 

@@ -37,9 +37,8 @@ func open(cfg Config, d disk) (*Trail, error) {
 		return nil, err
 	}
 	t := &Trail{
-		cfg: cfg, disk: d, lock: lock,
-		wake: make(chan struct{}, 1), quit: make(chan struct{}),
-		head: chain{node: cfg.Node}, opened: time.Now(),
+		Store: newStore(cfg.Node, cfg.Dir), cfg: cfg, disk: d, lock: lock, quorum: newQuorum(cfg.Node),
+		wake: make(chan struct{}, 1), full: make(chan struct{}, 1), head: chain{node: cfg.Node}, opened: time.Now(),
 	}
 	t.metrics = newMetrics(func() bool { return t.Ready() != nil })
 	if err := t.start(); err != nil {
@@ -92,19 +91,27 @@ func (t *Trail) start() error {
 		return err
 	}
 	t.inspect()
-	t.wg.Add(2)
+	t.wg.Add(3)
 	go t.write()
 	go t.keepSynced()
+	go t.keepSealed()
 	return nil
 }
 
 // read walks all segments and answers the torn bytes at the end of the last.
 func (t *Trail) read() (torn int64, err error) {
-	if t.segments, err = listSegments(t.cfg.Dir); err != nil {
+	if err := t.load(); err != nil {
 		return 0, err
 	}
+	t.head = t.pruned.start(t.node)
 	for i := range t.segments {
 		s := &t.segments[i]
+		if s.sealed != nil {
+			if err := s.take(&t.head); err != nil {
+				return 0, err
+			}
+			continue
+		}
 		if torn, err = s.walk(&t.head, nil); err != nil {
 			return 0, err
 		}
@@ -117,11 +124,11 @@ func (t *Trail) read() (torn int64, err error) {
 
 // openCurrent opens the last segment for appending, without its torn tail.
 func (t *Trail) openCurrent(torn int64) (err error) {
-	if len(t.segments) == 0 {
-		if t.file, err = createSegment(t.cfg.Dir, 1); err != nil {
+	if n := len(t.segments); n == 0 || t.segments[n-1].sealed != nil {
+		if t.file, err = createSegment(t.cfg.Dir, t.head.sequence+1); err != nil {
 			return fmt.Errorf("audit: %w", err)
 		}
-		t.segments = []segment{{path: t.file.Name(), first: 1}}
+		t.segments = append(t.segments, segment{path: t.file.Name(), first: t.head.sequence + 1, prev: t.head.hash})
 		return nil
 	}
 	current := &t.segments[len(t.segments)-1]

@@ -29,6 +29,8 @@ func drawEvent(t *rapid.T) Event {
 		KeyID:     rapid.SampledFrom([]string{"", "k1", "k2"}).Draw(t, "key"),
 		// A decision names a path, too, which is not that of the event.
 		DecisionID: rapid.SampledFrom([]string{"", "d1", "d2"}).Draw(t, "decision"),
+
+		BreakGlassID: rapid.SampledFrom([]string{"", "g1", "g2"}).Draw(t, "session"),
 		// Text that holds what a filter looks for must not be taken for it.
 		Reason: rapid.SampledFrom([]string{"", `,"principal":"web"`, `"path":"/app/db"`}).Draw(t, "reason"),
 	}
@@ -58,7 +60,9 @@ func drawFilter(t *rapid.T) Filter {
 		Outcome:    rapid.SampledFrom([]string{"", "", OK, Denied}).Draw(t, "outcome"),
 		KeyID:      rapid.SampledFrom([]string{"", "", "k1"}).Draw(t, "key"),
 		DecisionID: rapid.SampledFrom([]string{"", "", "", "d1"}).Draw(t, "decision"),
-		After:      rapid.Uint64Range(0, 45).Draw(t, "after"),
+
+		BreakGlassID: rapid.SampledFrom([]string{"", "", "", "g1"}).Draw(t, "session"),
+		After:        rapid.Uint64Range(0, 45).Draw(t, "after"),
 	}
 }
 
@@ -73,7 +77,8 @@ func naive(events []Event, f Filter) []Event {
 			continue
 		}
 		if f.Principal != "" && f.Principal != e.Principal || f.Path != "" && f.Path != e.Path || f.RequestID != "" && f.RequestID != e.RequestID ||
-			f.Outcome != "" && f.Outcome != e.Outcome || f.KeyID != "" && f.KeyID != e.KeyID || f.DecisionID != "" && f.DecisionID != e.DecisionID {
+			f.Outcome != "" && f.Outcome != e.Outcome || f.KeyID != "" && f.KeyID != e.KeyID || f.DecisionID != "" && f.DecisionID != e.DecisionID ||
+			f.BreakGlassID != "" && f.BreakGlassID != e.BreakGlassID {
 			continue
 		}
 		out = append(out, e)

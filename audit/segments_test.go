@@ -29,7 +29,7 @@ func TestChainGoesOnFromFileToFile(t *testing.T) {
 	}
 	report, err := Verify(cfg.Dir)
 	require.NoError(t, err)
-	require.Equal(t, Report{"n1", len(paths), 41, Head{"n1", 41, at.hash}}, report)
+	require.Equal(t, Report{Node: "n1", Segments: len(paths), Events: 41, Head: Head{"n1", 41, at.hash}}, report)
 
 	trail := mustOpen(t, cfg)
 	events := all(t, trail, Filter{})

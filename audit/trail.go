@@ -26,6 +26,9 @@ const (
 	// Synced: the event is on the disk, so a power cut loses nothing. Events
 	// that arrive together share one fsync.
 	Synced
+	// Quorum: as Synced, and a majority of the voting members has the event on
+	// its disk, so a node that burns down loses nothing.
+	Quorum
 )
 
 // Config describes one node's trail.
@@ -36,6 +39,7 @@ type Config struct {
 	SegmentBytes int64         // a file of this size is followed by the next; default 64 MiB
 	SyncInterval time.Duration // default 100 ms; also how often the disk is looked at, and healing tried
 	MinFreeBytes int64         // free space below which no event is taken; 0: no bound
+	KeepPlain    bool          // full segments are not compressed
 	Logger       *slog.Logger
 	Registerer   prometheus.Registerer // nil: no metrics
 }
@@ -52,28 +56,28 @@ const (
 
 // Trail is the open trail of this node. It is safe for concurrent use.
 type Trail struct {
+	*Store  // the last segment is the current one
 	cfg     Config
 	metrics *metrics
 	disk    disk
 	lock    *os.File
 
 	wake chan struct{} // to the writer: there are batches
-	quit chan struct{} // closed by Close
+	full chan struct{} // to the one who seals: there are full segments
 	wg   sync.WaitGroup
 	// closing runs once; closeErr is what it answered.
 	closing  sync.Once
 	closeErr error
 
-	mu       sync.Mutex
-	closed   bool
-	pending  []*batch
-	head     chain     // of what was answered
-	segments []segment // all, the last is the current one
+	closed  bool     // under mu
+	pending []*batch // under mu
+	head    chain    // under mu: of what was answered
 
 	failure   atomic.Pointer[failure] // nil: works
 	healed    time.Time               // when healing was last tried; the writer's
 	torn      int64                   // bytes that healing has cut since it last worked; the writer's
 	opened    time.Time
+	quorum    *quorum
 	busySince atomic.Int64 // time after opened at which the writer began to wait for the disk, 0: it does not
 
 	// fileMu keeps the syncer's file open while it syncs; only the writer
@@ -102,6 +106,9 @@ func (t *Trail) Ready() error {
 	}
 	if since := t.busySince.Load(); since != 0 && time.Since(t.opened)-time.Duration(since) > stallAfter {
 		return unavailable(nil, "the disk does not answer")
+	}
+	if t.cfg.Durability == Quorum && t.quorum.stuck(t.Settled().Sequence) {
+		return unavailable(nil, reasonNoMajority)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -144,6 +151,11 @@ func (t *Trail) Append(ctx context.Context, events []Event) (first uint64, err e
 	}
 	if b.err != nil {
 		return 0, b.err
+	}
+	if t.cfg.Durability == Quorum {
+		if err := t.untilSafe(ctx, b.first+uint64(len(events))-1); err != nil {
+			return 0, err
+		}
 	}
 	t.metrics.appended(events, time.Since(started))
 	return b.first, nil
@@ -210,8 +222,7 @@ func (b *batch) encode(buf []byte, at *chain) (out []byte, lengths []int) {
 		}
 		buf = append(buf, b.bodies[start:end]...)
 		buf = appendCRC(buf, line)
-		at.sequence++
-		at.hash = sum(buf[line:])
+		at.step(sum(buf[line:]))
 		buf = append(buf, '\n')
 		lengths[i], start = len(buf)-line, end
 	}

@@ -25,7 +25,7 @@ func TestEveryFieldComesBack(t *testing.T) {
 		trail := mustOpen(t, cfg)
 		want := Event{
 			Time: time.Date(2026, 3, 4, 5, 6, 7, 8_000_000, time.UTC), RequestID: "r1", Event: "secrets.get_value", Outcome: Failed, Code: "HsmUnavailable",
-			Principal: "web", CredentialID: "c1", SourceAddress: "2001:db8::1", Path: "/app/db", KeyID: "k1", Version: 1 << 63, DecisionID: "d1",
+			Principal: "web", CredentialID: "c1", SourceAddress: "2001:db8::1", Via: "n2", Path: "/app/db", KeyID: "k1", Version: 1 << 63, DecisionID: "d1", BreakGlassID: "g1",
 			Reason: "because", Index: 12, Cached: true, DurationMicros: -5,
 			KMS: []KMSEvent{{Event: "kms.decrypt", KeyID: "k1", KeyVersion: 4, Sequence: 9, Cached: true}},
 		}
@@ -42,6 +42,16 @@ func TestEveryFieldComesBack(t *testing.T) {
 		require.Equal(t, want, events[1])
 		require.Equal(t, []string{EventOpen, "secrets.get_value", EventOpen}, []string{events[0].Event, events[1].Event, events[2].Event})
 	}
+}
+
+// A request that was handed on says by whom, behind its address; a line
+// without it is byte for byte what earlier releases wrote.
+func TestALineNamesTheMemberThatHandedOn(t *testing.T) {
+	e := Event{Time: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), RequestID: "r1", Event: "iam.who_am_i", Outcome: OK, SourceAddress: "192.0.2.7", Path: "/a/b"}
+	before := `2026-03-04T05:06:07.000Z","requestId":"r1","event":"iam.who_am_i","outcome":"ok","sourceAddress":"192.0.2.7"`
+	require.Equal(t, before+`,"path":"/a/b"`, string(appendBody(nil, &e)))
+	e.Via = "n2"
+	require.Equal(t, before+`,"via":"n2","path":"/a/b"`, string(appendBody(nil, &e)))
 }
 
 // Other programs read the files: what they find is a contract.

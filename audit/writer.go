@@ -68,7 +68,7 @@ func (t *Trail) writeGroup(group []*batch) error {
 		b.first = head.sequence + 1
 		buf, lengths[i] = b.encode(buf, &head)
 	}
-	current := &t.segments[len(t.segments)-1]
+	current := t.newest()
 	if err := checkFile(t.file, current.path, current.size); err != nil {
 		return t.fail(failure{why: "its file was changed from outside", lasting: true}, err).err
 	}
@@ -80,14 +80,14 @@ func (t *Trail) writeGroup(group []*batch) error {
 	if n, err := t.disk.write(t.file, buf); err != nil {
 		return t.fail(failure{why: reasonOf(err)}, fmt.Errorf("wrote %d of %d bytes: %w", n, len(buf), err)).err
 	}
-	if t.cfg.Durability == Synced {
+	if t.cfg.Durability >= Synced {
 		if err := t.syncFile(); err != nil {
 			return err
 		}
-	} else {
-		t.dirty.Store(true)
 	}
 	t.publish(group, lengths, head)
+	// Only now: who syncs then takes the head up to here for settled.
+	t.dirty.Store(t.dirty.Load() || t.cfg.Durability == Written)
 	return nil
 }
 
@@ -103,6 +103,9 @@ func (t *Trail) publish(group []*batch, lengths [][]int, head chain) {
 	}
 	t.head = head
 	t.metrics.wrote(head.sequence)
+	if t.cfg.Durability >= Synced {
+		t.settle(head)
+	}
 }
 
 // syncFile brings what was written to the disk. After an fsync that failed
@@ -111,11 +114,17 @@ func (t *Trail) publish(group []*batch, lengths [][]int, head chain) {
 func (t *Trail) syncFile() error {
 	t.fileMu.RLock()
 	defer t.fileMu.RUnlock()
+	t.mu.Lock()
+	head := t.head // all of it is in this file, or in earlier ones that are synced
+	t.mu.Unlock()
 	started := time.Now()
 	if err := t.disk.sync(t.file); err != nil {
 		return t.fail(failure{why: "fsync failed: " + reasonOf(err), lasting: true}, err).err
 	}
 	t.metrics.synced(time.Since(started))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.settle(head)
 	return nil
 }
 
@@ -152,8 +161,12 @@ func (t *Trail) rotate() error {
 	t.file = next
 	t.fileMu.Unlock()
 	t.mu.Lock()
-	t.segments = append(t.segments, segment{path: next.Name(), first: t.head.sequence + 1})
+	t.segments = append(t.segments, segment{path: next.Name(), first: t.head.sequence + 1, prev: t.head.hash})
 	t.mu.Unlock()
+	select {
+	case t.full <- struct{}{}:
+	default: // it knows already
+	}
 	if err := old.Close(); err != nil {
 		return t.fail(failure{why: "closing a full file failed: " + reasonOf(err), lasting: true}, err).err
 	}
@@ -168,7 +181,7 @@ func (t *Trail) inspect() {
 	if f != nil && f.lasting {
 		return
 	}
-	current := t.segments[len(t.segments)-1]
+	current := t.newest()
 	if f == nil {
 		if err := checkFile(t.file, current.path, current.size); err != nil {
 			t.fail(failure{why: "its file was changed from outside", lasting: true}, err)
@@ -204,7 +217,7 @@ func (t *Trail) checkSpace() error {
 // events again. The event is the record of the gap in service; there is none
 // in the chain. Until all of that has worked, Ready keeps answering f.
 func (t *Trail) heal(f *failure) {
-	current := &t.segments[len(t.segments)-1]
+	current := t.newest()
 	torn, err := cutTail(t.file, current.size)
 	if err != nil {
 		return // tried again in a second

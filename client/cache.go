@@ -125,7 +125,7 @@ func (c *Cache) get(ctx context.Context, path string, fresh bool) (*Value, error
 			}
 			c.counts.misses.Add(1)
 		}
-		f, err := c.ask(e, fresh)
+		f, err := c.wish(e, fresh)
 		if errors.Is(err, errForgotten) {
 			continue
 		} else if err != nil {
@@ -134,6 +134,7 @@ func (c *Cache) get(ctx context.Context, path string, fresh bool) (*Value, error
 		select {
 		case <-f.done:
 		case <-ctx.Done():
+			e.leave(f)
 			return nil, ctx.Err()
 		}
 		if errors.Is(f.err, errForgotten) {
@@ -141,7 +142,7 @@ func (c *Cache) get(ctx context.Context, path string, fresh bool) (*Value, error
 		} else if f.err != nil {
 			return nil, fmt.Errorf("client: cache: %s: no server says that a held value is current: %w", path, f.err)
 		}
-		if v := f.held.copy(); v != nil {
+		if v := f.held.take(); v != nil {
 			return v, nil
 		}
 		// A later answer has replaced it already: ask memory again.

@@ -35,82 +35,6 @@ func later(d time.Duration) {
 	synctest.Wait()
 }
 
-func TestTheCeiling(t *testing.T) {
-	run(t, "holds while the cluster is away", func(t *testing.T, w *world) {
-		w.put("/a", "one")
-		c := w.cache(t, CacheConfig{})
-		defer c.Close()
-		requireValue(t, c, "/a", "one")
-		synctest.Wait()
-		w.do(func() { w.down = true })
-		later(29 * time.Second)
-		requireValue(t, c, "/a", "one")
-		h := c.entry("/a").held.Load()
-		later(31 * time.Second)
-		_, err := c.Get(context.Background(), "/a")
-		require.ErrorContains(t, err, "/a: no server says")
-		require.Empty(t, h.value.plain.Expose(), "wiped, not only hidden")
-		require.Positive(t, c.Stats().Errors)
-		w.do(func() { w.down = false })
-		requireValue(t, c, "/a", "one")
-	})
-	run(t, "wipes also while a question hangs", func(t *testing.T, w *world) {
-		w.put("/a", "one")
-		c := w.cache(t, CacheConfig{MaxAge: 8 * time.Second})
-		defer c.Close()
-		requireValue(t, c, "/a", "one")
-		h := c.entry("/a").held.Load()
-		w.do(func() { w.slow = time.Hour })
-		later(8 * time.Second)
-		require.Empty(t, h.value.plain.Expose())
-		require.Zero(t, c.Stats().Held)
-	})
-	run(t, "is moved on by revalidation, which opens nothing", func(t *testing.T, w *world) {
-		w.put("/a", "one")
-		c := w.cache(t, CacheConfig{})
-		defer c.Close()
-		for range 60 {
-			requireValue(t, c, "/a", "one")
-			later(10 * time.Second)
-		}
-		require.Equal(t, uint64(1), c.Stats().Misses)
-		opened := 0
-		for _, body := range w.bodies["getSecretValue"] {
-			if body["ifNotVersion"] == nil {
-				opened++
-			}
-			require.Equal(t, c.Instance(), body["instance"])
-		}
-		require.Equal(t, 1, opened)
-		require.LessOrEqual(t, len(w.bodies["getSecretValue"]), 24, "a part of maxAge, not more often")
-	})
-	run(t, "is counted from before the request", func(t *testing.T, w *world) {
-		w.put("/a", "one")
-		w.slow = 9 * time.Second
-		c := w.cache(t, CacheConfig{})
-		defer c.Close()
-		requireValue(t, c, "/a", "one")
-		require.LessOrEqual(t, c.Stats().Soonest, 51*time.Second)
-	})
-	run(t, "may be lower", func(t *testing.T, w *world) {
-		w.put("/a", "one")
-		c := w.cache(t, CacheConfig{MaxAge: 5 * time.Second})
-		defer c.Close()
-		requireValue(t, c, "/a", "one")
-		require.Equal(t, 5*time.Second, c.Stats().Soonest)
-	})
-	run(t, "of nothing means to ask each time", func(t *testing.T, w *world) {
-		w.maxAge = "0s"
-		w.put("/a", "one")
-		c := w.cache(t, CacheConfig{})
-		defer c.Close()
-		for range 3 {
-			requireValue(t, c, "/a", "one")
-		}
-		require.Equal(t, uint64(3), c.Stats().Misses)
-	})
-}
-
 func TestWhatMustNotBeUsedIsDroppedAtOnce(t *testing.T) {
 	for _, code := range []string{"AccessDenied", "NotFound", "VersionNotActive"} {
 		run(t, code, func(t *testing.T, w *world) {
@@ -126,6 +50,7 @@ func TestWhatMustNotBeUsedIsDroppedAtOnce(t *testing.T) {
 			_, err = c.Get(context.Background(), "/a")
 			require.Error(t, err)
 			w.do(func() { delete(w.refuse, "getSecretValue") })
+			synctest.Wait() // a question of the watch's may be under way, and is shared: its answer is from before
 			requireValue(t, c, "/a", "one")
 		})
 	}

@@ -17,6 +17,22 @@ import (
 func (c *Cache) ask(e *entry, fresh bool) (*flight, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return c.join(e, fresh)
+}
+
+// wish is ask by one who waits for the value.
+func (c *Cache) wish(e *entry, fresh bool) (*flight, error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f, err := c.join(e, fresh)
+	if err == nil {
+		f.takers++
+	}
+	return f, err
+}
+
+// join is ask with e.mu held.
+func (c *Cache) join(e *entry, fresh bool) (*flight, error) {
 	switch {
 	case e.gone:
 		if c.ctx.Err() != nil {
@@ -47,10 +63,13 @@ func (c *Cache) fly(e *entry) {
 		e.mu.Lock()
 		f := e.now
 		f.held, f.err = c.settle(e, got, err)
+		if f.held != nil && int64(c.now()) >= f.held.until.Load() {
+			f.held.keepFor(f.takers)
+		}
 		e.now, e.next = e.next, nil
 		more := e.now != nil
+		close(f.done) // under e.mu: who leaves is counted among the takers, or is none
 		e.mu.Unlock()
-		close(f.done)
 		if !more {
 			return
 		}
@@ -65,6 +84,20 @@ func (c *Cache) inTurn(e *entry, fn func() (answer, error)) (answer, error) {
 		return fn()
 	case <-c.ctx.Done():
 		return answer{}, ErrClosed
+	}
+}
+
+// leave takes back the wish of one who waits no more for f.
+func (e *entry) leave(f *flight) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case <-f.done:
+		if f.held != nil {
+			f.held.leave()
+		}
+	default:
+		f.takers--
 	}
 }
 

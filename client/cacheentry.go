@@ -14,11 +14,16 @@ import (
 var errForgotten = errors.New("client: the path was forgotten meanwhile")
 
 // held is one version in memory. Its bytes are copied out under the read lock
-// and wiped under the write lock, which is taken once in its life.
+// and wiped under the write lock.
 type held struct {
 	mu    sync.RWMutex
 	value Value
 	until atomic.Int64 // of Cache.now: the ceiling
+	// takers is how many wait for h who may still have it once: it came when its
+	// ceiling had passed, so memory has nothing for them. ended is set when all
+	// others are past it; the last taker wipes. Both under mu.
+	takers int
+	ended  bool
 }
 
 // copy answers a Value of its own, nil if h was wiped or is nil.
@@ -28,6 +33,11 @@ func (h *held) copy() *Value {
 	}
 	h.mu.RLock()
 	defer h.mu.RUnlock()
+	return h.clone()
+}
+
+// clone is copy under h.mu.
+func (h *held) clone() *Value {
 	plain := h.value.plain.Expose()
 	if plain == nil {
 		return nil
@@ -53,11 +63,51 @@ func (h *held) wipe() {
 	h.value.plain.Wipe()
 }
 
+// keepFor has h outlive its ceiling for n who asked for it and wait.
+func (h *held) keepFor(n int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.takers += n
+}
+
+// take is copy for one who waited, and leave for one who waits no more.
+func (h *held) take() *Value {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	out := h.clone()
+	h.leaving()
+	return out
+}
+
+func (h *held) leave() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.leaving()
+}
+
+// leaving wipes h after the last one. h.mu is held.
+func (h *held) leaving() {
+	h.takers = max(h.takers-1, 0)
+	if h.ended && h.takers == 0 {
+		h.value.plain.Wipe()
+	}
+}
+
+// end wipes h, at once if nobody waits for it.
+func (h *held) end() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended = true; h.takers == 0 {
+		h.value.plain.Wipe()
+	}
+}
+
 // flight is one question that any number of callers wait for.
 type flight struct {
-	done chan struct{}
-	held *held
-	err  error
+	done   chan struct{}
+	takers int // who waits; under the entry's mu
+	held   *held
+	err    error
 }
 
 // says notes that the application has said that it uses h, and nothing else.
@@ -143,6 +193,6 @@ func (c *Cache) expire(e *entry) {
 	defer e.mu.Unlock()
 	h := e.held.Load()
 	if h != nil && int64(c.now()) >= h.until.Load() && e.held.CompareAndSwap(h, nil) {
-		h.wipe()
+		h.end()
 	}
 }

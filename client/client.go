@@ -269,7 +269,7 @@ func mayWait(req any) time.Duration {
 
 // attempt asks one node once.
 func (c *Client) attempt(ctx context.Context, patience time.Duration, url string, body []byte, resp any) error {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.AttemptTimeout+patience)
+	ctx, begun, cancel := timed(ctx, c.cfg.AttemptTimeout+patience, resp)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
@@ -287,6 +287,10 @@ func (c *Client) attempt(ctx context.Context, patience time.Duration, url string
 		return unreachable(url, err)
 	}
 	defer answer.Body.Close()
+	if s, ok := resp.(*stream); ok && answer.StatusCode == http.StatusOK {
+		begun()
+		return s.take(answer.Body)
+	}
 	var buf buffer
 	defer buf.wipe()
 	if _, err := io.Copy(&buf, io.LimitReader(answer.Body, maxResponse)); err != nil {

@@ -49,7 +49,7 @@ func TokenFunc(read func() ([]byte, error)) func() (secret.Bytes, error) {
 		// Copied, so that what lies around the token is wiped too.
 		token := bytes.Clone(bytes.TrimSpace(raw))
 		if len(token) == 0 {
-			return secret.Bytes{}, errors.New("the token is empty")
+			return secret.Bytes{}, errors.New("the credential is empty")
 		}
 		return secret.New(token), nil
 	}

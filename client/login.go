@@ -1,6 +1,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"sync"
@@ -70,7 +71,9 @@ func (l *Login) renew(now time.Time) error {
 	defer jwt.Wipe()
 	ctx, cancel := context.WithTimeout(context.Background(), loginTime)
 	defer cancel()
-	answer, err := l.client.IAM().Login(ctx, wire.LoginRequest{Trust: l.trust, JWT: wire.NewText(jwt)})
+	text := secret.Copy(bytes.TrimSpace(jwt.Expose())) // files end with a line feed, JWTs do not
+	defer text.Wipe()
+	answer, err := l.client.IAM().Login(ctx, wire.LoginRequest{Trust: l.trust, JWT: wire.NewText(text)})
 	if err != nil {
 		// The next attempt is not made by each request: a minute is little of
 		// what is left of the token.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -20,7 +21,7 @@ func TestALoginIsRenewedBeforeItsTokenEnds(t *testing.T) {
 	logins, refuse := 0, false
 	s := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		if r.URL.Path != "/api/v1/iam/login" || r.Header.Get("Authorization") != "" || len(body) == 0 {
+		if r.URL.Path != "/api/v1/iam/login" || r.Header.Get("Authorization") != "" || !strings.HasSuffix(string(body), `"trust":"ci","jwt":"a.b.c"}`) {
 			w.WriteHeader(http.StatusNotFound)
 			return
 		}
@@ -41,7 +42,7 @@ func TestALoginIsRenewedBeforeItsTokenEnds(t *testing.T) {
 		if given > 5 {
 			return secret.Bytes{}, errors.New("no JWT")
 		}
-		return secret.Copy([]byte("a.b.c")), nil
+		return secret.Copy([]byte("a.b.c\n")), nil // as files have it
 	}
 	l, err := NewLogin(Config{Addresses: []string{s.URL}, CAs: roots}, "ci", jwt)
 	require.NoError(t, err)

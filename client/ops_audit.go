@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"io"
 
 	"github.com/strongroom/strongroom/api/wire"
 )
@@ -17,4 +18,45 @@ func (c *Client) Audit() AuditService { return AuditService{c} }
 // QueryEvents: Search the audit trails of all members, merged by time.
 func (s AuditService) QueryEvents(ctx context.Context, req wire.QueryEventsRequest) (*wire.QueryEventsResponse, error) {
 	return do[wire.QueryEventsResponse](ctx, s.c, "audit", "queryEvents", &req)
+}
+
+// Incident: List exactly which versions a principal was given, by the trails of all members, and what they are now.
+func (s AuditService) Incident(ctx context.Context, req wire.IncidentRequest) (*wire.IncidentResponse, error) {
+	return do[wire.IncidentResponse](ctx, s.c, "audit", "incident", &req)
+}
+
+// ListChains: List the chains of the audit trail: who writes them, who holds copies and how far, and what is anchored.
+func (s AuditService) ListChains(ctx context.Context, req wire.ListChainsRequest) (*wire.ListChainsResponse, error) {
+	return do[wire.ListChainsResponse](ctx, s.c, "audit", "listChains", &req)
+}
+
+// GetCheckpoint: Show what was signed over the audit chains, and the public keys.
+func (s AuditService) GetCheckpoint(ctx context.Context, req wire.GetCheckpointRequest) (*wire.GetCheckpointResponse, error) {
+	return do[wire.GetCheckpointResponse](ctx, s.c, "audit", "getCheckpoint", &req)
+}
+
+// GetProof: Prove that an event is in a signed chain, or that a checkpoint continues an earlier one.
+func (s AuditService) GetProof(ctx context.Context, req wire.GetProofRequest) (*wire.GetProofResponse, error) {
+	return do[wire.GetProofResponse](ctx, s.c, "audit", "getProof", &req)
+}
+
+// AddCosignature: Hand in a checkpoint that a witness has cosigned, for getCheckpoint to show.
+func (s AuditService) AddCosignature(ctx context.Context, req wire.AddCosignatureRequest) (*wire.AddCosignatureResponse, error) {
+	return do[wire.AddCosignatureResponse](ctx, s.c, "audit", "addCosignature", &req)
+}
+
+// ExportEvents: Stream events as they are written, with what it takes to verify them offline.
+// The lines are written to w; one that breaks off is an error.
+func (s AuditService) ExportEvents(ctx context.Context, req wire.ExportEventsRequest, w io.Writer) error {
+	return s.c.Stream(ctx, "audit", "exportEvents", &req, w)
+}
+
+// DescribeDetectors: Show how unusual behaviour of principals is noticed.
+func (s AuditService) DescribeDetectors(ctx context.Context, req wire.DescribeDetectorsRequest) (*wire.DetectorsResponse, error) {
+	return do[wire.DetectorsResponse](ctx, s.c, "audit", "describeDetectors", &req)
+}
+
+// PutDetectors: Say how unusual behaviour of principals is noticed, and what quarantines them. Replaces all settings.
+func (s AuditService) PutDetectors(ctx context.Context, req wire.PutDetectorsRequest) (*wire.PutDetectorsResponse, error) {
+	return do[wire.PutDetectorsResponse](ctx, s.c, "audit", "putDetectors", &req)
 }

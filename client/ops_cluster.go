@@ -4,6 +4,7 @@ package client
 
 import (
 	"context"
+	"io"
 
 	"github.com/strongroom/strongroom/api/wire"
 )
@@ -14,7 +15,7 @@ type ClusterService struct{ c *Client }
 // Cluster answers the operations of the service cluster.
 func (c *Client) Cluster() ClusterService { return ClusterService{c} }
 
-// Status: Show the members, who leads, and whose HSM works.
+// Status: Show the members, who leads, whose HSM works and whose clock is off.
 func (s ClusterService) Status(ctx context.Context, req wire.EmptyRequest) (*wire.StatusResponse, error) {
 	return do[wire.StatusResponse](ctx, s.c, "cluster", "status", &req)
 }
@@ -22,6 +23,58 @@ func (s ClusterService) Status(ctx context.Context, req wire.EmptyRequest) (*wir
 // TransferLeadership: Hand leadership to another member.
 func (s ClusterService) TransferLeadership(ctx context.Context, req wire.TransferLeadershipRequest) (*wire.TransferLeadershipResponse, error) {
 	return do[wire.TransferLeadershipResponse](ctx, s.c, "cluster", "transferLeadership", &req)
+}
+
+// SaveSnapshot: Stream the whole state as a backup, encrypted under a key that only HSMs of the cluster open.
+// The lines are written to w; one that breaks off is an error.
+func (s ClusterService) SaveSnapshot(ctx context.Context, req wire.SaveSnapshotRequest, w io.Writer) error {
+	return s.c.Stream(ctx, "cluster", "saveSnapshot", &req, w)
+}
+
+// VerifySnapshot: Open the newest backup that the leader's node has saved, and restore it into a scratch state.
+func (s ClusterService) VerifySnapshot(ctx context.Context, req wire.VerifySnapshotRequest) (*wire.VerifySnapshotResponse, error) {
+	return do[wire.VerifySnapshotResponse](ctx, s.c, "cluster", "verifySnapshot", &req)
+}
+
+// AddMember: Announce a node, which becomes a member when it starts with a certificate of the cluster.
+func (s ClusterService) AddMember(ctx context.Context, req wire.AddMemberRequest) (*wire.MemberResponse, error) {
+	return do[wire.MemberResponse](ctx, s.c, "cluster", "addMember", &req)
+}
+
+// RemoveMember: Remove a member for ever: its id never comes back. Refused if those that stay could not go on.
+func (s ClusterService) RemoveMember(ctx context.Context, req wire.RemoveMemberRequest) (*wire.RemoveMemberResponse, error) {
+	return do[wire.RemoveMemberResponse](ctx, s.c, "cluster", "removeMember", &req)
+}
+
+// Members: Show the members, who votes, who is in step, and what the others lack.
+func (s ClusterService) Members(ctx context.Context, req wire.MembersRequest) (*wire.MembersResponse, error) {
+	return do[wire.MembersResponse](ctx, s.c, "cluster", "members", &req)
+}
+
+// CreateJoinToken: Make a token that lets one node become a member, once. It is shown once, and only its hash is kept.
+// Plaintext in the answer is the caller's, who wipes it.
+func (s ClusterService) CreateJoinToken(ctx context.Context, req wire.CreateJoinTokenRequest) (*wire.CreateJoinTokenResponse, error) {
+	return do[wire.CreateJoinTokenResponse](ctx, s.c, "cluster", "createJoinToken", &req)
+}
+
+// ListJoinTokens: List join tokens, never their text.
+func (s ClusterService) ListJoinTokens(ctx context.Context, req wire.ListJoinTokensRequest) (*wire.ListJoinTokensResponse, error) {
+	return do[wire.ListJoinTokensResponse](ctx, s.c, "cluster", "listJoinTokens", &req)
+}
+
+// RevokeJoinToken: Revoke a join token that nobody has used.
+func (s ClusterService) RevokeJoinToken(ctx context.Context, req wire.RevokeJoinTokenRequest) (*wire.RevokeJoinTokenResponse, error) {
+	return do[wire.RevokeJoinTokenResponse](ctx, s.c, "cluster", "revokeJoinToken", &req)
+}
+
+// GetAutopilot: Show when members get their vote, and when dead ones are removed.
+func (s ClusterService) GetAutopilot(ctx context.Context, req wire.AutopilotRequest) (*wire.AutopilotResponse, error) {
+	return do[wire.AutopilotResponse](ctx, s.c, "cluster", "getAutopilot", &req)
+}
+
+// SetAutopilot: Say when members get their vote, and when dead ones are removed. Replaces all settings.
+func (s ClusterService) SetAutopilot(ctx context.Context, req wire.SetAutopilotRequest) (*wire.SetAutopilotResponse, error) {
+	return do[wire.SetAutopilotResponse](ctx, s.c, "cluster", "setAutopilot", &req)
 }
 
 // ListJobs: List long-running jobs.

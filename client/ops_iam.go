@@ -176,6 +176,57 @@ func (s IAMService) DetachPolicy(ctx context.Context, req wire.DetachPolicyReque
 	return do[wire.AttachPolicyResponse](ctx, s.c, "iam", "detachPolicy", &req)
 }
 
+// OpenBreakGlass: Have what is attached for emergencies hold for some time, with a reason and duties afterwards.
+func (s IAMService) OpenBreakGlass(ctx context.Context, req wire.OpenBreakGlassRequest) (*wire.OpenBreakGlassResponse, error) {
+	return do[wire.OpenBreakGlassResponse](ctx, s.c, "iam", "openBreakGlass", &req)
+}
+
+// CloseBreakGlass: End a break-glass session: your own, or, with iam:closeBreakGlass, anybody's. Its duties stay.
+func (s IAMService) CloseBreakGlass(ctx context.Context, req wire.CloseBreakGlassRequest) (*wire.CloseBreakGlassResponse, error) {
+	return do[wire.CloseBreakGlassResponse](ctx, s.c, "iam", "closeBreakGlass", &req)
+}
+
+// ListBreakGlass: List your own break-glass sessions, or, with iam:listBreakGlass, all, and what is to be done about them.
+func (s IAMService) ListBreakGlass(ctx context.Context, req wire.ListBreakGlassRequest) (*wire.ListBreakGlassResponse, error) {
+	return do[wire.ListBreakGlassResponse](ctx, s.c, "iam", "listBreakGlass", &req)
+}
+
+// ReviewBreakGlass: Say that you have looked at what somebody else did in a break-glass session, and what you found.
+func (s IAMService) ReviewBreakGlass(ctx context.Context, req wire.ReviewBreakGlassRequest) (*wire.ReviewBreakGlassResponse, error) {
+	return do[wire.ReviewBreakGlassResponse](ctx, s.c, "iam", "reviewBreakGlass", &req)
+}
+
+// RequestApproval: Ask other people to approve one exact request that a policy holds back.
+// Plaintext in req stays the caller's, who wipes it.
+func (s IAMService) RequestApproval(ctx context.Context, req wire.RequestApprovalRequest) (*wire.ApprovalResponse, error) {
+	return do[wire.ApprovalResponse](ctx, s.c, "iam", "requestApproval", &req)
+}
+
+// Approve: Approve a request of somebody else.
+func (s IAMService) Approve(ctx context.Context, req wire.ApproveRequest) (*wire.ApprovalResponse, error) {
+	return do[wire.ApprovalResponse](ctx, s.c, "iam", "approve", &req)
+}
+
+// Deny: Deny a request of somebody else, for good.
+func (s IAMService) Deny(ctx context.Context, req wire.EndApprovalRequest) (*wire.ApprovalResponse, error) {
+	return do[wire.ApprovalResponse](ctx, s.c, "iam", "deny", &req)
+}
+
+// WithdrawApproval: Take a request for approval of one's own back.
+func (s IAMService) WithdrawApproval(ctx context.Context, req wire.EndApprovalRequest) (*wire.ApprovalResponse, error) {
+	return do[wire.ApprovalResponse](ctx, s.c, "iam", "withdrawApproval", &req)
+}
+
+// DescribeApproval: Show a request for approval, to who made it and to who may decide it.
+func (s IAMService) DescribeApproval(ctx context.Context, req wire.DescribeApprovalRequest) (*wire.ApprovalResponse, error) {
+	return do[wire.ApprovalResponse](ctx, s.c, "iam", "describeApproval", &req)
+}
+
+// ListApprovals: List requests for approval: one's own, and for who may decide or audit them all.
+func (s IAMService) ListApprovals(ctx context.Context, req wire.ListApprovalsRequest) (*wire.ListApprovalsResponse, error) {
+	return do[wire.ListApprovalsResponse](ctx, s.c, "iam", "listApprovals", &req)
+}
+
 // PutRateLimit: Limit how often each principal, or each source address, reads values, fails to authenticate, or asks for anything.
 func (s IAMService) PutRateLimit(ctx context.Context, req wire.PutRateLimitRequest) (*wire.RateLimitResponse, error) {
 	return do[wire.RateLimitResponse](ctx, s.c, "iam", "putRateLimit", &req)
@@ -246,4 +297,14 @@ func (s IAMService) SimulatePolicy(ctx context.Context, req wire.SimulatePolicyR
 // LintPolicies: Report statements that are too wide, give values to people, are used by nobody, add nothing, or name what is gone.
 func (s IAMService) LintPolicies(ctx context.Context, req wire.LintPoliciesRequest) (*wire.LintPoliciesResponse, error) {
 	return do[wire.LintPoliciesResponse](ctx, s.c, "iam", "lintPolicies", &req)
+}
+
+// QuarantinePrincipal: Take everything from a principal at once, on every node: its tokens are revoked, and until it is released it may do nothing.
+func (s IAMService) QuarantinePrincipal(ctx context.Context, req wire.QuarantineRequest) (*wire.QuarantineResponse, error) {
+	return do[wire.QuarantineResponse](ctx, s.c, "iam", "quarantinePrincipal", &req)
+}
+
+// ReleasePrincipal: End the quarantine of a principal. Its tokens stay revoked.
+func (s IAMService) ReleasePrincipal(ctx context.Context, req wire.QuarantineRequest) (*wire.QuarantineResponse, error) {
+	return do[wire.QuarantineResponse](ctx, s.c, "iam", "releasePrincipal", &req)
 }

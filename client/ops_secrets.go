@@ -163,3 +163,23 @@ func (s SecretsService) DeletePathRule(ctx context.Context, req wire.DeletePathR
 func (s SecretsService) LintPaths(ctx context.Context, req wire.LintPathsRequest) (*wire.LintPathsResponse, error) {
 	return do[wire.LintPathsResponse](ctx, s.c, "secrets", "lintPaths", &req)
 }
+
+// SetCanary: Mark a secret that nobody has a reason to read: any read of it, and any denial, alerts at once.
+func (s SecretsService) SetCanary(ctx context.Context, req wire.SetCanaryRequest) (*wire.SetCanaryResponse, error) {
+	return do[wire.SetCanaryResponse](ctx, s.c, "secrets", "setCanary", &req)
+}
+
+// ListCanaries: List the canaries that the caller may manage.
+func (s SecretsService) ListCanaries(ctx context.Context, req wire.ListRequest) (*wire.ListCanariesResponse, error) {
+	return do[wire.ListCanariesResponse](ctx, s.c, "secrets", "listCanaries", &req)
+}
+
+// MarkCompromised: Mark versions that somebody has who should not. They can still be read; whoever reads them is told.
+func (s SecretsService) MarkCompromised(ctx context.Context, req wire.MarkCompromisedRequest) (*wire.MarkCompromisedResponse, error) {
+	return do[wire.MarkCompromisedResponse](ctx, s.c, "secrets", "markCompromised", &req)
+}
+
+// ListCompromised: List the versions that are marked as compromised and not destroyed: what is left to rotate.
+func (s SecretsService) ListCompromised(ctx context.Context, req wire.ListRequest) (*wire.ListCompromisedResponse, error) {
+	return do[wire.ListCompromisedResponse](ctx, s.c, "secrets", "listCompromised", &req)
+}

@@ -67,6 +67,19 @@ func (w *world) count(operation string) int {
 	return w.asked[operation]
 }
 
+// opened counts the questions that had a value opened.
+func (w *world) opened() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	out := 0
+	for _, body := range w.bodies["getSecretValue"] {
+		if body["ifNotVersion"] == nil {
+			out++
+		}
+	}
+	return out
+}
+
 func (w *world) cache(t *testing.T, cfg CacheConfig) *Cache {
 	c, err := New(Config{Addresses: []string{"https://one:1"}, RetryFor: 2 * time.Second})
 	require.NoError(t, err)

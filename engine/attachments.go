@@ -82,11 +82,7 @@ func attachPolicy(ctx context.Context, c *call, r *wire.AttachPolicyRequest) (*w
 		return nil, err
 	}
 	command := fsm.AttachPolicy{Meta: meta, Policy: r.Policy, Principal: r.Principal, Group: r.Group, Mode: mode, ExpiresAt: expiresAt, Reason: r.Reason}
-	out, err := c.attached(ctx, meta, command, r.Principal, r.Group)
-	if err == nil && mode == fsm.ModeBreakGlass {
-		out.Warnings = []string{"mode: break-glass sessions cannot be opened in this release: the policy is dormant until they can"}
-	}
-	return out, err
+	return c.attached(ctx, meta, command, r.Principal, r.Group)
 }
 
 func detachPolicy(ctx context.Context, c *call, r *wire.DetachPolicyRequest) (*wire.AttachPolicyResponse, error) {

@@ -32,13 +32,18 @@ func (c *call) authenticate(ctx context.Context, body []byte) error {
 	if principal == nil {
 		return c.failedAuthentication(errUnauthenticated())
 	}
+	if principal.Quarantine != nil {
+		// The trail names it; whoever holds the credential learns nothing.
+		c.who, c.event.Reason = identity{name: who.name, credential: who.credential}, iam.ReasonQuarantined
+		return c.failedAuthentication(errUnauthenticated())
+	}
 	who.kind, who.policies = principal.Kind, principal.Policies
 	rights, err := c.engine.rightsOf(c.state, principal, who.groups, c.now.UnixMilli())
 	if err != nil {
 		return err
 	}
 	who.claims = who.groups
-	who.groups, who.rightsUntil, who.boundaries = rights.groups, rights.until, rights.boundaries
+	who.groups, who.rightsUntil, who.boundaries, who.glass = rights.groups, rights.until, rights.boundaries, rights.glass
 	c.who, c.rules = who, rights.rules
 	c.engine.credentials.note(who.credential, c.from.Source, c.now)
 	return c.withinRequests()

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"io"
 	"net/netip"
 	"reflect"
 	"time"
@@ -24,13 +25,29 @@ type call struct {
 	state  *fsm.State
 	index  uint64
 	now    time.Time
-	who    identity
-	rules  iam.Rules
+	// started is when the request began by this node's clock, and follow what
+	// the leader said, on a node that follows; nil: this node leads.
+	started time.Time
+	follow  *following
+	who     identity
+	rules   iam.Rules
+
+	// request is what the operation decoded, and ctx its context: the gate
+	// looks for approvals of exactly this request. approval is the one that it
+	// uses. trial is set in a call that is to find out what others must approve.
+	ctx       context.Context
+	request   any
+	canonical *wipingBuffer // of what is approved; nil: nothing can be
+	approval  *fsm.ApprovalUse
+	stamped   bool // a command was made
+	trial     *trial
 
 	event      audit.Event   // of the operation itself
 	inner      []audit.Event // kms events
 	items      []audit.Event // of the items of a batch
 	plaintexts []func()      // wipers of what the answer may hold
+	// stream writes the answer of an operation that Streams.
+	stream func(ctx context.Context, w io.Writer) error
 
 	// noteLimit says that a refusal for a limit is told in the trail.
 	noteLimit bool
@@ -89,6 +106,7 @@ func (c *call) authorise(o *Operation, s scope) error {
 	}
 	if s.list {
 		if iam.MayAnywhere(c.rules, action) {
+			c.noteSession(iam.BreakGlassAnywhere(c.rules, action))
 			return nil
 		}
 		a := c.asker()
@@ -116,6 +134,12 @@ func resource(s scope) iam.Resource {
 // require answers AccessDenied unless the caller may do action on r.
 func (c *call) require(action iam.Action, r iam.Resource) error {
 	d, off := c.decide(action, r)
+	if d.Reason == iam.ReasonApproval {
+		if c.follow != nil {
+			return c.toLeader("approval", nil)
+		}
+		return c.requireApproved(action, r, d)
+	}
 	c.noteReport(action, r, d)
 	switch {
 	case d.Allowed:
@@ -136,15 +160,33 @@ func (c *call) may(action iam.Action, r iam.Resource) bool {
 // why it is not allowed.
 func (c *call) decide(action iam.Action, r iam.Resource) (iam.Decision, time.Duration) {
 	a := c.asker()
+	return c.decideFor(&a, action, r)
+}
+
+func (c *call) decideFor(a *asker, action iam.Action, r iam.Resource) (iam.Decision, time.Duration) {
 	d := a.decide(action, r)
-	if !d.Allowed || !d.Timed {
+	if !d.Allowed || !d.Timed && d.Covered == "" {
+		c.noteSession(d.BreakGlass)
 		return d, 0
 	}
-	off := c.engine.clock.off(c.engine.Now(), c.state.Time())
-	if off != 0 {
-		d.Allowed, d.Reason = false, iam.ReasonWindow
+	off := c.clockOff()
+	switch {
+	case off != 0 && d.Timed:
+		d.Allowed, d.Reason, d.BreakGlass = false, iam.ReasonWindow, ""
+		return d, off
+	case off != 0:
+		d.BreakGlass = d.Covered // nobody can say that it is not needed
 	}
-	return d, off
+	c.noteSession(d.BreakGlass)
+	return d, 0
+}
+
+// clockOff answers by how much the clock is off by which the request is decided.
+func (c *call) clockOff() time.Duration {
+	if c.follow != nil {
+		return time.Duration(c.follow.Off)
+	}
+	return c.engine.clock.off(c.engine.Now(), c.state.Time())
 }
 
 func (c *call) question(action iam.Action, r iam.Resource) iam.Question {
@@ -222,13 +264,20 @@ func wipeFields(v reflect.Value) {
 			wipeFields(f)
 			continue
 		}
-		if value, ok := f.Interface().(*wire.Value); ok && value != nil {
-			value.Wipe()
-		}
-		if text, ok := f.Interface().(*wire.Text); ok && text != nil {
-			text.Wipe()
+		if holdsPlaintext(f) {
+			f.Interface().(interface{ Wipe() }).Wipe()
 		}
 	}
+}
+
+// holdsPlaintext reports whether a field of a request is plaintext that is
+// there.
+func holdsPlaintext(f reflect.Value) bool {
+	switch f.Interface().(type) {
+	case *wire.Value, *wire.Text, *wire.Object:
+		return !f.IsNil()
+	}
+	return false
 }
 
 func (c *call) source() string { return shownAddress(c.from.Source) }
@@ -240,10 +289,19 @@ func shownAddress(a netip.Addr) string {
 	return a.String()
 }
 
+// stamp is in every command of the request.
+func (c *call) stamp() fsm.Meta {
+	return fsm.Meta{Time: c.now.UnixMilli(), Principal: c.who.name, RequestID: c.from.RequestID, Approval: c.approval}
+}
+
 // meta stamps a command. retry is the request for recognising a repetition;
 // its ClientToken decides whether there is one.
 func (c *call) meta(ctx context.Context, clientToken string, request any) (fsm.Meta, error) {
-	m := fsm.Meta{Time: c.now.UnixMilli(), Principal: c.who.name, RequestID: c.from.RequestID}
+	if err := c.authorised(); err != nil {
+		return fsm.Meta{}, err
+	}
+	c.stamped = true
+	m := c.stamp()
 	if clientToken == "" {
 		return m, nil
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/iam"
 )
@@ -113,6 +114,58 @@ func (k *clock) off(now time.Time, stateTime int64) time.Duration {
 	return 0
 }
 
+// fresh answers how far the members' clocks are ahead of this node's, without
+// those of which too old a word is all there is.
+func (k *clock) fresh(now time.Time) map[string]time.Duration {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	out := map[string]time.Duration{}
+	for peer, s := range k.seen {
+		if now.Sub(s.at) <= clockEvidence {
+			out[peer] = s.ahead
+		}
+	}
+	return out
+}
+
+// clockStatus says of each member how far its clock is off. That of this node
+// is off by as much as it refuses for. If it does not, what is right is the
+// middle of all clocks.
+func (c *call) clockStatus(out *wire.StatusResponse) {
+	e := c.engine
+	now := e.Now()
+	out.MaxClockOffset = wire.Duration(e.clock.bound)
+	ahead, off := e.clock.fresh(now), e.clock.off(now, c.state.Time())
+	if len(ahead) == 0 && off == 0 {
+		return // nobody was heard
+	}
+	own := off
+	if off == 0 {
+		own = -middle(append(slices.Collect(maps.Values(ahead)), 0))
+	}
+	for i := range out.Nodes {
+		n := &out.Nodes[i]
+		of, heard := ahead[n.NodeID]
+		if n.NodeID == e.Node {
+			heard, n.RefusesTimed = true, off != 0
+		}
+		if heard {
+			shown := wire.Offset((own + of).Round(time.Millisecond))
+			n.ClockOffset = &shown
+		}
+	}
+}
+
+// middle answers the median.
+func middle(of []time.Duration) time.Duration {
+	slices.Sort(of)
+	half := len(of) / 2
+	if len(of)%2 == 1 {
+		return of[half]
+	}
+	return (of[half-1] + of[half]) / 2
+}
+
 // keepClock asks the other members for their time until ctx ends with the
 // leadership.
 func (e *Engine) keepClock(ctx context.Context) {
@@ -173,8 +226,12 @@ func (c *call) clockDenied(action iam.Action, d *audit.Decision, off time.Durati
 		where = "behind the other members'"
 	}
 	// denied made it for this request alone, so it may be worded anew.
-	denied.Message = fmt.Sprintf("%s is restricted to times, and the clock of this node is about %.1f s %s; it refuses until an administrator has set the clock right, or another node leads",
-		action, off.Abs().Seconds(), where)
+	whose := "this node"
+	if c.follow != nil {
+		whose = "the leader"
+	}
+	denied.Message = fmt.Sprintf("%s is restricted to times, and the clock of %s is about %.1f s %s; it refuses until an administrator has set the clock right, or another node leads",
+		action, whose, off.Abs().Seconds(), where)
 	return denied.With("clockOffset", clockText(off))
 }
 
@@ -196,14 +253,7 @@ func (c *clockCollector) Describe(out chan<- *prometheus.Desc) { out <- c.offset
 // Collect implements prometheus.Collector. What is too old to count is not
 // there.
 func (c *clockCollector) Collect(out chan<- prometheus.Metric) {
-	now := c.engine.Now()
-	k := c.engine.clock
-	k.mu.Lock()
-	seen := maps.Clone(k.seen)
-	k.mu.Unlock()
-	for peer, s := range seen {
-		if now.Sub(s.at) <= clockEvidence {
-			out <- prometheus.MustNewConstMetric(c.offset, prometheus.GaugeValue, s.ahead.Seconds(), peer)
-		}
+	for peer, ahead := range c.engine.clock.fresh(c.engine.Now()) {
+		out <- prometheus.MustNewConstMetric(c.offset, prometheus.GaugeValue, ahead.Seconds(), peer)
 	}
 }

@@ -11,7 +11,7 @@ func clusterOperations() []*Operation {
 	return []*Operation{
 		operation(row[wire.EmptyRequest, wire.StatusResponse]{
 			service: "cluster", name: "status", event: "cluster.status",
-			summary: "Show the members, who leads, and whose HSM works.",
+			summary: "Show the members, who leads, whose HSM works and whose clock is off.",
 			scope:   func(*call, *wire.EmptyRequest) (scope, error) { return scope{}, nil },
 			run: func(_ context.Context, c *call, _ *wire.EmptyRequest) (*wire.StatusResponse, error) {
 				return c.status(), nil
@@ -42,6 +42,8 @@ func (c *call) status() *wire.StatusResponse {
 			out.Leader = &wire.Leader{NodeID: n.NodeID, APIAddress: n.APIAddress}
 		}
 	}
+	c.clockStatus(out)
+	out.AuditTrouble = c.engine.chainTrouble()
 	return out
 }
 

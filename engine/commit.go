@@ -41,6 +41,12 @@ func (c *call) commit(ctx context.Context, command fsm.Command) (fsm.Result, err
 }
 
 func (c *call) propose(ctx context.Context, command fsm.Command) (fsm.Result, error) {
+	if c.trial != nil {
+		return fsm.Result{}, fault.New(fault.Internal, "a trial of %s came to a command", c.op.Path())
+	}
+	if c.follow != nil {
+		return fsm.Result{}, c.toLeader("commit", nil)
+	}
 	encoded, err := fsm.Encode(command)
 	if err != nil {
 		return fsm.Result{}, err
@@ -79,6 +85,9 @@ func (c *call) refused(r *fsm.Refusal) error {
 
 // refresh takes a new look at the state after a race.
 func (c *call) refresh(ctx context.Context) error {
+	if c.follow != nil {
+		return c.toLeader("again", nil)
+	}
 	state, err := c.engine.Log.ReadState(ctx)
 	if err != nil {
 		return err

@@ -82,6 +82,7 @@ func listConsumers(ctx context.Context, c *call, r *wire.ListConsumersRequest) (
 		return nil, err
 	}
 	path := names.Path(r.Path)
+	c.engine.ledger.awaitLanding(ctx, map[string]bool{r.Path: true})
 	if _, err := c.secretAt(path); err != nil {
 		return nil, err
 	}

@@ -149,6 +149,10 @@ func errCopyTooLarge(path names.Path) error {
 // copyVersion opens v and seals it as id. The plaintext lives no longer than
 // this.
 func (c *call) copyVersion(ctx context.Context, source *fsm.Secret, v *fsm.Version, key *fsm.Key, id kms.Identity) (fsm.CopiedVersion, error) {
+	// Whoever may read the copy without a session has read the source.
+	if err := c.noteGlassRead(ctx, source, v); err != nil {
+		return fsm.CopiedVersion{}, err
+	}
 	plain, err := c.openOnly(ctx, source, v)
 	if err != nil {
 		return fsm.CopiedVersion{}, err

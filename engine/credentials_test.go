@@ -50,12 +50,29 @@ func TestTheSecretOfAnAccessKeyIsInNoAnswerButTheFirst(t *testing.T) {
 	require.NotContains(t, err.Error(), k.secret)
 }
 
+// TestAccessKeysSurviveTheRootKey: what they are derived under moves to the new
+// root key as all else does, and stays what it was. The old root key is gone
+// from the HSM when it is asked again.
 func TestAccessKeysSurviveTheRootKey(t *testing.T) {
 	w, k := leading(t)
+	w.withRoots()
+	must(w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`))
+	require.EqualValues(t, 1, w.log.machine.State().FingerprintKey().Root)
+	stop := w.lead()
+	w.jobBecomes(w.rotateRoot().JobID, "done")
+	stop()
+	require.EqualValues(t, 2, w.log.machine.State().FingerprintKey().Root)
+	w.ok("cluster/removeRootKey", `{"version":1}`)
+	w.token.RemoveRoot(1)
+
 	w.reborn(func(*engine.Config) {}) // nothing derived is remembered
 	require.NoError(t, w.engine.OpenLedger(context.Background()))
 	w.now = w.now.Add(6 * time.Second)
 	must(w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`))
+	_, err := w.sendSigned(w.sign(pairOfKeys{k.id, k.secret + "x"}, who, `{}`, w.now), who, `{}`)
+	w.refused(fault.Unauthenticated, "", err)
+	later := w.accessKeyOf("svc", "")
+	must(w.sendSigned(w.sign(later, who, `{}`, w.now), who, `{}`))
 }
 
 func TestAPrincipalsCredentialsEndTogether(t *testing.T) {

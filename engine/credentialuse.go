@@ -74,6 +74,35 @@ func (u *credentialUses) unwritten(state *fsm.State) []fsm.CredentialUse {
 	return out
 }
 
+// drain takes uses off, for the leader, which writes them.
+func (u *credentialUses) drain(limit int) []fsm.CredentialUse {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var out []fsm.CredentialUse
+	for id, use := range u.last {
+		if len(out) == limit {
+			break
+		}
+		out = append(out, use)
+		delete(u.last, id)
+	}
+	return out
+}
+
+// putBack takes in uses that were noted elsewhere.
+func (u *credentialUses) putBack(uses []fsm.CredentialUse) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for _, use := range uses {
+		if u.last == nil {
+			u.last = map[string]fsm.CredentialUse{}
+		}
+		if use.At > u.last[use.ID].At {
+			u.last[use.ID] = use
+		}
+	}
+}
+
 // writeCredentialUses commits what is not in the state yet. An idle node
 // commits nothing.
 func (e *Engine) writeCredentialUses(ctx context.Context) {

@@ -55,8 +55,12 @@ func (a *asker) question(action iam.Action, r iam.Resource) iam.Question {
 // before they filter. The chain has every statement about the action.
 func (a *asker) anywhere(action iam.Action) iam.Decision {
 	d := iam.Decision{Allowed: iam.MayAnywhere(a.rules, action), Chain: iam.About(a.rules, action)}
+	d.BreakGlass = iam.BreakGlassAnywhere(a.rules, action)
 	if !d.Allowed {
 		d.Reason = iam.ReasonIAM
+	}
+	if a.rules.Quarantined {
+		d.Reason = iam.ReasonQuarantined
 	}
 	return d
 }

@@ -24,6 +24,9 @@ type reader struct {
 // handOut picks a version and notes that it is handed to the caller, before
 // it is opened. It is the only way to a value that leaves the process.
 func (c *call) handOut(ctx context.Context, path names.Path, to reader, pick func() (*fsm.Secret, *fsm.Version, error)) (*fsm.Secret, *fsm.Version, error) {
+	if c.follow != nil {
+		return c.handOutLent(path, to, pick)
+	}
 	for range maxLooks {
 		s, v, err := pick()
 		if err != nil {
@@ -34,7 +37,7 @@ func (c *call) handOut(ctx context.Context, path names.Path, to reader, pick fun
 		}
 		d, wait, ok := c.engine.ledger.hand(c.mark, c.seen(s, v, to))
 		if ok {
-			d.note, d.news = c.noteConsumer(d.seen, to), !c.state.Knows(d.seen)
+			d.note, d.news = c.noteConsumer(d.seen, to), c.isNews(d.seen)
 			c.deliveries = append(c.deliveries, d)
 			c.hearUse(s, v, to)
 			return s, v, nil
@@ -83,10 +86,24 @@ func (c *call) seen(s *fsm.Secret, v *fsm.Version, to reader) fsm.Observation {
 		Path: string(s.Path), SecretID: s.ID, Version: v.Number, Principal: c.who.name, Instance: to.instance,
 		First: at, Last: at, Until: at + horizon,
 	}
+	if c.from.Member != "" {
+		// The node that handed the request on serves the next ones by itself, for
+		// as long as this makes destructions wait.
+		o.Until += horizon / lease
+	}
 	if c.says(to) && *to.uses == v.Number {
 		o.Last, o.Said, o.SaidAt = 0, c.began.stamp, at // nothing is handed out
 	}
 	return o
+}
+
+// lease is the part of the horizon for which a node that follows hands out, by
+// what the state holds, what it handed on once.
+const lease = 4
+
+// isNews reports whether others should know of a delivery soon.
+func (c *call) isNews(o fsm.Observation) bool {
+	return !c.state.Knows(o) || c.from.Member != "" && o.Last != 0 && !c.state.Holds(o)
 }
 
 // says reports whether what the reader says counts: it is as old as the
@@ -125,7 +142,9 @@ func (c *call) noteConsumer(o fsm.Observation, to reader) *audit.Consumer {
 // are written: what a written event tells of is in the ledger.
 func (c *call) settleDeliveries(failed bool) {
 	for _, d := range c.deliveries {
-		if failed {
+		if d.lent != nil {
+			c.settleLent(d, failed)
+		} else if failed {
 			c.engine.ledger.drop(d)
 		} else {
 			c.engine.ledger.handed(d)
@@ -137,7 +156,11 @@ func (c *call) settleDeliveries(failed bool) {
 // takeBack drops the last delivery: it failed, others of the request may not.
 func (c *call) takeBack() {
 	last := len(c.deliveries) - 1
-	c.engine.ledger.drop(c.deliveries[last])
+	if d := c.deliveries[last]; d.lent != nil {
+		c.settleLent(d, true)
+	} else {
+		c.engine.ledger.drop(d)
+	}
 	c.deliveries = c.deliveries[:last]
 	c.event.Consumer = nil
 }

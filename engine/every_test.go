@@ -89,7 +89,7 @@ func requireInner(t *testing.T, c sample, own audit.Event, others []audit.Event)
 func TestEveryDenialIsOneEventAndChangesNothing(t *testing.T) {
 	eachSample(t, func(t *testing.T, s *stock, c sample) {
 		service, name, _ := strings.Cut(c.operation, "/")
-		if c.operation == "iam/whoAmI" || c.operation == "iam/logout" || engine.Find(service, name).Open {
+		if engine.Find(service, name).Action == "" {
 			return // about the caller itself: there is no right to lack
 		}
 		event := engine.Find(service, name).Event
@@ -122,7 +122,7 @@ func TestEveryDenialIsOneEventAndChangesNothing(t *testing.T) {
 	})
 }
 
-func detail(t *testing.T, err error, name string) any {
+func detail(t testing.TB, err error, name string) any {
 	t.Helper()
 	var f *fault.Error
 	require.ErrorAs(t, err, &f)

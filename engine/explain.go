@@ -109,7 +109,7 @@ func (c *call) approvers(list []string, at int64) ([]iam.Approver, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, iam.Approver{Principal: name, Groups: r.groups})
+		out = append(out, iam.Approver{Principal: name, Groups: append(slices.Clone(r.groups), fsm.Everyone)})
 	}
 	return out, nil
 }
@@ -127,11 +127,7 @@ func explained(a *asker, t *target) wire.Explanation {
 	if d.Report != nil {
 		out.Report = &wire.PolicyReport{Allowed: d.Report.Allowed, Reason: d.Report.Reason}
 	}
-	for _, n := range d.Needs {
-		out.Needs = append(out.Needs, wire.ApprovalNeed{
-			Policy: n.Policy, Statement: n.Statement, Count: n.Count, Given: n.Given, Principals: n.Principals, Groups: n.Groups,
-		})
-	}
+	out.Needs = wireNeeds(d.Needs)
 	return out
 }
 
@@ -196,6 +192,9 @@ func recordedExplanation(e *wire.AuditEvent) wire.Explanation {
 		return out
 	}
 	out.Decision, out.Reason, out.OpensAt, out.More, out.Report = allowOrDeny(d.Allowed), d.Reason, d.OpensAt, d.More, d.Report
+	if d.Allowed {
+		out.BreakGlass = e.BreakGlassID
+	}
 	if d.Chain != nil {
 		out.Chain = d.Chain
 	}
@@ -210,7 +209,7 @@ func (c *call) findDecision(ctx context.Context, id string) (*wire.AuditEvent, e
 		// The id says when its request began, and so does its event.
 		q.From, q.To = at.UnixMilli(), at.UnixMilli()+1
 	}
-	pages, unreachable := c.engine.askAll(ctx, q, nil)
+	pages, unreachable, _ := c.engine.askAll(ctx, q, nil)
 	for _, page := range pages {
 		for i := range page.Events {
 			return &page.Events[i], nil

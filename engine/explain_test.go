@@ -246,7 +246,8 @@ func TestApprovalsOfAQuestion(t *testing.T) {
 		got := w.explain(`{"principal":"ann","action":"secrets:getSecretValue","path":"/app/dev/web/db","approvedBy":%s}`, approvers)
 		require.Equal(t, want, got.Decision, approvers)
 		if want == "deny" {
-			require.Equal(t, []wire.ApprovalNeed{{Policy: "four", Count: 1, Groups: []string{"security"}}}, got.Needs)
+			day := wire.Duration(24 * time.Hour)
+			require.Equal(t, []wire.ApprovalNeed{{Policy: "four", Count: 1, Groups: []string{"security"}, ValidFor: &day}}, got.Needs)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func decisionText(a *asker, t *target, d iam.Decision) string {
 	if d.Allowed {
 		text = "allowed: " + asks + allowedBy(chain, t.anywhere)
 		if d.BreakGlass != "" {
-			text += "; only while the break-glass session " + d.BreakGlass + " is open"
+			text += "; only while the break-glass session " + d.BreakGlass + " is open" + waivedText(chain)
 		}
 	} else {
 		text = "denied: " + deniedBy(a.principal, t.String(), d.Reason, chain, d.OpensAt)
@@ -33,6 +33,20 @@ func decisionText(a *asker, t *target, d iam.Decision) string {
 	return text + reportText(d.Report != nil, d.Report != nil && d.Report.Allowed)
 }
 
+// waivedText names the access policies whose times a session waives.
+func waivedText(chain []wire.DecisionStep) string {
+	var names []string
+	for _, s := range chain {
+		if s.Access && s.Effect == iam.Waived && !s.Report {
+			names = append(names, s.Policy)
+		}
+	}
+	if len(names) == 0 {
+		return ""
+	}
+	return ", which waives the times of access policy " + strings.Join(names, ", ")
+}
+
 // recordedText is decisionText for what the trail keeps.
 func recordedText(e *wire.AuditEvent, d *wire.AuditDecision) string {
 	t := target{action: iam.Action(d.Action), anywhere: d.Anywhere, resource: iam.Resource{Below: d.Prefix, KeyID: d.KeyID}}
@@ -42,6 +56,8 @@ func recordedText(e *wire.AuditEvent, d *wire.AuditDecision) string {
 	}
 	report := reportText(d.Report != nil, d.Report != nil && d.Report.Allowed)
 	switch {
+	case d.Guard && d.Reason == iam.ReasonApproval:
+		return "denied: " + e.Principal + " may " + d.Action + ", but is none of those whom the policies name for this request"
 	case d.Guard:
 		return "denied: " + e.Principal + " is under a boundary, and " + d.Action + " here could lift it; no policy decides this"
 	case d.Allowed:
@@ -125,6 +141,8 @@ func deniedBy(principal, asked, reason string, chain []wire.DecisionStep, opens 
 		return text
 	case iam.ReasonApproval:
 		return approvalText(asked, chain)
+	case iam.ReasonQuarantined:
+		return principal + " is in quarantine and may do nothing; releasePrincipal ends it"
 	}
 	var unmet []string
 	for _, s := range chain {
@@ -209,6 +227,8 @@ func reasonText(reason string) string {
 		return "an access policy does not accept the time"
 	case iam.ReasonApproval:
 		return "an approval was missing"
+	case iam.ReasonQuarantined:
+		return "the principal was in quarantine"
 	}
 	return "no statement allowed it, or one denied it"
 }

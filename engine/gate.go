@@ -47,10 +47,18 @@ func (e *Engine) do(ctx context.Context, o *Operation, from Caller, body []byte,
 	if err != nil {
 		return Answer{}, err
 	}
-	c := &call{engine: e, op: o, from: from, state: state, index: state.Index(), now: started, began: began, mark: began}
+	c := &call{engine: e, op: o, from: from, state: state, index: state.Index(), now: started, started: started, began: from.Heard.since(began), mark: began}
+	return e.serve(ctx, c, body)
+}
+
+// serve is what comes after the look at the state.
+func (e *Engine) serve(ctx context.Context, c *call, body []byte) (Answer, error) {
 	defer c.settleDeliveries(true) // those that nobody got
-	c.event.Event = o.Event
+	c.event.Event = c.op.Event
 	resp, err := c.authenticateAndRun(ctx, body)
+	if c.follow != nil {
+		err = c.stillFollowing(err)
+	}
 	if err != nil && !c.record(err) {
 		c.wipeAll()
 		return Answer{}, err
@@ -64,7 +72,7 @@ func (e *Engine) do(ctx context.Context, o *Operation, from Caller, body []byte,
 		c.wipeAll()
 		return Answer{Index: c.index}, err
 	}
-	return Answer{Response: resp, Index: c.index, wipe: c.plaintexts}, nil
+	return Answer{Response: resp, Index: c.index, Stream: c.stream, wipe: c.plaintexts}, nil
 }
 
 // authenticateAndRun is what the event tells of. A panic goes on to the front
@@ -111,7 +119,7 @@ func (c *call) finish(ctx context.Context, err error) error {
 	c.settleDeliveries(err != nil)
 	c.event.Outcome, c.event.Code = outcome(err)
 	c.event.Index = c.index
-	c.event.DurationMicros = c.engine.Now().Sub(c.now).Microseconds()
+	c.event.DurationMicros = c.engine.Now().Sub(c.started).Microseconds()
 	events := append(c.inner, c.items...)
 	events = append(events, c.event)
 	for i := range events {
@@ -120,6 +128,7 @@ func (c *call) finish(ctx context.Context, err error) error {
 		events[i].Principal = c.who.name
 		events[i].CredentialID = c.who.credential
 		events[i].SourceAddress = c.source()
+		events[i].Via = c.from.Member
 	}
 	_, appendErr := c.engine.Trail.Append(ctx, events)
 	if appendErr == nil {

@@ -151,7 +151,7 @@ func (c *call) createIfMissing(ctx context.Context, r *wire.GenerateSecretReques
 		return err
 	}
 	result, err := c.propose(ctx, fsm.CreateSecret{
-		Meta: fsm.Meta{Time: c.now.UnixMilli(), Principal: c.who.name, RequestID: c.from.RequestID},
+		Meta: c.stamp(),
 		Path: r.Path, SecretID: uuid.NewString(), KeyID: key.ID, Tags: r.Tags,
 	})
 	if err != nil {

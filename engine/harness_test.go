@@ -183,6 +183,10 @@ func (w *world) request(token, operation, body string) (id, response string, err
 		return id, "", err
 	}
 	var out bytes.Buffer
+	if answer.Stream != nil {
+		require.NoError(w.t, answer.Stream(context.Background(), &out))
+		return id, out.String(), nil
+	}
 	require.NoError(w.t, wire.Encode(&out, answer.Response))
 	return id, out.String(), nil
 }

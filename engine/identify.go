@@ -32,6 +32,7 @@ type identity struct {
 	// by itself, 0: never.
 	rightsUntil int64
 	boundaries  []string // policies that cap the caller
+	glass       string   // its break-glass session, if one is open
 	credential  string   // its id, which may be shown
 	expiresAt   int64    // milliseconds since the Unix epoch
 }

@@ -69,6 +69,9 @@ func listAliases(_ context.Context, c *call, r *wire.ListAliasesRequest) (*wire.
 		}
 		only = s.key.ID
 	}
+	if err := c.authorised(); err != nil {
+		return nil, err
+	}
 	out := &wire.ListAliasesResponse{Aliases: []wire.AliasResponse{}}
 	for alias, key := range c.state.Aliases(p.after) {
 		if only != "" && key.ID != only || !c.may("kms:listAliases", keyResource(key)) {

@@ -77,7 +77,7 @@ func keyLifeOperations() []*Operation {
 			service: "kms", name: "listAliases", event: "kms.list_aliases",
 			summary: "List the names of the keys that the caller may see.",
 			scope:   func(*call, *wire.ListAliasesRequest) (scope, error) { return scope{list: true}, nil },
-			run:     listAliases,
+			run:     listAliases, further: true,
 		}),
 		operation(row[wire.KeyChangeRequest, wire.KeyResponse]{
 			service: "kms", name: "rotateKey", event: "kms.rotate_key", write: true,

@@ -51,6 +51,28 @@ func (u *keyUses) note(keyID string, at time.Time) {
 	}
 }
 
+// drain takes uses off, for the leader, which writes them.
+func (u *keyUses) drain(limit int) []fsm.KeyUse {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	var out []fsm.KeyUse
+	for id, at := range u.last {
+		if len(out) == limit {
+			break
+		}
+		out = append(out, fsm.KeyUse{KeyID: id, At: at.UnixMilli()})
+		delete(u.last, id)
+	}
+	return out
+}
+
+// putBack takes in uses that were noted elsewhere.
+func (u *keyUses) putBack(uses []fsm.KeyUse) {
+	for _, use := range uses {
+		u.note(use.KeyID, time.UnixMilli(use.At))
+	}
+}
+
 // of answers when the key was used last, as far as this node knows.
 func (u *keyUses) of(key *fsm.Key) int64 {
 	u.mu.Lock()

@@ -33,7 +33,7 @@ func keyUseOperations() []*Operation {
 			scope: func(c *call, r *wire.ReEncryptRequest) (scope, error) {
 				return c.ciphertextScope(r.Ciphertext, r.Context, "")
 			},
-			run: reEncrypt,
+			run: reEncrypt, further: true,
 		}),
 		operation(row[wire.GenerateDataKeyRequest, wire.GenerateDataKeyResponse]{
 			service: "kms", name: "generateDataKey", event: "kms.generate_data_key",
@@ -99,6 +99,10 @@ func (c *call) usable(field, ref string, action fsm.KeyAction) (*fsm.Key, error)
 	key := c.state.KeyByRef(ref)
 	if key == nil {
 		return nil, fault.New(fault.NotFound, "%s: there is no key %s; listKeys shows the keys", field, ref)
+	}
+	if key.Purpose != "" && action != fsm.KeyOpen {
+		// Whoever could have it sign could sign a history of his own.
+		return nil, fault.New(fault.Conflict, "%s: the key is the cluster's own, for %s, and serves nobody else; createKey makes one", field, key.Purpose)
 	}
 	c.noteUse(key, action)
 	return key, nil
@@ -237,6 +241,9 @@ func reEncrypt(ctx context.Context, c *call, r *wire.ReEncryptRequest) (*wire.En
 	// The right to take something out of one key is not the right to put it
 	// under another.
 	if err := c.require("kms:reEncrypt", resource(target)); err != nil {
+		return nil, err
+	}
+	if err := c.authorised(); err != nil {
 		return nil, err
 	}
 	from, err := c.ciphertextKey(r.Ciphertext, "")

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"context"
 	"hash/maphash"
 	"slices"
 	"strings"
@@ -30,7 +29,15 @@ type ledger struct {
 	opened  chan struct{} // closed when a session opens; nil: nobody waits
 	stamp   int64         // last one given
 	pending map[lineKey]*line
+	grown   uint64 // times that any line grew
 	flight  map[*delivery]struct{}
+	// lentOut are those of flight that nodes that follow deliver, by number, and
+	// landing is closed when one of them has ended; nil: nobody waits.
+	lentOut map[uint64]*delivery
+	lents   uint64
+	landing chan struct{}
+	// said are the stamps of the latest words of consumers that are pending.
+	said map[consumer]int64
 
 	// news is signalled when something is noted that the state does not know;
 	// nil: nobody listens.
@@ -46,8 +53,9 @@ type ledger struct {
 	seed     maphash.Seed
 }
 
-// line is an observation with how often it grew, so that only what a commit
-// held is taken off.
+// line is an observation with a number of its own for each time it grew, so
+// that only what a commit held is taken off: never a line of the same key that
+// was begun after another commit had taken that one off.
 type line struct {
 	fsm.Observation
 	grew uint64
@@ -71,26 +79,12 @@ func (k lineKey) text() string {
 	return strings.Join([]string{k.path, k.secretID, numberText(k.version), k.principal, k.instance, numberText(k.session)}, "\x00")
 }
 
-// closing is one version that is not handed out for the moment.
-type closing struct {
-	users int // destructions that are on their way
-	done  chan struct{}
-	// doubt counts up to the last destruction that may still be committed,
-	// though nobody waits for it; 0: there is none.
-	doubt uint64
-}
-
-// doubted is a version that stays closed, and the doubt that keeps it so.
-type doubted struct {
-	fsm.ClosedVersion
-	doubt uint64
-}
-
 // delivery is one version on its way to a consumer.
 type delivery struct {
 	seen fsm.Observation
 	note *audit.Consumer // of its event
 	news bool            // the state does not know of it
+	lent *lent           // nil: a request of this node's
 }
 
 // mark is a place in the order of a ledger.
@@ -103,91 +97,10 @@ type mark struct {
 func newLedger(now func() time.Time) *ledger {
 	return &ledger{
 		now: now, pending: map[lineKey]*line{}, flight: map[*delivery]struct{}{},
+		lentOut: map[uint64]*delivery{}, said: map[consumer]int64{},
 		closed: map[fsm.ClosedVersion]*closing{}, seed: maphash.MakeSeed(),
 	}
 }
-
-// open lets values be handed out in a session. Its command was applied after
-// every destruction that this node ever proposed, so none is unsure any more.
-// It answers false if somebody settled the session already, or if a later one
-// was opened: what is closed since then knows nothing of this one.
-func (l *ledger) open(session uint64) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if session <= l.fenced || session <= l.highest {
-		return false
-	}
-	l.highest = session
-	if l.opened != nil {
-		close(l.opened)
-		l.opened = nil
-	}
-	l.session = session
-	for v, c := range l.closed {
-		c.doubt = 0
-		l.lift(v, c)
-	}
-	return true
-}
-
-// shut ends the session: nothing is handed out until open.
-func (l *ledger) shut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.session = 0
-}
-
-// end is shut, if the session is still that one.
-func (l *ledger) end(session uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.session == session {
-		l.session = 0
-	}
-}
-
-// fence ends session, and those before it, for good.
-func (l *ledger) fence(session uint64) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.fenced = max(l.fenced, session)
-	if l.session <= l.fenced {
-		l.session = 0
-	}
-}
-
-// current answers the open session, 0 if there is none.
-func (l *ledger) current() uint64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.session
-}
-
-// await waits until a session is open.
-func (l *ledger) await(ctx context.Context) bool {
-	l.mu.Lock()
-	if l.session != 0 {
-		l.mu.Unlock()
-		return true
-	}
-	if l.opened == nil {
-		l.opened = make(chan struct{})
-	}
-	opened := l.opened
-	l.mu.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, openPatience)
-	defer cancel()
-	select {
-	case <-opened:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// openPatience is for how long a request waits for a new leader to open its
-// session. It takes one commit.
-const openPatience = 2 * time.Second
 
 // next answers a stamp above all before. The caller holds the lock.
 func (l *ledger) next() int64 {
@@ -286,85 +199,17 @@ func (l *ledger) tell() {
 
 func (l *ledger) add(o fsm.Observation) {
 	key := keyOf(o)
+	l.grown++
+	if who := consumerOf(o); o.Said != 0 {
+		o.Said = l.heardAt(o.Path, o.Said)
+		l.said[who] = max(l.said[who], o.Said)
+	}
 	if old := l.pending[key]; old != nil {
 		old.Observation = old.Merge(o)
-		old.grew++
+		old.grew = l.grown
 		return
 	}
-	l.pending[key] = &line{Observation: o}
-}
-
-// close stops handing out versions, and answers the session and all that was
-// handed out or said of their paths and is not committed yet. release opens
-// them again: known says that the outcome of the destruction is.
-func (l *ledger) close(versions ...fsm.ClosedVersion) (session uint64, observed []fsm.Observation, release func(known bool)) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.closings++
-	paths := map[string]bool{}
-	for _, v := range versions {
-		c := l.closed[v]
-		if c == nil {
-			c = &closing{done: make(chan struct{})}
-			l.closed[v] = c
-		}
-		c.users++
-		l.last[l.stripe(v.Path)] = l.closings
-		paths[v.Path] = true
-	}
-	return l.session, l.of(paths), func(known bool) {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		for _, v := range versions {
-			c := l.closed[v]
-			c.users--
-			if !known {
-				l.doubts++
-				c.doubt = l.doubts
-			}
-			l.lift(v, c)
-		}
-	}
-}
-
-// lift lets a version be handed out again, if nothing keeps it closed. Whoever
-// looked at the state while it was closed may not have seen what became of it,
-// and must look again.
-func (l *ledger) lift(v fsm.ClosedVersion, c *closing) {
-	if c.users == 0 && c.doubt == 0 {
-		delete(l.closed, v)
-		l.closings++
-		l.last[l.stripe(v.Path)] = l.closings
-		close(c.done)
-	}
-}
-
-// unsure answers the versions that stay closed until it is known what became
-// of their destruction.
-func (l *ledger) unsure() []doubted {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	var out []doubted
-	for v, c := range l.closed {
-		if c.doubt != 0 {
-			out = append(out, doubted{v, c.doubt})
-		}
-	}
-	return out
-}
-
-// sure opens versions of which the outcome is known by now. A version that
-// was doubted again since stays closed: what became known is about the
-// destructions before, and the new one may still be committed.
-func (l *ledger) sure(versions []doubted) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, v := range versions {
-		if c := l.closed[v.ClosedVersion]; c != nil && c.doubt == v.doubt {
-			c.doubt = 0
-			l.lift(v.ClosedVersion, c)
-		}
-	}
+	l.pending[key] = &line{Observation: o, grew: l.grown}
 }
 
 // of answers what is not committed yet of some paths, deliveries on their way
@@ -380,6 +225,11 @@ func (l *ledger) of(paths map[string]bool) []fsm.Observation {
 	for d := range l.flight {
 		if paths == nil || paths[d.seen.Path] {
 			seen := d.seen
+			if d.lent != nil && seen.Last == 0 {
+				// It is told that it may keep what it uses. What it said does not
+				// count yet; that it keeps it does.
+				seen.Last = seen.First
+			}
 			seen.Stamp = l.next()
 			out = append(out, seen)
 		}
@@ -422,6 +272,9 @@ func (l *ledger) committed(lines []line) {
 		if now := l.pending[key]; now != nil && now.grew == one.grew {
 			delete(l.pending, key)
 		}
+		if who := consumerOf(one.Observation); l.said[who] <= one.Said {
+			delete(l.said, who)
+		}
 	}
 }
 
@@ -432,6 +285,7 @@ func (l *ledger) settled(state *fsm.State) {
 	for key := range l.pending {
 		if key.session != l.session && state.Session(key.session) == nil {
 			delete(l.pending, key)
+			delete(l.said, consumer{key.path, key.secretID, key.principal, key.instance})
 		}
 	}
 }

@@ -57,6 +57,51 @@ func TestADeliveryOnItsWayCounts(t *testing.T) {
 	require.True(t, moved())
 }
 
+// A destruction that is on its way counts a delivery that has not ended,
+// whatever the consumer says in another request before it is decided.
+func TestWhatIsSaidDuringADestructionFreesNoDelivery(t *testing.T) {
+	l := newLedger(time.Now)
+	l.open(5)
+	d, _, ok := l.hand(l.mark(), fsm.Observation{Path: "/a", Version: 1, Principal: "p", Last: 1, Until: 9})
+	require.True(t, ok)
+	say := func() {
+		l.say(fsm.Observation{Path: "/a", Version: 2, Principal: "p", Session: 5, Said: l.mark().stamp})
+	}
+	_, observed, release := l.close(fsm.ClosedVersion{Path: "/a", Version: 1})
+	say()
+	var c *fsm.Consumer // what Apply comes to see: the word may be committed first
+	for _, o := range append(l.all(), observed...) {
+		c = c.With(o)
+	}
+	require.NotZero(t, c.Holding(1, 5))
+	l.handed(d)
+	release(true)
+	require.Empty(t, l.closed)
+	say()
+	c = nil
+	for _, o := range l.all() {
+		c = c.With(o)
+	}
+	require.Zero(t, c.Holding(1, 5), "what is said afterwards counts")
+}
+
+// A consumer that is just being told by a node that follows that what it uses
+// is still current keeps that: a destruction must count it.
+func TestANotModifiedThatIsLentIsHeld(t *testing.T) {
+	l := newLedger(time.Now)
+	l.open(5)
+	seen := fsm.Observation{Path: "/a", Version: 1, Principal: "p", First: 5, Until: 99}
+	require.NotZero(t, l.lend(l.mark(), seen, nil, "n2", fsm.New().State()))
+	_, observed, release := l.close(fsm.ClosedVersion{Path: "/a", Version: 1})
+	defer release(true)
+	var c *fsm.Consumer
+	for _, o := range observed {
+		c = c.With(o)
+	}
+	require.NotNil(t, c)
+	require.EqualValues(t, 99, c.Holding(1, 5))
+}
+
 // A commit takes off what it held, and no more.
 func TestWhatGrewSinceItsCommitStays(t *testing.T) {
 	l := newLedger(time.Now)
@@ -70,6 +115,28 @@ func TestWhatGrewSinceItsCommitStays(t *testing.T) {
 	require.Len(t, l.batch(), 1)
 	l.committed(l.batch())
 	require.Empty(t, l.batch())
+}
+
+// Two commits hold the same line. One takes it off, another delivery begins it
+// anew, and the other commit comes late: it held nothing of the new one.
+func TestALateCommitTakesOffNoLineThatWasBegunSince(t *testing.T) {
+	l := newLedger(time.Now)
+	l.open(5)
+	seen := fsm.Observation{Path: "/a", Version: 1, Principal: "p", Session: 5, Last: 1, Until: 9}
+	give := func(until int64) {
+		seen.Until = until
+		d, _, ok := l.hand(l.mark(), seen)
+		require.True(t, ok)
+		l.handed(d)
+	}
+	give(9)
+	first, second := l.batch(), l.batch()
+	l.committed(first)
+	require.Empty(t, l.batch())
+	give(99)
+	l.committed(second)
+	require.Len(t, l.batch(), 1, "what was given since is not committed")
+	require.EqualValues(t, 99, l.batch()[0].Until)
 }
 
 // A commit proves what became of the destructions before it, and of no later

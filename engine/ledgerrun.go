@@ -123,6 +123,7 @@ func (e *Engine) proposeOwn(ctx context.Context, command fsm.Command) (fsm.Resul
 // place in the trail is taken first: what an event up to it tells of was in
 // the ledger before, so it is in this batch or an earlier one.
 func (e *Engine) flushLedger(ctx context.Context) {
+	e.ledger.overdue()
 	unsure := e.ledger.unsure()
 	session, place := e.ledger.current(), e.Trail.Head().Sequence
 	lines := e.ledger.batch()
@@ -324,7 +325,7 @@ func (c *call) destroy(ctx context.Context, command fsm.DestroyVersion) (fsm.Res
 		if !c.engine.ledger.await(ctx) {
 			return fsm.Result{}, fault.New(fault.NoLeader, "this node has only begun to lead; retry")
 		}
-		session, observed, release := c.engine.ledger.close(fsm.ClosedVersion{Path: command.Path, Version: command.Version})
+		session, observed, release := c.engine.ledger.closeLanded(ctx, fsm.ClosedVersion{Path: command.Path, Version: command.Version})
 		command.Session, command.Observed = session, observed
 		result, err := c.propose(ctx, command)
 		release(err == nil || fault.Is(err, fault.NoLeader))

@@ -91,6 +91,19 @@ func (l *limits) take(c *call, kind string) *overLimit {
 	return nil
 }
 
+// concern reports whether a limit of this kind is about the caller.
+func (l *limits) concern(c *call, kind string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.follow(c.state)
+	for i := range l.rules {
+		if r := &l.rules[i]; r.Kind == kind && r.about(c) {
+			return true
+		}
+	}
+	return false
+}
+
 // follow takes over the rate limits of the state that a request is served at.
 func (l *limits) follow(state *fsm.State) {
 	if l.of == state.RateLimitsAsWhole() {
@@ -134,6 +147,12 @@ func (l *limits) bucket(r *rateRule, c *call) *bucket {
 
 // within answers RateLimited if a limit of this kind is used up.
 func (c *call) within(kind string) error {
+	if c.follow != nil {
+		if c.engine.limits.concern(c, kind) {
+			return c.toLeader("rateLimit", nil) // which counts for all nodes
+		}
+		return nil
+	}
 	over := c.engine.limits.take(c, kind)
 	if over == nil {
 		return nil
@@ -153,6 +172,9 @@ var kindText = map[string]string{
 // failedAuthentication answers err, or RateLimited if the source fails too
 // often.
 func (c *call) failedAuthentication(err error) error {
+	if c.follow != nil {
+		return c.toLeader("unauthenticated", err) // which counts for all nodes
+	}
 	if over := c.within(fsm.RateFailures); over != nil {
 		return over
 	}

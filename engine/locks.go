@@ -26,9 +26,15 @@ func newPathLocks() *pathLocks {
 // lock waits for its turn, or until ctx ends; then nothing was done.
 func (l *pathLocks) lock(ctx context.Context, path names.Path) (unlock func(), err error) {
 	stripe := l.stripes[maphash.String(l.seed, string(path))%uint64(len(l.stripes))]
+	unlock = func() { <-stripe }
+	select {
+	case stripe <- struct{}{}: // whoever need not wait is not asked for how long
+		return unlock, nil
+	default:
+	}
 	select {
 	case stripe <- struct{}{}:
-		return func() { <-stripe }, nil
+		return unlock, nil
 	case <-ctx.Done():
 		return nil, fault.Wrap(fault.NoLeader, ctx.Err(), "the request waited too long for its turn; nothing was done, retry")
 	}

@@ -153,6 +153,9 @@ func (c *call) admit(ctx context.Context, trust *fsm.Trust, jwt []byte) (fsm.Tok
 	if !ok || c.state.Principal(principal) == nil {
 		return fsm.Token{}, NotLetIn("it names no principal")
 	}
+	if c.state.Principal(principal).Quarantine != nil {
+		return fsm.Token{}, NotLetIn("the principal " + principal + " is in quarantine")
+	}
 	groups, ok := groupsOf(trust, said.Claims)
 	if !ok {
 		return fsm.Token{}, NotLetIn("it names too many groups")

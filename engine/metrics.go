@@ -31,6 +31,17 @@ type metrics struct {
 	limited *prometheus.CounterVec
 	quotas  *prometheus.CounterVec
 	reports *prometheus.CounterVec
+	signed  *prometheus.CounterVec
+
+	checkpoints    *prometheus.CounterVec
+	signedEvents   *prometheus.GaugeVec
+	unsignedEvents *prometheus.GaugeVec
+	chainBroken    *prometheus.GaugeVec
+	alerts         *prometheus.CounterVec
+
+	dataKeys *prometheus.CounterVec
+	backups  *prometheus.CounterVec
+	followed *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -49,6 +60,14 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Destructions, purges and expiries that the leader carried out because they were due.",
 		}),
 	}
+	m.dataKeys = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_kms_data_key_cache_reads_total",
+		Help: "Reads of values that looked for their data key in memory, by result (hit, miss). A hit needed no call to the HSM.",
+	}, []string{"result"})
+	m.backups = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_snapshots_saved_total",
+		Help: "Snapshots that this node saved on its schedule and read back, or could not, by result.",
+	}, []string{"result"})
 	m.kept = prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "strongroom_path_rules_destroyed_versions_total",
 		Help: "Versions that the leader destroyed because a path rule keeps fewer.",
@@ -104,13 +123,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		Name: "strongroom_consumers_destructions_refused_total",
 		Help: "Destructions that were refused because consumers may still hold the version.",
 	})
-	m.reports = newReports()
+	m.followed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_follower_requests_total",
+		Help: "Requests that this node, while it followed, served by itself, or handed to the leader after all, by why.",
+	}, []string{"result"})
+	for _, result := range followResults {
+		m.followed.WithLabelValues(result)
+	}
+	m.reports, m.signed, m.alerts = newReports(), newSignedRefusals(), newAlerts()
+	m.chainMetrics()
 	for _, result := range []string{"ok", "failed"} { // zero is an answer, too
 		m.rotations.WithLabelValues(result)
+		m.backups.WithLabelValues(result)
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse,
-			m.secretRotations, m.rotationSeconds, m.rotationRetries, m.limited, m.quotas, m.reports)
+		r.MustRegister(m.followed, m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse,
+			m.secretRotations, m.rotationSeconds, m.rotationRetries, m.limited, m.quotas, m.reports, m.signed, m.alerts, m.dataKeys,
+			m.checkpoints, m.signedEvents, m.unsignedEvents, m.chainBroken)
 	}
 	return m
 }
@@ -128,6 +157,17 @@ func newReports() *prometheus.CounterVec {
 	}, []string{"outcome"})
 	for _, outcome := range []string{wouldDeny, wouldAllow} { // zero is an answer, too
 		out.WithLabelValues(outcome)
+	}
+	return out
+}
+
+func newSignedRefusals() *prometheus.CounterVec {
+	out := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_signed_requests_refused_total",
+		Help: "Signed requests that were refused while this node led, by reason; the caller is not told which.",
+	}, []string{"reason"})
+	for _, reason := range signedReasons() {
+		out.WithLabelValues(reason)
 	}
 	return out
 }

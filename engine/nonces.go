@@ -97,7 +97,7 @@ func (n *nonces) take(s sighting, now time.Time) error {
 		n.minutes[minuteOf(s.date)] = m
 	}
 	if n.count >= maxNonces || m.byKey[s.key] >= maxKeyNonces {
-		return fault.New(fault.RateLimited, "more signed requests than can be told from repeated ones; sign again in a minute, or use a token")
+		return &signedRefusal{fault.New(fault.RateLimited, "more signed requests than can be told from repeated ones; sign again in a minute, or use a token"), signedMemory}
 	}
 	m.seen[s.signature] = requestOf(s.request)
 	m.byKey[s.key]++
@@ -114,7 +114,7 @@ func (n *nonces) decide(s sighting, now time.Time) (known bool, err error) {
 	if m := n.minutes[minuteOf(s.date)]; m != nil {
 		if request, seen := m.seen[s.signature]; seen {
 			if s.request == "" || request != requestOf(s.request) {
-				return false, errSignature()
+				return false, refuseSigned(signedReplayed)
 			}
 			return true, nil
 		}
@@ -123,10 +123,14 @@ func (n *nonces) decide(s sighting, now time.Time) (known bool, err error) {
 		now = n.latest
 	}
 	switch {
-	case s.request == "", s.date.Before(now.Add(-signedFor)), s.date.After(now.Add(signedAhead)):
-		return false, errSignature()
+	case s.request == "":
+		return false, errSignature() // no front end sends it so
+	case s.date.Before(now.Add(-signedFor)):
+		return false, refuseSigned(signedLate)
+	case s.date.After(now.Add(signedAhead)):
+		return false, refuseSigned(signedEarly)
 	case !s.date.After(n.began.Add(signedAhead)):
-		return false, errSignAgain()
+		return false, &signedRefusal{errSignAgain(), signedBefore}
 	}
 	return false, nil
 }

@@ -35,6 +35,14 @@ type Operation struct {
 	// Open says that it needs no credential: its request is one, or it tells
 	// what anybody may know.
 	Open bool
+	// Streams says that the answer is lines, which Answer.Stream writes, and
+	// not one object.
+	Streams bool
+	// Content is the type of such a stream: application/jsonl, or that of a file.
+	Content string
+	// Follows says that a node that does not lead may serve it by itself; see
+	// follows.go.
+	Follows bool
 	// Request and Response are struct types of api/wire.
 	Request  reflect.Type
 	Response reflect.Type
@@ -51,7 +59,7 @@ func (o *Operation) Reveals() bool { return reveals[o.Path()] }
 var reveals = map[string]bool{
 	"secrets/getSecretValue": true, "secrets/batchGetSecretValue": true, "secrets/generateSecret": true,
 	"kms/decrypt": true, "kms/generateDataKey": true, "kms/generateRandom": true, "iam/createToken": true,
-	"iam/createAccessKey": true, "iam/login": true,
+	"iam/createAccessKey": true, "iam/login": true, "cluster/createJoinToken": true,
 }
 
 // row holds what each operation declares beyond its types.
@@ -63,12 +71,14 @@ type row[Req, Resp any] struct {
 	waits         bool         // for something to happen, up to MaxWait
 	self          bool         // no action: about the caller itself
 	open          bool         // no credential either; see runOpen
+	further       bool         // run asks for more rights, and then calls authorised
 	action        iam.Action   // default service:name
 	more          []iam.Action // asked for besides, in some requests
 	// scope answers what the request is about. It checks the fields that it
 	// reads and answers fault.InvalidRequest naming them.
 	scope func(c *call, req *Req) (scope, error)
-	// run does the work. It is called only after scope was authorised.
+	// run does the work. It is called only after scope was authorised. What is
+	// left to ask of iam, it asks before it makes a command, by meta.
 	run func(ctx context.Context, c *call, req *Req) (*Resp, error)
 }
 
@@ -79,6 +89,8 @@ func operation[Req, Resp any](r row[Req, Resp]) *Operation {
 		Service: r.service, Name: r.name, Event: r.event, Summary: r.summary, Write: r.write,
 		Request: reflect.TypeFor[Req](), Response: reflect.TypeFor[Resp](), Action: r.action, More: r.more, Open: r.open,
 	}
+	why, known := follows[o.Path()]
+	o.Follows = known && why == "" && !r.write
 	if r.waits {
 		o.Wait = MaxWait
 	}
@@ -91,6 +103,10 @@ func operation[Req, Resp any](r row[Req, Resp]) *Operation {
 		if err := wire.Decode(body, &req); err != nil {
 			return nil, err
 		}
+		c.ctx = ctx
+		if err := c.keepRequest(&req); err != nil {
+			return nil, err
+		}
 		s, err := r.scope(c, &req)
 		if err != nil {
 			return nil, err
@@ -99,14 +115,32 @@ func operation[Req, Resp any](r row[Req, Resp]) *Operation {
 		if err := c.authorise(o, s); err != nil {
 			return nil, err
 		}
+		if c.trial != nil {
+			c.trial.scope = s
+			if !r.write && !r.further {
+				return nil, c.authorised()
+			}
+		}
 		resp, err := r.run(ctx, c, &req)
 		if err != nil {
 			return nil, err
 		}
-		return resp, nil
+		return resp, c.settleApproval(ctx)
 	}
 	return o
 }
+
+// streaming marks an operation whose run sets call.stream.
+func streaming(content string, o *Operation) *Operation {
+	o.Streams, o.Content = true, content
+	return o
+}
+
+// Types of streams.
+const (
+	contentLines = "application/jsonl" // one JSON value on each line
+	contentFile  = "application/octet-stream"
+)
 
 // table is built once and never changed.
 var table = buildTable()
@@ -128,13 +162,21 @@ func buildTable() []*Operation {
 	out = append(out, accessKeyOperations()...)
 	out = append(out, policyOperations()...)
 	out = append(out, attachmentOperations()...)
+	out = append(out, breakGlassOperations()...)
+	out = append(out, approvalOperations()...)
 	out = append(out, rateLimitOperations()...)
 	out = append(out, trustOperations()...)
 	out = append(out, loginOperations()...)
 	out = append(out, explainOperations()...)
 	out = append(out, simulateOperations()...)
 	out = append(out, auditOperations()...)
+	out = append(out, auditProofOperations()...)
+	out = append(out, noticeOperations()...)
 	out = append(out, clusterOperations()...)
+	out = append(out, backupOperations()...)
+	out = append(out, memberOperations()...)
+	out = append(out, joinTokenOperations()...)
+	out = append(out, autopilotOperations()...)
 	out = append(out, jobOperations()...)
 	out = append(out, rootOperations()...)
 	seen := map[string]bool{}

@@ -22,12 +22,16 @@ func lists() map[string]string {
 		"iam/listPolicies": "", "iam/listAccessPolicies": "", "iam/listGroups": "", "iam/listGroupMembers": `"group":"ops"`,
 		"iam/listPolicyRevisions": `"name":"loose"`,
 		"kms/listAliases":         "", "kms/listKeyVersions": `"keyId":"alias/worn"`, "kms/getKeyHealth": "", "cluster/listJobs": "",
-		"iam/listAccessKeys":    "",
-		"iam/listRateLimits":    "",
-		"iam/listTrusts":        "",
-		"secrets/listPathRules": "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
+		"iam/listAccessKeys":     "",
+		"cluster/listJoinTokens": "",
+		"iam/listRateLimits":     "",
+		"iam/listBreakGlass":     "",
+		"iam/listTrusts":         "",
+		"iam/listApprovals":      "",
+		"secrets/listPathRules":  "", "secrets/lintPaths": `"rule":{"requiredTags":["owner","tier=1|2"]}`,
 		"audit/queryEvents": `"event":"secrets.create"`,
-		"iam/whoCan":        `"action":"iam:listPolicies"`, "iam/whatCan": `"principal":"admin","values":true`,
+		"audit/incident":    `"principal":"admin"`, "secrets/listCanaries": "", "secrets/listCompromised": "",
+		"iam/whoCan": `"action":"iam:listPolicies"`, "iam/whatCan": `"principal":"admin","values":true`,
 	}
 }
 

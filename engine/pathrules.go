@@ -118,7 +118,7 @@ func deletePathRule(ctx context.Context, c *call, r *wire.DeletePathRuleRequest)
 // ruleRecord turns the fields of a request into a record, whose bounds are
 // for fsm to check.
 func ruleRecord(prefix string, f wire.PathRuleFields) (fsm.PathRule, error) {
-	rule := fsm.PathRule{Prefix: prefix, Segments: f.Segments, KeyRef: f.KMSKeyID, Owner: f.Owner}
+	rule := fsm.PathRule{Prefix: prefix, Segments: f.Segments, KeyRef: f.KMSKeyID, Owner: f.Owner, HSMEachRead: f.HSMEachRead}
 	if err := checkText("owner", f.Owner); err != nil {
 		return rule, err
 	}
@@ -223,7 +223,7 @@ func (c *call) pathRule(rule *fsm.PathRule) wire.PathRule {
 		UpdatedAt: wire.Millis(rule.UpdatedAt), UpdatedBy: rule.UpdatedBy, RequestID: rule.RequestID,
 		PathRuleFields: wire.PathRuleFields{
 			Segments: rule.Segments, KMSKeyID: rule.KeyRef, Owner: rule.Owner, RotationPeriod: period(rule.RotationPeriod),
-			ConsumerHorizon: period(rule.ConsumerHorizon), MinRetention: period(rule.MinRetention),
+			ConsumerHorizon: period(rule.ConsumerHorizon), MinRetention: period(rule.MinRetention), HSMEachRead: rule.HSMEachRead,
 		},
 	}
 	if rule.KeepVersions != 0 {
@@ -276,7 +276,7 @@ func secretRule(e fsm.EffectiveRule) *wire.SecretRule {
 	}
 	out := &wire.SecretRule{
 		KMSKeyID: e.KeyRef, Owner: e.Owner, RotationPeriod: period(e.RotationPeriod), ConsumerHorizon: period(e.ConsumerHorizon),
-		KeepVersions: e.KeepVersions, MinRetention: period(e.MinRetention), Prefixes: []string{}, From: map[string]string{},
+		KeepVersions: e.KeepVersions, MinRetention: period(e.MinRetention), HSMEachRead: e.HSMEachRead, Prefixes: []string{}, From: map[string]string{},
 	}
 	for _, rule := range e.Rules {
 		out.Prefixes = append(out.Prefixes, rule.Prefix)
@@ -289,7 +289,7 @@ func secretRule(e fsm.EffectiveRule) *wire.SecretRule {
 	}
 	for field, prefix := range map[string]string{
 		"kmsKeyId": e.From.Key, "owner": e.From.Owner, "rotationPeriod": e.From.RotationPeriod,
-		"consumerHorizon": e.From.ConsumerHorizon, "keepVersions": e.From.KeepVersions, "minRetention": e.From.MinRetention,
+		"consumerHorizon": e.From.ConsumerHorizon, "keepVersions": e.From.KeepVersions, "minRetention": e.From.MinRetention, "hsmEachRead": e.From.HSMEachRead,
 	} {
 		if prefix != "" {
 			out.From[field] = prefix

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"context"
-	"fmt"
 	"math"
 	"strconv"
 
@@ -113,19 +112,7 @@ func putPolicy(ctx context.Context, c *call, r *wire.PutPolicyRequest) (*wire.Pu
 	if err != nil {
 		return nil, err
 	}
-	return putPolicyAnswer(r.Name, result.Revision, append(warnings, heldBack(statements)...)), nil
-}
-
-// heldBack warns of demands that nobody can meet: approvals are not given in
-// this release, so what such a statement is about is denied.
-func heldBack(statements []fsm.Statement) []iam.Warning {
-	var out []iam.Warning
-	for i, s := range statements {
-		if s.Effect == iam.RequireApproval {
-			out = append(out, iam.Warning{Field: fmt.Sprintf("statements[%d].effect", i), Message: "approvals cannot be given in this release: what the statement is about is denied until they can"})
-		}
-	}
-	return out
+	return putPolicyAnswer(r.Name, result.Revision, append(warnings, c.tooFew(statements)...)), nil
 }
 
 func putPolicyAnswer(name string, revision uint64, warnings []iam.Warning) *wire.PutPolicyResponse {

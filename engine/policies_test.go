@@ -3,6 +3,7 @@ package engine_test
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -176,7 +177,7 @@ func TestRolesAndOperationsNameTheSameActions(t *testing.T) {
 		}
 	}
 	for _, a := range engine.Actions() {
-		require.NotEmpty(t, held[a], "%s is in no role", a)
+		require.Equal(t, slices.Contains(byHand, a), held[a] == nil, "%s is in no role", a)
 	}
 	known := map[iam.Action]bool{iam.Everything: true}
 	for _, a := range append(engine.Actions(), later...) {
@@ -188,10 +189,11 @@ func TestRolesAndOperationsNameTheSameActions(t *testing.T) {
 	}
 }
 
+// byHand are the actions that come along with no job: iam/roles.go says why.
+var byHand = []iam.Action{"iam:openBreakGlass", "iam:reviewBreakGlass", "iam:approve", "iam:deny"}
+
 // later are the actions that roles hold ahead of the operations, from the
 // API's contract: a role means the same on every node during an upgrade.
 var later = []iam.Action{
-	"audit:getCheckpoint", "audit:getProof", "audit:exportEvents",
-	"cluster:members", "cluster:getAutopilot", "cluster:addMember", "cluster:removeMember",
-	"cluster:saveSnapshot", "cluster:restoreSnapshot", "cluster:verifySnapshot", "cluster:setAutopilot",
+	"cluster:restoreSnapshot",
 }

@@ -162,7 +162,7 @@ func (c *call) wholePrincipal(p *fsm.Principal) wire.PrincipalResponse {
 func principalResponse(p *fsm.Principal) wire.PrincipalResponse {
 	return wire.PrincipalResponse{
 		Name: p.Name, Kind: p.Kind, Description: p.Description, Policies: p.Policies,
-		CreatedAt: wire.Millis(p.CreatedAt), CreatedBy: p.CreatedBy,
+		CreatedAt: wire.Millis(p.CreatedAt), CreatedBy: p.CreatedBy, Quarantined: wireQuarantine(p.Quarantine),
 	}
 }
 

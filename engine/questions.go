@@ -195,6 +195,7 @@ type replay struct {
 	claims    []string
 	source    netip.Addr
 	at        time.Time
+	approval  string // the request for approval by which it was allowed
 }
 
 // replayOf reads the first question of an event. It answers asked false for an
@@ -202,7 +203,7 @@ type replay struct {
 // of a key that another operation used. known is false where it was one that
 // the trail does not hold.
 func (e *Engine) replayOf(state *fsm.State, ev *wire.AuditEvent) (r replay, asked, known bool) {
-	r = replay{principal: ev.Principal, method: MethodToken}
+	r = replay{principal: ev.Principal, method: MethodToken, approval: ev.ApprovalID}
 	if ev.Time != nil {
 		r.at = ev.Time.Time
 	}

@@ -150,5 +150,5 @@ func TestKeysAreListedToWhoMaySeeThem(t *testing.T) {
 	require.NoError(t, err)
 	bound := into[wire.ListBoundSecretsResponse](t, answer)
 	require.Equal(t, []wire.BoundSecret{{Path: "/app/dev/web/gone", Versions: 1}}, bound.Secrets)
-	require.Equal(t, uint64(2), bound.Total, "how many there are is no secret to who may ask")
+	require.Equal(t, uint64(4), bound.Total, "how many there are is no secret to who may ask")
 }

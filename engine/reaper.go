@@ -26,7 +26,7 @@ const (
 func (e *Engine) sweep(ctx context.Context, state *fsm.State) (fsm.Result, error) {
 	now := e.Now().UnixMilli()
 	command := fsm.Sweep{Meta: fsm.Meta{Time: now}, Limit: reapLimit, Closed: state.DueDestructions(now, reapLimit)}
-	session, observed, release := e.ledger.close(command.Closed...)
+	session, observed, release := e.ledger.closeLanded(ctx, command.Closed...)
 	command.Session, command.Observed = session, observed
 	result, err := e.proposeOwn(ctx, command)
 	release(err == nil || fault.Is(err, fault.NoLeader) || result.Refused != nil)
@@ -51,6 +51,9 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { e.runSecretRotations(ctx) })
 	work.Go(func() { e.tellOverdue(ctx) })
 	work.Go(func() { e.keepClock(ctx) })
+	work.Go(func() { every(ctx, makeEvery, e.makeAuditKey) })
+	work.Go(func() { e.leadNotice(ctx) })
+	work.Go(func() { every(ctx, anchorEvery, e.anchorHeads) })
 	<-ctx.Done()
 }
 

@@ -25,6 +25,8 @@ func TestTheReaperProposesNothingWhenNothingIsDue(t *testing.T) {
 	s := newStock(t) // a destruction is due tomorrow, a purge in a month
 	s.engine.WriteUses(t.Context())
 	s.reapFor(t, time.Minute) // what readers were given is committed
+	s.sync()
+	s.engine.AnchorHeads(t.Context()) // the trail has settled since
 	before := s.log.proposed
 	s.reapFor(t, time.Hour)
 	require.Equal(t, before+2, s.log.proposed, "a leadership opens a session and settles the one before; then an idle cluster writes nothing")
@@ -62,6 +64,8 @@ func TestTheReaperDoesWhatIsDueAndThenRests(t *testing.T) {
 	require.Empty(t, s.log.machine.State().Version("/app/dev/web/gone", 1).Sealed)
 	s.engine.WriteUses(t.Context())
 	s.engine.WriteCredentialUses(t.Context())
+	s.sync() // the trail writes by the clock of the machine, not by that of the test
+	s.engine.AnchorHeads(t.Context())
 	before := s.log.proposed
 	s.reapFor(t, time.Minute)
 	require.Equal(t, before+2, s.log.proposed, "the session of the ledger, and the end of the one before")

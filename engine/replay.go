@@ -36,13 +36,14 @@ func (c *call) sinceTime(since *wire.Duration, byDefault time.Duration) (time.Ti
 
 // trailReader asks one member for a page of its trail.
 type trailReader struct {
-	node string
-	read func(context.Context, TrailQuery) (TrailPage, error)
+	node  string
+	after uint64 // where to begin
+	read  func(context.Context, TrailQuery) (TrailPage, error)
 }
 
 // trailReaders answers one for each member, this node first.
 func (e *Engine) trailReaders() []trailReader {
-	out := []trailReader{{e.Node, e.LocalEvents}}
+	out := []trailReader{{e.Node, 0, e.LocalEvents}}
 	if e.Cluster.Members == nil || e.Cluster.PeerEvents == nil {
 		return out
 	}
@@ -50,7 +51,7 @@ func (e *Engine) trailReaders() []trailReader {
 		if m.NodeID == e.Node {
 			continue
 		}
-		out = append(out, trailReader{m.NodeID, func(ctx context.Context, q TrailQuery) (TrailPage, error) {
+		out = append(out, trailReader{m.NodeID, 0, func(ctx context.Context, q TrailQuery) (TrailPage, error) {
 			return e.Cluster.PeerEvents(ctx, m.NodeID, q)
 		}})
 	}
@@ -63,6 +64,10 @@ type replayer struct {
 	out wire.Replayed
 	// kept are the rights of askers in each state, by principal and claims.
 	kept map[replayKey]*keptAsker
+	// reached is how far each chain was replayed, by its place in a cursor, and
+	// whole says of which all was.
+	reached map[string]uint64
+	whole   map[string]bool
 }
 
 type replayKey struct {
@@ -77,7 +82,10 @@ type keptAsker struct {
 }
 
 func (c *call) newReplayer(since time.Time) *replayer {
-	return &replayer{c: c, out: wire.Replayed{Since: wire.Millis(since.UnixMilli())}, kept: map[replayKey]*keptAsker{}}
+	return &replayer{
+		c: c, out: wire.Replayed{Since: wire.Millis(since.UnixMilli())}, kept: map[replayKey]*keptAsker{},
+		reached: map[string]uint64{}, whole: map[string]bool{},
+	}
 }
 
 // run calls each for every question of the trails since the begin of the
@@ -91,7 +99,7 @@ func (r *replayer) run(ctx context.Context, each func(*replay) error) error {
 	}
 	bounded, cancel := context.WithTimeout(ctx, replayTime)
 	defer cancel()
-	for _, reader := range r.c.engine.trailReaders() {
+	replay := func(reader trailReader) error {
 		stopped, err := r.trail(bounded, reader, each)
 		if err != nil {
 			return err
@@ -99,20 +107,57 @@ func (r *replayer) run(ctx context.Context, each func(*replay) error) error {
 		if stopped != nil && (r.out.StoppedAt == nil || stopped.Before(r.out.StoppedAt.Time)) {
 			r.out.StoppedAt = stopped
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+		return ctx.Err()
+	}
+	for _, reader := range r.c.engine.trailReaders() {
+		if err := replay(reader); err != nil {
+			return err
 		}
+	}
+	if err := r.copies(replay); err != nil {
+		return err
 	}
 	slices.Sort(r.out.Unreachable)
 	return nil
 }
 
+// copies replays the chains that nobody answered for from the copies of this
+// node, each from where it was left.
+func (r *replayer) copies(replay func(trailReader) error) error {
+	e := r.c.engine
+	if e.Copies == nil {
+		return nil
+	}
+	for _, c := range e.Copies.All() {
+		id := c.ID()
+		place := c.Node() + "/" + shortChain(id[:])
+		if r.whole[place] || r.whole[c.Node()+"/"] {
+			continue
+		}
+		failed := len(r.out.Unreachable)
+		if err := replay(trailReader{c.Node(), r.reached[place], func(ctx context.Context, q TrailQuery) (TrailPage, error) {
+			return eventsOf(ctx, c, id, q)
+		}}); err != nil {
+			return err
+		}
+		if len(r.out.Unreachable) > failed {
+			continue
+		}
+		r.out.FromCopies = append(r.out.FromCopies, wire.AnsweredByCopy{Node: c.Node(), Chain: shortChain(id[:]), Through: c.Settled().Sequence})
+		if current := e.currentChain(c.Node()); current == "" || current == shortChain(id[:]) {
+			r.out.Unreachable = leaving(r.out.Unreachable, func(node string) bool { return node == c.Node() })
+		}
+	}
+	return nil
+}
+
 // trail replays one trail. It answers where it stopped short; nil: nowhere.
 func (r *replayer) trail(ctx context.Context, reader trailReader, each func(*replay) error) (stopped *wire.Time, err error) {
-	q := TrailQuery{From: r.out.Since.Milli(), To: r.c.now.UnixMilli(), Limit: replayPage}
-	last := r.out.Since
+	q := TrailQuery{From: r.out.Since.Milli(), To: r.c.now.UnixMilli(), Limit: replayPage, After: reader.after}
+	last, place := r.out.Since, reader.node
 	for seen := 0; ; seen += replayPage {
 		if seen >= maxReplayed || ctx.Err() != nil {
+			r.whole[place] = true // as far as one replay goes
 			return last, nil
 		}
 		one, cancel := context.WithTimeout(ctx, replayMember)
@@ -130,7 +175,10 @@ func (r *replayer) trail(ctx context.Context, reader trailReader, each func(*rep
 				return nil, err
 			}
 		}
+		place = reader.node + "/" + page.Chain
+		r.reached[place] = q.After
 		if !page.More || len(page.Events) == 0 {
+			r.whole[place] = true
 			return nil, nil
 		}
 	}
@@ -171,5 +219,6 @@ func (r *replayer) ask(state *fsm.State, q *replay) (iam.Decision, *asker, error
 	a := &asker{
 		state: state, rules: kept.rights.rules, principal: q.principal, method: q.method, groups: kept.rights.groups, source: q.source, at: q.at,
 	}
+	a.approvedBy = r.c.whoApproved(q.approval)
 	return q.target.decide(a), a, nil
 }

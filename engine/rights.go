@@ -19,6 +19,9 @@ type rights struct {
 	until  int64    // 0: without end
 	// boundaries names the policies that cap it, each once.
 	boundaries []string
+	// glass is the id of its break-glass session, if one is open and any policy
+	// holds by it.
+	glass string
 }
 
 // keptRights is for how many principals rights are kept.
@@ -47,17 +50,26 @@ func (e *Engine) rightsOf(state *fsm.State, principal *fsm.Principal, claimed []
 // rightsAt is rightsOf for any time, of which nothing is kept: what holds at
 // another time than now must not be found by the next request.
 func (e *Engine) rightsAt(state *fsm.State, principal *fsm.Principal, claimed []string, now int64) (*rights, error) {
+	return e.rightsIn(state, principal, claimed, now, state.OpenGlass(principal.Name, now))
+}
+
+// rightsIn is rightsAt as if session were open, and no other; nil: none.
+func (e *Engine) rightsIn(state *fsm.State, principal *fsm.Principal, claimed []string, now int64, session *fsm.BreakGlassSession) (*rights, error) {
 	r := &rights{of: state.Rights()}
-	b := rightsBuilder{engine: e, state: state, now: now, rights: r}
+	b := rightsBuilder{engine: e, state: state, now: now, rights: r, session: session}
 	b.groups(principal, claimed)
-	b.holder("", principal.Attachments())
+	b.holder("", principal.Attachments(), b.session)
 	for _, name := range append(slices.Clone(r.groups), fsm.Everyone) {
 		if g := state.Group(name); g != nil {
-			b.holder("group "+name, g.Attached)
+			b.holder("group "+name, g.Attached, b.glassThrough(name))
 		}
 	}
 	if b.err != nil {
 		return nil, b.err
+	}
+	if r.rules.Quarantined = principal.Quarantine != nil; r.rules.Quarantined {
+		// The flag decides; without grants nothing that overlooks it allows.
+		b.grants, r.glass = nil, ""
 	}
 	r.rules.Policies = iam.NewPolicySet(b.grants)
 	var err error
@@ -74,6 +86,10 @@ type rightsBuilder struct {
 	rights *rights
 	grants []iam.Grant
 	err    error
+	// session is the one that is open, nil: none; members are the groups that
+	// the principal is in by the state.
+	session *fsm.BreakGlassSession
+	members []string
 }
 
 // groups notes which groups the principal is in.
@@ -82,7 +98,7 @@ func (b *rightsBuilder) groups(principal *fsm.Principal, claimed []string) {
 	for m := range b.state.Memberships(principal.Name) {
 		if m.Holds(b.now) {
 			b.ends(m.ExpiresAt)
-			all = append(all, m.Group)
+			all, b.members = append(all, m.Group), append(b.members, m.Group)
 		}
 	}
 	slices.Sort(all)
@@ -96,14 +112,30 @@ func (b *rightsBuilder) ends(at int64) {
 	}
 }
 
-// holder takes what is attached to the principal, or to a group of it.
-func (b *rightsBuilder) holder(via string, attached []fsm.Attachment) {
+// glassThrough answers the session for what is attached to a group: groups of
+// claims open no glass, as Apply says.
+func (b *rightsBuilder) glassThrough(group string) *fsm.BreakGlassSession {
+	if group == fsm.Everyone || slices.Contains(b.members, group) {
+		return b.session
+	}
+	return nil
+}
+
+// holder takes what is attached to the principal, or to a group of it. What is
+// attached for emergencies holds while it is attached and session is open.
+func (b *rightsBuilder) holder(via string, attached []fsm.Attachment, session *fsm.BreakGlassSession) {
 	for _, a := range attached {
 		if !a.Holds(b.now) || b.err != nil {
 			continue
 		}
+		glass := ""
 		if a.Mode == fsm.ModeBreakGlass {
-			continue
+			if session == nil || !slices.Contains(session.Policies, a.Policy) {
+				continue
+			}
+			glass = session.ID
+			b.rights.glass = glass
+			b.ends(session.ExpiresAt)
 		}
 		b.ends(a.ExpiresAt)
 		policy, err := b.engine.compiled(b.state, a.Policy)
@@ -118,7 +150,7 @@ func (b *rightsBuilder) holder(via string, attached []fsm.Attachment) {
 			b.rights.rules.Boundaries = append(b.rights.rules.Boundaries, iam.NewPolicySet([]iam.Grant{{Policy: policy, Via: via}}))
 			continue
 		}
-		b.grants = append(b.grants, iam.Grant{Policy: policy, Via: via})
+		b.grants = append(b.grants, iam.Grant{Policy: policy, Via: via, BreakGlass: glass})
 	}
 }
 

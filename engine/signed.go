@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -16,21 +17,37 @@ import (
 // MethodAccessKey is that of requests which an access key signed.
 const MethodAccessKey = "accessKey"
 
-// signed finds out whose access key signed the request. What costs the HSM
-// comes after all that can be told without it, and a signature is used up
-// only when it is good.
+// signed finds out whose access key signed the request, and counts why it is
+// refused: the caller is not told.
 func (c *call) signed(ctx context.Context, body []byte) (identity, error) {
+	who, err := c.checkSigned(ctx, body)
+	var refused *signedRefusal
+	if errors.As(err, &refused) {
+		c.engine.metrics.signed.WithLabelValues(refused.reason).Inc()
+		err = refused.error
+	}
+	return who, err
+}
+
+// checkSigned is signed. What costs the HSM comes after all that can be told
+// without it, and a signature is used up only when it is good.
+func (c *call) checkSigned(ctx context.Context, body []byte) (identity, error) {
 	s := c.from.Signed
 	key := c.state.AccessKey(s.KeyID)
-	if key == nil || c.now.UnixMilli() >= key.ExpiresAt || !s.Is(http.MethodPost, "/api/v1/"+c.op.Path()) {
-		return identity{}, errSignature()
+	switch {
+	case key == nil:
+		return identity{}, refuseSigned(signedUnknownKey)
+	case c.now.UnixMilli() >= key.ExpiresAt:
+		return identity{}, refuseSigned(signedExpiredKey)
+	case !s.Is(http.MethodPost, "/api/v1/"+c.op.Path()):
+		return identity{}, refuseSigned(signedBad)
 	}
 	prefixes, err := parseCIDRs("boundCidrs", key.BoundCIDRs)
 	if err != nil {
 		return identity{}, err
 	}
 	if len(prefixes) > 0 && !iam.SourceAllowed(prefixes, c.from.Source) {
-		return identity{}, errSignature()
+		return identity{}, refuseSigned(signedSource)
 	}
 	session, err := c.openSession()
 	if err != nil {
@@ -46,7 +63,7 @@ func (c *call) signed(ctx context.Context, body []byte) (identity, error) {
 	}
 	defer clear(dateKey[:])
 	if !s.SignedBy(dateKey, body) {
-		return identity{}, errSignature()
+		return identity{}, refuseSigned(signedBad)
 	}
 	if err := c.engine.nonces.take(one, c.now); err != nil {
 		return identity{}, err
@@ -70,6 +87,31 @@ func errSignature() error {
 	return fault.New(fault.Unauthenticated, "Authorization: the signature is not valid here: the access key is unknown, expired, deleted or bound to other source addresses, "+
 		"the request is another one than was signed, X-Amz-Date is more than 5 minutes old or in the future, or it was sent before; sign each request anew, by a clock that is right")
 }
+
+// Why a signed request is refused, as the metric says it.
+const (
+	signedUnknownKey = "unknown_key" // or a deleted one
+	signedExpiredKey = "expired_key"
+	signedSource     = "source_address"
+	signedBad        = "bad_signature" // of the request, or of another one
+	signedLate       = "late"
+	signedEarly      = "early"
+	signedReplayed   = "replayed"
+	signedBefore     = "before_leader" // it may have been served by another one
+	signedMemory     = "memory_full"
+)
+
+func signedReasons() []string {
+	return []string{signedUnknownKey, signedExpiredKey, signedSource, signedBad, signedLate, signedEarly, signedReplayed, signedBefore, signedMemory}
+}
+
+// signedRefusal is what the caller is answered, and why.
+type signedRefusal struct {
+	error
+	reason string
+}
+
+func refuseSigned(reason string) error { return &signedRefusal{errSignature(), reason} }
 
 // dateKey answers the key that signatures of a day follow from. It is the
 // caller's to wipe.

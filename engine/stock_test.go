@@ -22,11 +22,17 @@ type stock struct {
 	offID      string    // of alias/off, which is disabled
 	ciphertext string    // under alias/pay
 	tokenID    string    // of svc
+	joinToken  string    // the id of one that nobody has used
 	jobID      string    // a paused job from alias/busy to alias/pay
 	signature  string    // of "hi" under alias/sign
 	mac        string    // of "hi" under alias/mac
 	material   string    // for alias/waiting
 	jwts       [2]string // of the trust ci, for admin
+	glass      string    // the id of an open break-glass session of svc
+	broken     string    // of one that has ended
+	asked      [2]string // ids of requests for approval of eve
+	own        [2]string // and of admin
+	cosigned   [2]string // notes of two witnesses
 }
 
 // The marks stand for plaintexts: what a test searches for in answers.
@@ -38,6 +44,13 @@ const (
 func newStock(t *testing.T) *stock {
 	w := newWorld(t)
 	s := &stock{world: w}
+	w.engine.MakeAuditKey(t.Context())
+	w.engine.SignChains(t.Context())
+	w.engine.Backups = engine.Backups{Dir: t.TempDir(), Every: time.Hour, Keep: 2}
+	w.engine.KeepBackup(t.Context())
+	for i := range s.cosigned {
+		s.cosigned[i] = w.cosign(w.checkpoint().Checkpoints[0].Note, w.witness(fmt.Sprintf("w%d", i)))
+	}
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/db","value":%q}`, b64(markValue+"-1"))
 	w.put("/app/dev/web/db", markValue+"-2")
 	w.put("/app/dev/web/db", markValue+"-3")
@@ -102,6 +115,13 @@ func newStock(t *testing.T) *stock {
 	}
 	w.ok("iam/attachPolicy", `{"policy":"attached","group":"ops","ttl":"2h"}`)
 	w.ok("iam/putAccessPolicy", `{"name":"office","paths":["/app/prod/**"],"sourceCidrs":["192.0.2.0/24"]}`)
+	w.ok("cluster/addMember", `{"nodeId":"node8","address":"10.0.0.8:7401"}`)
+	for range 2 {
+		s.joinToken = into[wire.CreateJoinTokenResponse](t, w.ok("cluster/createJoinToken", `{}`)).TokenID
+	}
+	s.breakGlass()
+	s.askForApprovals()
+	s.mistrust()
 	issuer := newIssuer(t)
 	w.trustIssuer("ci", issuer, `"principal":"admin"`)
 	w.trustIssuer("other", issuer, `"principal":"svc"`)
@@ -109,6 +129,50 @@ func newStock(t *testing.T) *stock {
 		s.jwts[i] = issuer.jwt(w, map[string]any{"jti": i})
 	}
 	return s
+}
+
+// mistrust leaves canaries, compromised versions, reads and a quarantine.
+func (s *stock) mistrust() {
+	for _, path := range []string{"/app/dev/web/turn", "/app/dev/api/busy"} {
+		s.ok("secrets/setCanary", `{"path":%q,"canary":true}`, path)
+	}
+	s.ok("secrets/markCompromised", `{"path":"/app/dev/web/db","versions":[1,3],"reason":"a laptop was stolen"}`)
+	for _, path := range []string{"/seen/a", "/seen/b"} {
+		s.ok("secrets/createSecret", `{"path":%q,"value":%q}`, path, b64(markValue+"-6"))
+		s.ok("secrets/getSecretValue", `{"path":%q}`, path)
+	}
+	s.ok("iam/createPrincipal", `{"name":"locked","kind":"service"}`)
+	s.ok("iam/quarantinePrincipal", `{"principal":"locked","reason":"a laptop was stolen"}`)
+}
+
+// breakGlass opens a session of svc, after one that has ended.
+func (s *stock) breakGlass() {
+	s.ok("iam/putPolicy", `{"name":"emergency","statements":[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/prod/**"]}]}`)
+	s.ok("iam/putPolicy", `{"name":"opener","statements":[{"effect":"allow","actions":["iam:openBreakGlass"]}]}`)
+	s.ok("iam/attachPolicy", `{"policy":"opener","group":"ops"}`)
+	for _, name := range []string{"svc", "admin"} {
+		s.ok("iam/attachPolicy", `{"policy":"emergency","principal":%q,"mode":"breakGlass"}`, name)
+	}
+	svc := s.tokenOf("svc")
+	s.broken = into[wire.OpenBreakGlassResponse](s.t, s.okAs(svc, "iam/openBreakGlass", `{"reason":"drill"}`)).BreakGlassID
+	s.okAs(svc, "iam/closeBreakGlass", fmt.Sprintf(`{"breakGlassId":%q}`, s.broken))
+	s.glass = into[wire.OpenBreakGlassResponse](s.t, s.okAs(svc, "iam/openBreakGlass", `{"reason":"incident","duration":"12h"}`)).BreakGlassID
+}
+
+// askForApprovals has eve and admin ask for approval, each of two requests.
+func (s *stock) askForApprovals() {
+	eve := s.principal("eve", `[{"effect":"allow","actions":["secrets:deleteSecret"],"paths":["/app/prod/held/**"]}]`)
+	s.ok("iam/putPolicy", `{"name":"two","statements":[{"effect":"requireApproval","actions":["secrets:deleteSecret"],"paths":["/app/prod/held/**"],"approval":{"count":1}}]}`)
+	s.ok("iam/attachPolicy", `{"policy":"two","group":"everyone"}`)
+	s.now = s.now.Add(time.Second) // who approves was there before
+	ask := func(token string, n int) string {
+		answer, err := s.as(token, "iam/requestApproval", fmt.Sprintf(`{"operation":"secrets/deleteSecret","request":{"path":"/app/prod/held/%d"},"reason":"unused"}`, n))
+		require.NoError(s.t, err)
+		return into[wire.ApprovalResponse](s.t, answer).ApprovalID
+	}
+	for i := range s.asked {
+		s.asked[i], s.own[i] = ask(eve, i), ask(s.admin, i)
+	}
 }
 
 // sample is one request of an operation that succeeds for the administrator
@@ -161,6 +225,10 @@ func (s *stock) samples() []sample {
 		{"secrets/putPathRule", `{"prefix":"/app/prod","keepVersions":3,"reason":"enough to go back"}`, `{"prefix":"/app/prod","kmsKeyId":"alias/off"}`, "KeyNotActive", "/app/prod/", nil},
 		{"secrets/listPathRules", `{"prefix":"/app"}`, `{"limit":0}`, "InvalidRequest", "/app/", nil},
 		{"secrets/deletePathRule", `{"prefix":"/app/dev/"}`, `{"prefix":"/app/none/"}`, "NotFound", "/app/dev/", nil},
+		{"secrets/setCanary", `{"path":"` + db + `","canary":true}`, `{"path":"/a/none","canary":true}`, "NotFound", db, nil},
+		{"secrets/listCanaries", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"secrets/markCompromised", `{"path":"` + db + `","versions":[2],"reason":"incident"}`, `{"path":"` + db + `","versions":[9],"reason":"incident"}`, "NotFound", db, nil},
+		{"secrets/listCompromised", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
 		{"secrets/lintPaths", `{"prefix":"/app","rule":{"requiredTags":["owner"]}}`, `{"prefix":"/app","rule":{}}`, "InvalidRequest", "/app/", nil},
 		{"secrets/cancelDestroyVersion", `{"path":"` + db + `","version":2}`, `{"path":"` + db + `","version":1}`, "Conflict", db, nil},
 
@@ -225,6 +293,10 @@ func (s *stock) samples() []sample {
 		{"iam/deletePolicy", `{"name":"loose"}`, `{"name":"attached"}`, "Conflict", "loose", nil},
 		{"iam/attachPolicy", `{"policy":"loose","principal":"svc"}`, `{"policy":"none","principal":"svc"}`, "NotFound", "svc loose", nil},
 		{"iam/detachPolicy", `{"policy":"attached","principal":"svc"}`, `{"policy":"full-access","principal":"admin"}`, "Conflict", "svc attached", nil},
+		{"iam/openBreakGlass", `{"reason":"incident"}`, `{"reason":"incident","policies":["loose"]}`, "InvalidRequest", "incident", nil},
+		{"iam/closeBreakGlass", `{"breakGlassId":"` + s.glass + `"}`, `{"breakGlassId":"` + absentID + `"}`, "NotFound", s.glass, nil},
+		{"iam/listBreakGlass", `{"state":"duties"}`, `{"state":"done"}`, "InvalidRequest", "", nil},
+		{"iam/reviewBreakGlass", `{"breakGlassId":"` + s.broken + `","notes":"seen"}`, `{"breakGlassId":"` + s.glass + `","notes":"seen"}`, "Conflict", s.broken, nil},
 		{"iam/listPolicyRevisions", `{"name":"loose"}`, `{"name":"none"}`, "NotFound", "loose", nil},
 		{"iam/rollbackPolicy", `{"name":"loose","revision":1}`, `{"name":"loose","revision":9}`, "NotFound", "loose", nil},
 		{"iam/putRateLimit", `{"name":"new","kind":"valueReads","per":"principal","count":100}`, `{"name":"new","kind":"valueReads","per":"principal","count":0}`, "InvalidRequest", "new", nil},
@@ -237,6 +309,12 @@ func (s *stock) samples() []sample {
 		{"iam/deleteGroup", `{"name":"idle"}`, `{"name":"ops"}`, "Conflict", "idle", nil},
 		{"iam/addToGroup", `{"group":"idle","principal":"svc","ttl":"2h"}`, `{"group":"none","principal":"svc"}`, "NotFound", "svc idle", nil},
 		{"iam/removeFromGroup", `{"group":"ops","principal":"svc"}`, `{"group":"none","principal":"svc"}`, "NotFound", "svc ops", nil},
+		{"iam/requestApproval", `{"operation":"secrets/deleteSecret","request":{"path":"/app/prod/held/x"},"reason":"unused"}`, `{"operation":"secrets/deleteSecret","request":{"path":"/app/dev/x"},"reason":"unused"}`, "Conflict", "secrets/deleteSecret", nil},
+		{"iam/approve", `{"approvalId":"` + s.asked[0] + `"}`, `{"approvalId":"` + s.own[0] + `"}`, "Conflict", "eve secrets/deleteSecret", nil},
+		{"iam/deny", `{"approvalId":"` + s.asked[0] + `","reason":"in use"}`, `{"approvalId":"` + absentID + `"}`, "NotFound", "eve secrets/deleteSecret", nil},
+		{"iam/withdrawApproval", `{"approvalId":"` + s.own[0] + `"}`, `{"approvalId":"` + s.asked[0] + `"}`, "NotFound", "admin secrets/deleteSecret", nil},
+		{"iam/describeApproval", `{"approvalId":"` + s.asked[0] + `"}`, `{"approvalId":"` + absentID + `"}`, "NotFound", "eve secrets/deleteSecret", nil},
+		{"iam/listApprovals", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
 		{"iam/explain", `{"principal":"svc","action":"secrets:getSecretValue","path":"` + db + `"}`, `{"principal":"none","action":"iam:listPolicies"}`, "NotFound", "svc secrets:getSecretValue on " + db, nil},
 		{"iam/whoCan", `{"action":"secrets:getSecretValue","path":"` + db + `"}`, `{"action":"iam:listPolicies","limit":0}`, "InvalidRequest", "secrets:getSecretValue on " + db, nil},
 		{"iam/whatCan", `{"principal":"svc"}`, `{"principal":"none"}`, "NotFound", "svc", nil},
@@ -254,9 +332,30 @@ func (s *stock) samples() []sample {
 		{"iam/login", `{"trust":"ci","jwt":"` + s.jwts[0] + `"}`, `{"trust":"ci"}`, "InvalidRequest", "ci", nil},
 		{"iam/describeLogin", `{"trust":"ci"}`, `{"trust":"none"}`, "NotFound", "ci", nil},
 
+		{"iam/quarantinePrincipal", `{"principal":"svc","reason":"incident"}`, `{"principal":"none","reason":"incident"}`, "NotFound", "svc", nil},
+		{"iam/releasePrincipal", `{"principal":"locked","reason":"incident"}`, `{"principal":"svc","reason":"incident"}`, "Conflict", "locked", nil},
+
+		{"audit/describeDetectors", `{}`, `{"consistency":{"minIndex":99999999}}`, "Conflict", "", nil},
+		{"audit/putDetectors", `{"learning":"3d","reason":"incident"}`, `{"learning":"1m"}`, "InvalidRequest", "", nil},
+		{"audit/incident", `{"principal":"admin"}`, `{"principal":"svc","limit":0}`, "InvalidRequest", "admin", nil},
 		{"audit/queryEvents", `{"event":"secrets.create"}`, `{"outcome":"maybe"}`, "InvalidRequest", "", nil},
+		{"audit/getCheckpoint", `{}`, `{"node":"n9"}`, "NotFound", "", nil},
+		{"audit/getProof", `{"node":"n1","sequence":1}`, `{"node":"n1"}`, "InvalidRequest", "", nil},
+		{"audit/addCosignature", fmt.Sprintf(`{"note":%q}`, s.cosigned[0]), fmt.Sprintf(`{"note":%q}`, s.cosigned[0]+s.cosigned[1]), "InvalidRequest", "", nil},
+		{"audit/exportEvents", `{"node":"n1"}`, `{"node":"n1","fromSequence":9,"toSequence":1}`, "InvalidRequest", "", nil},
+		{"audit/listChains", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"cluster/status", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"cluster/transferLeadership", `{}`, `{"to":"n9"}`, "InvalidRequest", "", nil},
+		{"cluster/saveSnapshot", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
+		{"cluster/verifySnapshot", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
+		{"cluster/addMember", `{"nodeId":"node9","address":"10.0.0.9:7401"}`, `{"nodeId":"node9","address":"10.0.0.9"}`, "InvalidRequest", "node9", nil},
+		{"cluster/removeMember", `{"nodeId":"node8","reason":"incident"}`, `{"nodeId":"node7","reason":"incident"}`, "NotFound", "node8", nil},
+		{"cluster/members", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
+		{"cluster/getAutopilot", `{}`, `{"consistency":{"minIndex":99999999}}`, "Conflict", "", nil},
+		{"cluster/setAutopilot", `{"minVoters":5}`, `{"minVoters":0}`, "InvalidRequest", "", nil},
+		{"cluster/createJoinToken", `{"nodeId":"node9"}`, `{"nodeId":"node9","ttl":"31d"}`, "InvalidRequest", "node9", nil},
+		{"cluster/listJoinTokens", `{}`, `{"limit":0}`, "InvalidRequest", "", nil},
+		{"cluster/revokeJoinToken", `{"tokenId":"` + s.joinToken + `"}`, `{"tokenId":"` + absentID + `"}`, "NotFound", s.joinToken, nil},
 		{"cluster/getRootKey", `{}`, `{"consistency":{"minIndex":99999999}}`, "Conflict", "", nil},
 	}
 }

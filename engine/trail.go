@@ -2,14 +2,10 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
-	"slices"
-	"sync"
 	"time"
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
-	"github.com/strongroom/strongroom/iam"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -22,6 +18,8 @@ func auditOperations() []*Operation {
 			scope:   func(*call, *wire.QueryEventsRequest) (scope, error) { return scope{}, nil },
 			run:     queryEvents,
 		}),
+		incidentOperation(),
+		chainOperation(),
 	}
 }
 
@@ -37,37 +35,58 @@ type TrailQuery struct {
 	Outcome   string `json:"outcome"`
 	// DecisionID finds the events of one decision.
 	DecisionID string `json:"decisionId"`
+	// BreakGlassID finds what was done in a break-glass session.
+	BreakGlassID string `json:"breakGlassId"`
+	// ApprovalID finds those of one request for approval.
+	ApprovalID string `json:"approvalId"`
 	After      uint64 `json:"after"` // events with a higher sequence number
-	Limit      int    `json:"limit"`
+	// AfterOf takes the place of After where it is set, for each chain by its
+	// short id: who asks does not know which one the node writes by now.
+	AfterOf map[string]uint64 `json:"afterOf,omitempty"`
+	Limit   int               `json:"limit"`
 }
 
 // TrailPage is the answer to a TrailQuery, in order of sequence.
 type TrailPage struct {
 	Events []wire.AuditEvent `json:"events"`
 	More   bool              `json:"more"`
+	Chain  string            `json:"chain"` // short id
 }
 
 // LocalEvents answers events of this node's trail. It does not authorise:
 // the caller is queryEvents, or another member over the node link.
 func (e *Engine) LocalEvents(ctx context.Context, q TrailQuery) (TrailPage, error) {
+	id, err := e.Trail.ChainID(ctx)
+	if err != nil {
+		return TrailPage{}, err
+	}
+	return eventsOf(ctx, e.Trail, id, q)
+}
+
+// eventFiles is a trail or a copy, for those who look for events.
+type eventFiles interface {
+	Query(ctx context.Context, filter audit.Filter) ([]audit.Event, bool, error)
+}
+
+func eventsOf(ctx context.Context, files eventFiles, id audit.ChainID, q TrailQuery) (TrailPage, error) {
+	short := shortChain(id[:])
+	if q.AfterOf != nil {
+		q.After = q.AfterOf[short]
+	}
 	filter := audit.Filter{
-		Principal: q.Principal, Path: q.Path, RequestID: q.RequestID, Outcome: q.Outcome, KeyID: q.KeyID, DecisionID: q.DecisionID,
+		Principal: q.Principal, Path: q.Path, RequestID: q.RequestID, Outcome: q.Outcome, KeyID: q.KeyID, DecisionID: q.DecisionID, BreakGlassID: q.BreakGlassID, ApprovalID: q.ApprovalID,
 		After: q.After, Limit: q.Limit,
 	}
 	if q.Event != "" {
 		filter.Events = []string{q.Event}
 	}
-	if q.From != 0 {
-		filter.From = time.UnixMilli(q.From)
-	}
-	if q.To != 0 {
-		filter.To = time.UnixMilli(q.To)
-	}
-	events, more, err := e.Trail.Query(ctx, filter)
+	times := q.times()
+	filter.From, filter.To = times.From, times.To
+	events, more, err := files.Query(ctx, filter)
 	if err != nil {
 		return TrailPage{}, err
 	}
-	page := TrailPage{Events: make([]wire.AuditEvent, 0, len(events)), More: more}
+	page := TrailPage{Events: make([]wire.AuditEvent, 0, len(events)), More: more, Chain: short}
 	size := 0
 	for i := range events {
 		if size += eventSize(&events[i]); size > maxPageBytes && i > 0 {
@@ -79,13 +98,24 @@ func (e *Engine) LocalEvents(ctx context.Context, q TrailQuery) (TrailPage, erro
 	return page, nil
 }
 
+// times answers a filter with the bounds of q in time.
+func (q TrailQuery) times() (f audit.Filter) {
+	if q.From != 0 {
+		f.From = time.UnixMilli(q.From)
+	}
+	if q.To != 0 {
+		f.To = time.UnixMilli(q.To)
+	}
+	return f
+}
+
 // maxPageBytes bounds a page of a trail: decisions can have long grounds, and
 // whoever is denied often must not make a trail that nobody can ask for.
 const maxPageBytes = 2 << 20
 
 // eventSize is about how long an event is as JSON.
 func eventSize(e *audit.Event) int {
-	n := 400 + len(e.Principal) + len(e.Path) + len(e.Reason) + 150*len(e.KMS)
+	n := 400 + len(e.Principal) + len(e.Via) + len(e.Path) + len(e.Reason) + 150*len(e.KMS)
 	if e.Decision == nil {
 		return n
 	}
@@ -103,9 +133,9 @@ func eventSize(e *audit.Event) int {
 func wireEvent(e *audit.Event) wire.AuditEvent {
 	out := wire.AuditEvent{
 		Node: e.Node, Sequence: e.Sequence, Time: &wire.Time{Time: e.Time}, RequestID: e.RequestID, Event: e.Event,
-		Outcome: string(e.Outcome), Code: e.Code, Principal: e.Principal, CredentialID: e.CredentialID, SourceAddress: e.SourceAddress,
-		Path: e.Path, KeyID: e.KeyID, Version: e.Version, DecisionID: e.DecisionID, Reason: e.Reason, Index: e.Index,
-		Cached: e.Cached, DurationMicros: e.DurationMicros,
+		Outcome: string(e.Outcome), Code: e.Code, Principal: e.Principal, CredentialID: e.CredentialID, SourceAddress: e.SourceAddress, Via: e.Via,
+		Path: e.Path, KeyID: e.KeyID, Version: e.Version, DecisionID: e.DecisionID, ApprovalID: e.ApprovalID, Reason: e.Reason, Index: e.Index,
+		Cached: e.Cached, DurationMicros: e.DurationMicros, BreakGlassID: e.BreakGlassID,
 	}
 	if e.Consumer != nil {
 		out.Instance = e.Consumer.Instance
@@ -120,88 +150,10 @@ func wireEvent(e *audit.Event) wire.AuditEvent {
 	return out
 }
 
-// queryEvents asks every member for its own chain and merges by time. A
-// member that cannot be asked is named, not silently left out.
-func queryEvents(ctx context.Context, c *call, r *wire.QueryEventsRequest) (*wire.QueryEventsResponse, error) {
-	p, err := checkPage(r.Page)
-	if err != nil {
-		return nil, err
-	}
-	q, err := trailQuery(r)
-	if err != nil {
-		return nil, err
-	}
-	after := map[string]uint64{}
-	if p.after != "" {
-		// null is well-formed, and would leave no map to write into.
-		if err := json.Unmarshal([]byte(p.after), &after); err != nil || after == nil {
-			return nil, errCursor()
-		}
-	}
-	// A page is cut to limit after the merge, so each chain must offer as much.
-	q.Limit = p.limit
-	pages, unreachable := c.engine.askAll(ctx, q, after)
-	events, more := merge(pages, p.limit)
-	out := &wire.QueryEventsResponse{Events: events, Unreachable: unreachable}
-	mayExplain := c.may("iam:explain", iam.Resource{Any: true})
-	for i, e := range out.Events {
-		if !mayExplain {
-			out.Events[i].Decision = nil // it names policies
-		}
-		after[e.Node] = e.Sequence
-	}
-	if more {
-		text, err := json.Marshal(after)
-		if err != nil {
-			return nil, err
-		}
-		out.NextCursor = cursor(string(text))
-	}
-	return out, nil
-}
-
-// merge takes the earliest event of those that each chain offers next, up to
-// limit, and says whether there are more. It ends early where a chain offers
-// no more in this page and has more. A chain keeps its own order
-// whatever its times are (they are when requests began, and need not grow):
-// the cursor holds how far each chain was read, so an event that was taken
-// before an earlier one of its chain would make the next page lose the other.
-func merge(pages []TrailPage, limit int) (events []wire.AuditEvent, more bool) {
-	events = []wire.AuditEvent{}
-	for len(events) < limit {
-		next := -1
-		for i := range pages {
-			if pages[i].More && len(pages[i].Events) == 0 && len(events) > 0 {
-				next = -1 // what comes next of this chain is not known
-				break
-			}
-			if len(pages[i].Events) > 0 && (next < 0 || earlier(&pages[i].Events[0], &pages[next].Events[0])) {
-				next = i
-			}
-		}
-		if next < 0 {
-			break
-		}
-		events = append(events, pages[next].Events[0])
-		pages[next].Events = pages[next].Events[1:]
-	}
-	for _, page := range pages {
-		more = more || page.More || len(page.Events) > 0
-	}
-	return events, more
-}
-
-func earlier(a, b *wire.AuditEvent) bool {
-	if d := a.Time.Compare(b.Time.Time); d != 0 {
-		return d < 0
-	}
-	return a.Node < b.Node
-}
-
 func trailQuery(r *wire.QueryEventsRequest) (TrailQuery, error) {
 	q := TrailQuery{
 		From: r.From.Milli(), To: r.To.Milli(), Event: r.Event, Principal: r.Principal, Path: r.Path,
-		KeyID: r.KeyID, RequestID: r.RequestID, Outcome: r.Outcome, DecisionID: r.DecisionID,
+		KeyID: r.KeyID, RequestID: r.RequestID, Outcome: r.Outcome, DecisionID: r.DecisionID, BreakGlassID: r.BreakGlassID, ApprovalID: r.ApprovalID,
 	}
 	if r.From != nil && r.To != nil && !r.From.Before(r.To.Time) {
 		return q, fault.Invalid("to", "must lie after from")
@@ -215,48 +167,10 @@ func trailQuery(r *wire.QueryEventsRequest) (TrailQuery, error) {
 	if r.Outcome != "" && r.Outcome != "ok" && r.Outcome != "denied" && r.Outcome != "failed" {
 		return q, fault.Invalid("outcome", "must be ok, denied or failed")
 	}
-	for field, text := range map[string]string{"event": r.Event, "principal": r.Principal, "keyId": r.KeyID, "requestId": r.RequestID, "decisionId": r.DecisionID} {
+	for field, text := range map[string]string{"event": r.Event, "principal": r.Principal, "keyId": r.KeyID, "requestId": r.RequestID, "decisionId": r.DecisionID, "breakGlassId": r.BreakGlassID, "approvalId": r.ApprovalID} {
 		if len(text) > 256 {
 			return q, fault.Invalid(field, "has %d bytes; at most 256 are allowed", len(text))
 		}
 	}
 	return q, nil
-}
-
-// askAll asks this node and every other member at the same time.
-func (e *Engine) askAll(ctx context.Context, q TrailQuery, after map[string]uint64) (pages []TrailPage, unreachable []string) {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	ask := func(node string, query func(context.Context, TrailQuery) (TrailPage, error)) {
-		defer wg.Done()
-		q := q
-		q.After = after[node]
-		page, err := query(ctx, q)
-		mu.Lock()
-		defer mu.Unlock()
-		if err != nil {
-			e.Logger.Warn("the audit trail of a member could not be asked", "member", node, "error", err)
-			unreachable = append(unreachable, node)
-			return
-		}
-		pages = append(pages, page)
-	}
-	wg.Add(1)
-	go ask(e.Node, e.LocalEvents)
-	if e.Cluster.Members != nil && e.Cluster.PeerEvents != nil {
-		for _, member := range e.Cluster.Members() {
-			if member.NodeID == e.Node {
-				continue
-			}
-			wg.Add(1)
-			go ask(member.NodeID, func(ctx context.Context, q TrailQuery) (TrailPage, error) {
-				return e.Cluster.PeerEvents(ctx, member.NodeID, q)
-			})
-		}
-	}
-	wg.Wait()
-	slices.Sort(unreachable)
-	return pages, unreachable
 }

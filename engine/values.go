@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -48,7 +49,7 @@ func (c *call) read(ctx context.Context, path names.Path, number *uint64, label 
 	out := &wire.GetSecretValueResponse{
 		Path: string(path), Version: v.Number, VersionID: v.ID, Labels: labelsOf(s, v.Number), ContentType: v.ContentType,
 		CreatedAt: wire.Millis(v.CreatedAt), ExpiresAt: wire.Millis(v.ExpiresAt), Cache: wire.Cache{MaxAge: millis(maxAge)},
-		KMS: wire.KeyUse{KeyID: v.KeyID, KeyVersion: v.KeyVersion},
+		KMS: wire.KeyUse{KeyID: v.KeyID, KeyVersion: v.KeyVersion}, Compromised: v.Compromised != nil,
 	}
 	if to.uses != nil && *to.uses == v.Number {
 		out.NotModified = true
@@ -99,25 +100,64 @@ func (c *call) readState(v *fsm.Version) fsm.VersionState {
 // of the key is checked at the index that this request is served at, before
 // the HSM is asked.
 func (c *call) openVersion(ctx context.Context, s *fsm.Secret, v *fsm.Version) (*wire.Value, error) {
-	plain, err := c.openOnly(ctx, s, v)
+	if err := c.noteGlassRead(ctx, s, v); err != nil {
+		return nil, err
+	}
+	plain, err := c.openRead(ctx, s, v)
 	if err != nil {
 		return nil, err
 	}
 	return &wire.Value{Bytes: c.reveal(plain)}, nil
 }
 
+// openRead opens a version for a reader: by a data key in memory if there is
+// one, which its events say, unless a path rule wants the HSM asked each time.
+func (c *call) openRead(ctx context.Context, s *fsm.Secret, v *fsm.Version) (secret.Bytes, error) {
+	if c.engine.KMS.DataKeys() == nil || c.state.RuleFor(s.Path).HSMEachRead {
+		return c.openOnly(ctx, s, v)
+	}
+	key, err := c.keyOf(v)
+	if err != nil {
+		return secret.Bytes{}, err
+	}
+	plain, cached, err := c.engine.KMS.OpenCached(ctx, key, sealedAt(s, v), sealedOf(v), func() bool {
+		return keptSealed(c.engine.Log.Local(), sealedAt(s, v), v.KeyID, v.DataKey)
+	})
+	c.noteKMS("kms.decrypt", key, v.KeyVersion, s.Path, v.Number, err)
+	if err == nil {
+		c.markCached(cached)
+	}
+	return plain, err
+}
+
 // openOnly is openVersion for a plaintext that no answer will hold: the
 // caller wipes it.
 func (c *call) openOnly(ctx context.Context, s *fsm.Secret, v *fsm.Version) (secret.Bytes, error) {
-	key := c.state.Key(v.KeyID)
-	if key == nil {
-		return secret.Bytes{}, fault.New(fault.Internal, "version %d is bound to key %s, which is not there", v.Number, v.KeyID)
+	key, err := c.keyOf(v)
+	if err != nil {
+		return secret.Bytes{}, err
 	}
-	c.noteUse(key, fsm.KeyOpen)
-	id := kms.Identity{Path: s.Path, SecretID: s.ID, Version: v.Number}
-	plain, err := c.engine.KMS.OpenValue(ctx, key, id, kms.Sealed{Box: v.Sealed, DataKey: v.DataKey, KeyVersion: v.KeyVersion})
+	plain, err := c.engine.KMS.OpenValue(ctx, key, sealedAt(s, v), sealedOf(v))
 	c.noteKMS("kms.decrypt", key, v.KeyVersion, s.Path, v.Number, err)
 	return plain, err
+}
+
+// keyOf answers the key that a version is bound to, and notes its use.
+func (c *call) keyOf(v *fsm.Version) (*fsm.Key, error) {
+	key := c.state.Key(v.KeyID)
+	if key == nil {
+		return nil, fault.New(fault.Internal, "version %d is bound to key %s, which is not there", v.Number, v.KeyID)
+	}
+	c.noteUse(key, fsm.KeyOpen)
+	return key, nil
+}
+
+func sealedAt(s *fsm.Secret, v *fsm.Version) kms.Identity {
+	return kms.Identity{Path: s.Path, SecretID: s.ID, Version: v.Number}
+}
+
+func sealedOf(v *fsm.Version) kms.Sealed {
+	return kms.Sealed{Box: v.Sealed, DataKey: v.DataKey, KeyVersion: v.KeyVersion}
 }
 
 // pick answers the version that is asked for.
@@ -184,7 +224,7 @@ func batchGetSecretValue(ctx context.Context, c *call, r *wire.BatchGetSecretVal
 		got, err := c.readItem(ctx, item, r.Instance)
 		if err != nil {
 			kind := fault.KindOf(err)
-			if kind == fault.HsmUnavailable || kind == fault.Internal {
+			if kind == fault.HsmUnavailable || kind == fault.Internal || c.follow != nil && kind == fault.NoLeader {
 				return nil, err // not the item's fault: the whole batch may be retried
 			}
 			out.Results = append(out.Results, wire.BatchResult{Path: item.Path, Error: itemError(err)})
@@ -212,6 +252,7 @@ func (c *call) readItem(ctx context.Context, item wire.BatchItem, instance strin
 	}
 	c.event.Outcome, c.event.Code = outcome(err)
 	c.items = append(c.items, c.event)
+	batch.BreakGlassID = cmp.Or(batch.BreakGlassID, c.event.BreakGlassID)
 	c.event = batch
 	return got, err
 }

@@ -151,21 +151,21 @@ func updateSecret(ctx context.Context, c *call, r *wire.UpdateSecretRequest) (*w
 			return nil, err
 		}
 	}
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
-	command := fsm.UpdateSecret{Meta: meta, Path: r.Path, Description: r.Description, SetTags: r.Tags != nil, Tags: r.Tags}
+	command := fsm.UpdateSecret{Path: r.Path, Description: r.Description, SetTags: r.Tags != nil, Tags: r.Tags}
+	var err error
 	if r.Rotation != nil {
 		if command.Rotation, command.NextRotationAt, err = c.rotationSettings(names.Path(r.Path), *r.Rotation); err != nil {
 			return nil, err
 		}
 	}
+	if command.Meta, err = c.meta(ctx, r.ClientToken, r); err != nil {
+		return nil, err
+	}
 	if _, err := c.commit(ctx, command); err != nil {
 		return nil, err
 	}
 	if err := c.refresh(ctx); err != nil {
-		return nil, uncertain(err, meta)
+		return nil, uncertain(err, command.Meta)
 	}
 	return describeSecret(ctx, c, &wire.PathRequest{Path: r.Path})
 }

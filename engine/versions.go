@@ -371,6 +371,7 @@ func (c *call) versionSummary(s *fsm.Secret, v *fsm.Version) wire.VersionSummary
 		before := wire.Duration(time.Duration(v.NotifyBefore) * time.Millisecond)
 		out.NotifyBefore = &before
 	}
+	out.Compromised = wireCompromised(s, v)
 	return out
 }
 
@@ -397,10 +398,6 @@ func destroyVersion(ctx context.Context, c *call, r *wire.DestroyVersionRequest)
 		}
 		dueAt = c.now.Add(time.Duration(*r.Delay)).UnixMilli()
 	}
-	meta, err := c.meta(ctx, r.ClientToken, r)
-	if err != nil {
-		return nil, err
-	}
 	if r.Force {
 		if r.Reason == "" {
 			return nil, fault.Invalid("reason", "must say why a version is destroyed that consumers may still hold")
@@ -408,6 +405,10 @@ func destroyVersion(ctx context.Context, c *call, r *wire.DestroyVersionRequest)
 		if err := c.require("secrets:forceDestroyVersion", iam.Resource{Path: names.Path(r.Path)}); err != nil {
 			return nil, err
 		}
+	}
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
 	}
 	result, err := c.destroy(ctx, fsm.DestroyVersion{
 		Meta: meta, Path: r.Path, Version: *r.Version, Reason: r.Reason, DueAt: dueAt, Force: r.Force,

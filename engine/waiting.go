@@ -36,7 +36,7 @@ func waitOperation() *Operation {
 		service: "secrets", name: "waitForChange", event: "secrets.watch", action: describe, waits: true,
 		summary: "Wait until one of some secrets changes, and learn which and to what version, never a value.",
 		scope:   waitScope,
-		run:     waitForChange,
+		run:     waitForChange, further: true,
 	})
 }
 
@@ -103,6 +103,9 @@ func waitForChange(_ context.Context, c *call, r *wire.WaitForChangeRequest) (*w
 			c.event.Path = path
 			return nil, err
 		}
+	}
+	if err := c.authorised(); err != nil {
+		return nil, err
 	}
 	out := c.changesFor(r)
 	if len(out.Changes) == 0 && c.from.Patient {

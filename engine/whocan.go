@@ -18,7 +18,7 @@ const (
 
 // Words for what a principal lacks, besides the kinds of conditions.
 const (
-	lacksBreakGlass = "breakGlass"
+	lacksBreakGlass = iam.ConditionBreakGlass
 	lacksAccess     = "accessPolicy"
 	conditional     = "conditional"
 )
@@ -89,13 +89,11 @@ func (c *call) whether(principal *fsm.Principal, a *asker, t *target) (*wire.Who
 	if denies(a.rules, d.Chain) {
 		return nil, nil
 	}
-	glass, err := c.behindGlass(principal, a)
-	if err != nil || glass == nil {
+	opened, err := c.behindGlass(principal, a)
+	if err != nil || opened == nil {
 		return nil, err
 	}
-	opened := *a
-	opened.rules.Policies = glass
-	if d = t.decide(&opened); !d.Allowed && len(lacks(opened.rules, d)) == 0 {
+	if d = t.decide(opened); !d.Allowed && len(lacks(opened.rules, d)) == 0 {
 		return nil, nil
 	}
 	out.By, out.BreakGlass = grantedBy(d.Chain), true
@@ -103,37 +101,21 @@ func (c *call) whether(principal *fsm.Principal, a *asker, t *target) (*wire.Who
 	return out, nil
 }
 
-// behindGlass answers the policies that a principal gets by opening a
-// break-glass session, nil if there are none.
-func (c *call) behindGlass(principal *fsm.Principal, a *asker) (*iam.PolicySet, error) {
-	var grants []iam.Grant
-	collect := func(via string, attached []fsm.Attachment) error {
-		for _, one := range attached {
-			if one.Mode != fsm.ModeBreakGlass || !one.Holds(a.at.UnixMilli()) {
-				continue
-			}
-			policy, err := c.engine.compiled(c.state, one.Policy)
-			if err != nil {
-				return err
-			}
-			grants = append(grants, iam.Grant{Policy: policy, Via: via})
-		}
-		return nil
-	}
-	if err := collect("", principal.Attachments()); err != nil {
-		return nil, err
-	}
-	for _, name := range append(slices.Clone(a.groups), fsm.Everyone) {
-		if g := c.state.Group(name); g != nil {
-			if err := collect("group "+name, g.Attached); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if grants == nil {
+// behindGlass answers a as it would be in a break-glass session for all that is
+// attached so, nil if nothing is.
+func (c *call) behindGlass(principal *fsm.Principal, a *asker) (*asker, error) {
+	at := a.at.UnixMilli()
+	policies := c.state.BehindGlass(principal, at)
+	if len(policies) == 0 {
 		return nil, nil
 	}
-	return iam.NewPolicySet(grants), nil
+	r, err := c.engine.rightsIn(c.state, principal, nil, at, &fsm.BreakGlassSession{ID: "none yet", Policies: policies})
+	if err != nil {
+		return nil, err
+	}
+	opened := *a
+	opened.rules = r.rules
+	return &opened, nil
 }
 
 func grantedBy(chain []iam.Step) []wire.GrantedBy {

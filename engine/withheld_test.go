@@ -43,7 +43,7 @@ func TestWhatTheTrailDoesNotTakeIsNotAnswered(t *testing.T) {
 			s.refused(fault.Unauthenticated, "", err) // the token is gone, as was asked
 			return
 		}
-		if c.operation == "iam/createToken" || c.operation == "iam/createAccessKey" || c.operation == "iam/login" {
+		if c.operation == "cluster/createJoinToken" || c.operation == "iam/createToken" || c.operation == "iam/createAccessKey" || c.operation == "iam/login" {
 			s.refused(fault.Conflict, "shown only once", err)
 			return
 		}

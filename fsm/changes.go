@@ -28,12 +28,18 @@ func (s *State) ChangesAfter(after uint64) iter.Seq[*Secret] {
 	}
 }
 
+// SameSealed reports whether nothing differs between s and other in versions,
+// secrets and keys. It compares no records, so it costs nothing.
+func (s *State) SameSealed(other *State) bool {
+	return s.versions == other.versions && s.secrets == other.secrets && s.keys == other.keys
+}
+
 // SameRights reports whether nothing differs between s and other on which a
 // decision about a caller depends: principals, tokens, access keys, trusts,
-// groups, policies and access policies. It compares no records, so it costs
-// nothing.
+// groups, policies, access policies and open break-glass sessions. It compares
+// no records, so it costs nothing.
 func (s *State) SameRights(other *State) bool {
 	return s.principals == other.principals && s.tokens == other.tokens && s.trusts == other.trusts &&
 		s.policies == other.policies && s.access == other.access &&
-		s.groups == other.groups && s.members == other.members && s.accessKeys == other.accessKeys
+		s.groups == other.groups && s.members == other.members && s.accessKeys == other.accessKeys && s.glassOpen == other.glassOpen
 }

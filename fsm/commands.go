@@ -72,6 +72,13 @@ const (
 	KindAddToGroup          Kind = 62
 	KindRemoveFromGroup     Kind = 63
 	KindRollbackPolicy      Kind = 64
+	KindAnchorHeads         Kind = 65
+	KindAddCosignature      Kind = 66
+	KindSetNode             Kind = 67
+	KindAdmitNode           Kind = 68
+	KindSetJoinToken        Kind = 69
+	KindPutAutopilot        Kind = 73
+	KindStartAnew           Kind = 74
 	KindPutRateLimit        Kind = 80
 	KindDeleteRateLimit     Kind = 81
 	KindCreateAccessKey     Kind = 75
@@ -81,6 +88,21 @@ const (
 	KindPutTrust            Kind = 70
 	KindDeleteTrust         Kind = 71
 	KindLogin               Kind = 72
+
+	KindRequestApproval Kind = 85
+	KindDecideApproval  Kind = 86
+	KindUseApproval     Kind = 87
+
+	KindOpenBreakGlass   Kind = 88
+	KindCloseBreakGlass  Kind = 89
+	KindNoteGlassRead    Kind = 90
+	KindReviewBreakGlass Kind = 91
+
+	KindPutDetectors        Kind = 92
+	KindQuarantinePrincipal Kind = 93
+	KindReleasePrincipal    Kind = 94
+	KindSetCanary           Kind = 95
+	KindMarkCompromised     Kind = 96
 )
 
 // Meta travels with every command: who, when, by which request. Time is
@@ -95,6 +117,8 @@ type Meta struct {
 	ClientToken string `cbor:"4,keyasint,omitempty"`
 	Operation   string `cbor:"5,keyasint,omitempty"`
 	RequestHash []byte `cbor:"6,keyasint,omitempty"`
+	// Approval is what a policy asked for before it allowed the command.
+	Approval *ApprovalUse `cbor:"7,keyasint,omitempty"`
 }
 
 // Command is one change. Apply decides every precondition again; what the

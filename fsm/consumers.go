@@ -103,6 +103,17 @@ func (s *State) Knows(o Observation) bool {
 	return found && !c.Moved(c.Holds[i]) && (o.Said == 0 || c.Said.Version == o.Version)
 }
 
+// Holds reports whether the ledger alone makes a destruction wait for the
+// consumer of o for as long as o says.
+func (s *State) Holds(o Observation) bool {
+	c := at(s.consumers, consumerKey(names.Path(o.Path), o.Principal, o.Instance))
+	if c == nil {
+		return false
+	}
+	i, found := c.find(o.Version)
+	return found && !c.Moved(c.Holds[i]) && c.Holds[i].Until >= o.Until
+}
+
 // LastRead answers when the version was last handed out, in milliseconds
 // since the Unix epoch, 0: never, as far as the ledger knows.
 func (s *State) LastRead(path names.Path, number uint64) int64 {

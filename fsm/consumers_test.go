@@ -366,3 +366,25 @@ func TestAShorterHorizonIsWaitedOutAsLongAsTheOneBefore(t *testing.T) {
 		})
 	}
 }
+
+// Holds is what a node that follows may hand out by: it must be the ledger of
+// the state, and nothing less, that makes a destruction wait.
+func TestTheLedgerSaysWhomItHolds(t *testing.T) {
+	w, session := ledgerWorld(t)
+	seen := w.gave(1, "i1", session)
+	require.False(t, w.m.State().Holds(seen), "nobody was given anything")
+	w.observe(seen)
+	require.True(t, w.m.State().Holds(seen))
+	longer := seen
+	longer.Until++
+	require.False(t, w.m.State().Holds(longer), "it is held for less")
+	other := seen
+	other.Instance = "i2"
+	require.False(t, w.m.State().Holds(other))
+	other = seen
+	other.Version = 2
+	require.False(t, w.m.State().Holds(other))
+	w.now++
+	w.observe(w.heard(2, "i1", session))
+	require.False(t, w.m.State().Holds(seen), "it has moved")
+}

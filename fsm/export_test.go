@@ -1,9 +1,12 @@
 package fsm
 
 import (
+	"bytes"
 	"fmt"
 
 	iradix "github.com/hashicorp/go-immutable-radix/v2"
+
+	"github.com/strongroom/strongroom/internal/names"
 )
 
 // What tests need to see or to force, and nobody else.
@@ -82,6 +85,23 @@ func Dump(s *State) map[string]any {
 	dump(out, "accessKeys", s.accessKeys.Root())
 	dump(out, "accessKeyOwners", s.accessKeyOwners.Root())
 	dump(out, "credentialUses", s.credentialUses.Root())
+	dump(out, "approvals", s.approvals.Root())
+	dump(out, "approvalsOf", s.approvalsOf.Root())
+	dump(out, "approvalHashes", s.approvalHashes.Root())
+	dump(out, "anchors", s.anchors.Root())
+	dump(out, "cosignatures", s.cosignatures.Root())
+	dump(out, "nodes", s.nodes.Root())
+	dump(out, "joinTokens", s.joinTokens.Root())
+	dump(out, "autopilot", s.autopilot.Root())
+	dump(out, "glass", s.glass.Root())
+	dump(out, "glassReads", s.glassReads.Root())
+	dump(out, "glassOf", s.glassOf.Root())
+	dump(out, "glassOpen", s.glassOpen.Root())
+	dump(out, "glassCounts", s.glassCounts.Root())
+	dump(out, "glassDuties", s.glassDuties.Root())
+	dump(out, "detectors", s.detectors.Root())
+	dump(out, "canaries", s.canaries.Root())
+	dump(out, "compromised", s.compromised.Root())
 	return out
 }
 
@@ -162,3 +182,38 @@ func TaggedLen(s *State) int { return s.tagged.Len() }
 
 // UTC spells a time as refusals do.
 func UTC(at int64) string { return utc(at) }
+
+// FillGlass notes n reads of versions in a session, without a command for
+// each.
+func FillGlass(m *Machine, id string, n int) {
+	s := m.State()
+	t := s.begin(s.index, Meta{})
+	at := t.glass.value([]byte(id)).OpenedAt
+	for i := range n {
+		t.putGlassRead(nil, &GlassRead{
+			Session: id, Path: names.Path(fmt.Sprint("/filled/", i)), SecretID: "filled", Versions: []GlassVersion{{Version: 1, At: at}}, DoneAt: at,
+		})
+	}
+	m.state.Store(t.commit().at(s.index, s.time, s.hash))
+}
+
+// SnapshotOfGlass answers a snapshot in which the session and its read were
+// changed behind the back of everything that checks.
+func SnapshotOfGlass(m *Machine, id string, change func(*BreakGlassSession, *GlassRead)) []byte {
+	s := m.State()
+	t := s.begin(s.index, Meta{})
+	session := *t.glass.value([]byte(id))
+	read := *t.glassReads.collect(pair(id, ""), 1)[0]
+	read.Versions = append([]GlassVersion(nil), read.Versions...)
+	key := read.Path
+	change(&session, &read)
+	t.glass.remove([]byte(id))
+	t.glass.put([]byte(session.ID), &session)
+	t.glassReads.remove(pair(id, string(key)))
+	t.glassReads.put(pair(session.ID, string(key)), &read)
+	var out bytes.Buffer
+	if _, err := (&Snapshot{state: t.commit().at(s.index, s.time, s.hash)}).WriteTo(&out); err != nil {
+		panic(err)
+	}
+	return out.Bytes()
+}

@@ -159,6 +159,42 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 			out[c.Kind()] = c
 		}
 	}
+	for _, c := range approvalStory() {
+		if old := out[c.Kind()]; c.Kind() >= fsm.KindRequestApproval && (old == nil || len(encoded(t, c)) > len(encoded(t, old))) {
+			out[c.Kind()] = c
+		}
+	}
+	for _, c := range glassStory() {
+		if old := out[c.Kind()]; c.Kind() >= fsm.KindOpenBreakGlass && (old == nil || len(encoded(t, c)) > len(encoded(t, old))) {
+			out[c.Kind()] = c
+		}
+	}
+	for _, c := range noticeStory() {
+		if old := out[c.Kind()]; c.Kind() >= fsm.KindPutDetectors && (old == nil || len(encoded(t, c)) > len(encoded(t, old))) {
+			out[c.Kind()] = c
+		}
+	}
+	for _, c := range anchorStory() {
+		if old := out[c.Kind()]; c.Kind() == fsm.KindAnchorHeads && (old == nil || len(encoded(t, c)) > len(encoded(t, old))) {
+			out[c.Kind()] = c
+		}
+	}
+	for _, c := range cosignatureStory() {
+		if old := out[c.Kind()]; c.Kind() == fsm.KindAddCosignature && (old == nil || len(encoded(t, c)) > len(encoded(t, old))) {
+			out[c.Kind()] = c
+		}
+	}
+	fullest := map[fsm.Kind]fsm.Command{}
+	for _, c := range nodeStory() {
+		if old := fullest[c.Kind()]; old == nil || len(encoded(t, c)) > len(encoded(t, old)) {
+			fullest[c.Kind()] = c
+		}
+	}
+	anew := anewStory()
+	out[fsm.KindStartAnew] = anew[len(anew)-1]
+	for _, k := range []fsm.Kind{fsm.KindSetNode, fsm.KindAdmitNode, fsm.KindSetJoinToken, fsm.KindPutAutopilot} {
+		out[k] = fullest[k]
+	}
 	return out
 }
 
@@ -173,6 +209,8 @@ func grown(t *testing.T) map[fsm.Kind]fsm.Command {
 			}
 		}
 	}
+	audit := auditKey(keyID(9))
+	out[fsm.KindCreateKey] = fsm.CreateKey{Meta: fsm.Meta{Time: start}, Key: audit}
 	return out
 }
 
@@ -198,6 +236,9 @@ func TestGoldenCommands(t *testing.T) {
 	for kind, sample := range grown(t) {
 		files[fmt.Sprintf("%03d-%s-v1-grown.hex", kind, kindName(sample))] = sample
 	}
+	// A record that grew once more gets one more file.
+	each := fsm.PutPathRule{Meta: fsm.Meta{Time: start}, Rule: fsm.PathRule{Prefix: "/app/", HSMEachRead: true}}
+	files[fmt.Sprintf("%03d-%s-v1-each-read.hex", each.Kind(), kindName(each))] = each
 	for name, sample := range files {
 		path := filepath.Join(commandFolder, name)
 		current := encoded(t, sample)

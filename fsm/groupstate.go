@@ -87,11 +87,11 @@ func (s *State) Holders(policy string) iter.Seq[Holder] {
 
 // Rights names all that decides who may do what, other than tokens: two states
 // with equal Rights decide alike, at the same time. It is comparable.
-type Rights struct{ principals, groups, members, policies, access any }
+type Rights struct{ principals, groups, members, policies, access, glass any }
 
 // Rights answers those of s.
 func (s *State) Rights() Rights {
-	return Rights{s.principals, s.groups, s.members, s.policies, s.access}
+	return Rights{s.principals, s.groups, s.members, s.policies, s.access, s.glassOpen}
 }
 
 // AccessPoliciesAsWhole stands for all access policies: two states for which

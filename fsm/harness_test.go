@@ -151,6 +151,14 @@ func key(id string, aliases ...string) fsm.Key {
 	}
 }
 
+// auditKey is the cluster's own, which signs checkpoints.
+func auditKey(id string) fsm.Key {
+	k := key(id)
+	k.Spec, k.Usage, k.Purpose, k.Description, k.Tags = wrapped.ECP256, wrapped.Sign, fsm.PurposeAudit, "", nil
+	k.Versions[0].Wrapped.Spec, k.Versions[0].Wrapped.Usage, k.Versions[0].Wrapped.Public = k.Spec, k.Usage, []byte("public")
+	return k
+}
+
 func keyID(n int) string { return fmt.Sprintf("00000000-0000-4000-8000-%012d", n) }
 
 // copiedVersion is version number of a source, whose sealed data key is

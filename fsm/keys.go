@@ -46,6 +46,9 @@ func (t *txn) checkKey(k Key) *Refusal {
 	if k.State != KeyActive && k.State != KeyPendingImport {
 		return invalid("state", "a new key is active or pendingImport")
 	}
+	if r := t.checkPurpose(k); r != nil {
+		return r
+	}
 	if r := checkMaterial(k); r != nil {
 		return r
 	}
@@ -66,6 +69,23 @@ func (t *txn) checkKey(k Key) *Refusal {
 			return alreadyExists("alias: %s is taken; choose another name", alias)
 		}
 		seen[alias] = true
+	}
+	return nil
+}
+
+// checkPurpose decides whether the cluster may make k for itself. There is one
+// key for a purpose: two leaders in a hand-over do not make two.
+func (t *txn) checkPurpose(k Key) *Refusal {
+	switch {
+	case k.Purpose == "":
+		return nil
+	case k.Purpose != PurposeAudit || k.Spec != wrapped.ECP256 || k.Usage != wrapped.Sign || k.State != KeyActive || len(k.Aliases) > 0:
+		return invalid("purpose", "is none of this release, or the key is not made for it")
+	}
+	for _, other := range scan(t.keys.root(), nil, nil) {
+		if other.Purpose == k.Purpose {
+			return race("purpose: there is a key for %s", k.Purpose).with("keyId", other.ID)
+		}
 	}
 	return nil
 }
@@ -104,6 +124,9 @@ func (t *txn) keyFor(field, keyID string, action KeyAction) (*Key, KeyRule, *Ref
 	key := t.keys.value([]byte(keyID))
 	if key == nil {
 		return nil, KeyRule{}, notFound("%s: there is no key %.64s", field, keyID)
+	}
+	if key.Purpose != "" && action != KeyOpen && action != KeyRotate {
+		return nil, KeyRule{}, conflict("%s: the key is the cluster's own, for %s: it can be rotated, and nothing else", field, key.Purpose).with("keyId", key.ID)
 	}
 	rule := RuleFor(key.State, action)
 	if rule.Refused != "" {

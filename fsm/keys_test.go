@@ -90,3 +90,36 @@ func TestKeyInUseNamesWhatIsBound(t *testing.T) {
 	w.sweep()
 	w.ok(disable())
 }
+
+// The cluster's own key is there once, and nobody can take it away: who could
+// would end the proof of what the trail says.
+func TestTheKeyOfTheAuditTrailStays(t *testing.T) {
+	w := newWorld(t)
+	own := auditKey(keyID(9))
+	w.ok(fsm.CreateKey{Meta: w.meta(), Key: own})
+	require.Equal(t, fsm.PurposeAudit, w.m.State().Key(own.ID).Purpose)
+	require.Equal(t, own.ID, w.m.State().KeyFor(fsm.PurposeAudit).ID)
+	for name, c := range map[string]fsm.Command{
+		"a second one":  fsm.CreateKey{Meta: w.meta(), Key: auditKey(keyID(8))},
+		"disable":       fsm.SetKeyState{Meta: w.meta(), KeyID: own.ID, State: fsm.KeyDisabled},
+		"deletion":      fsm.ScheduleKeyDeletion{Meta: w.meta(), KeyID: own.ID, DueAt: w.now + 30*day},
+		"retire":        fsm.RetireKey{Meta: w.meta(), KeyID: own.ID, Job: fsm.Job{ID: "j", To: keyID(1)}},
+		"a new binding": fsm.CreateSecret{Meta: w.meta(), Path: "/a", SecretID: "s", KeyID: own.ID},
+	} {
+		require.NotNil(t, w.do(c).Refused, name)
+	}
+	second := keyVersion(own.ID, 2)
+	second.Wrapped.Spec, second.Wrapped.Usage = own.Spec, own.Usage
+	w.ok(fsm.RotateKey{Meta: w.meta(), KeyID: own.ID, Version: second})
+	for _, change := range []func(*fsm.Key){
+		func(k *fsm.Key) { k.Purpose = "other" },
+		func(k *fsm.Key) { k.Aliases = []string{"alias/audit"} },
+		func(k *fsm.Key) { *k = key(keyID(7)); k.Purpose = fsm.PurposeAudit },
+	} {
+		k := auditKey(keyID(7))
+		change(&k)
+		w := newWorld(t)
+		require.NotNil(t, w.do(fsm.CreateKey{Meta: w.meta(), Key: k}).Refused)
+		require.Nil(t, w.m.State().KeyFor(fsm.PurposeAudit))
+	}
+}

@@ -66,8 +66,31 @@ func (AddToGroup) Kind() Kind          { return KindAddToGroup }
 func (RemoveFromGroup) Kind() Kind     { return KindRemoveFromGroup }
 func (RollbackPolicy) Kind() Kind      { return KindRollbackPolicy }
 
+func (AnchorHeads) Kind() Kind    { return KindAnchorHeads }
+func (AddCosignature) Kind() Kind { return KindAddCosignature }
+
+func (SetNode) Kind() Kind      { return KindSetNode }
+func (AdmitNode) Kind() Kind    { return KindAdmitNode }
+func (SetJoinToken) Kind() Kind { return KindSetJoinToken }
+func (PutAutopilot) Kind() Kind { return KindPutAutopilot }
+func (StartAnew) Kind() Kind    { return KindStartAnew }
+
 func (PutRateLimit) Kind() Kind    { return KindPutRateLimit }
 func (DeleteRateLimit) Kind() Kind { return KindDeleteRateLimit }
+func (RequestApproval) Kind() Kind { return KindRequestApproval }
+func (DecideApproval) Kind() Kind  { return KindDecideApproval }
+func (UseApproval) Kind() Kind     { return KindUseApproval }
+
+func (OpenBreakGlass) Kind() Kind   { return KindOpenBreakGlass }
+func (CloseBreakGlass) Kind() Kind  { return KindCloseBreakGlass }
+func (NoteGlassRead) Kind() Kind    { return KindNoteGlassRead }
+func (ReviewBreakGlass) Kind() Kind { return KindReviewBreakGlass }
+
+func (PutDetectors) Kind() Kind        { return KindPutDetectors }
+func (QuarantinePrincipal) Kind() Kind { return KindQuarantinePrincipal }
+func (ReleasePrincipal) Kind() Kind    { return KindReleasePrincipal }
+func (SetCanary) Kind() Kind           { return KindSetCanary }
+func (MarkCompromised) Kind() Kind     { return KindMarkCompromised }
 
 func (c GenesisCommand) meta() Meta      { return c.Meta }
 func (c CreateSecret) meta() Meta        { return c.Meta }
@@ -133,6 +156,30 @@ func (c RemoveFromGroup) meta() Meta     { return c.Meta }
 func (c RollbackPolicy) meta() Meta      { return c.Meta }
 func (c PutRateLimit) meta() Meta        { return c.Meta }
 func (c DeleteRateLimit) meta() Meta     { return c.Meta }
+
+func (c AnchorHeads) meta() Meta    { return c.Meta }
+func (c AddCosignature) meta() Meta { return c.Meta }
+
+func (c SetNode) meta() Meta      { return c.Meta }
+func (c AdmitNode) meta() Meta    { return c.Meta }
+func (c SetJoinToken) meta() Meta { return c.Meta }
+func (c PutAutopilot) meta() Meta { return c.Meta }
+func (c StartAnew) meta() Meta    { return c.Meta }
+
+func (c RequestApproval) meta() Meta { return c.Meta }
+func (c DecideApproval) meta() Meta  { return c.Meta }
+func (c UseApproval) meta() Meta     { return c.Meta }
+
+func (c OpenBreakGlass) meta() Meta   { return c.Meta }
+func (c CloseBreakGlass) meta() Meta  { return c.Meta }
+func (c NoteGlassRead) meta() Meta    { return c.Meta }
+func (c ReviewBreakGlass) meta() Meta { return c.Meta }
+
+func (c PutDetectors) meta() Meta        { return c.Meta }
+func (c QuarantinePrincipal) meta() Meta { return c.Meta }
+func (c ReleasePrincipal) meta() Meta    { return c.Meta }
+func (c SetCanary) meta() Meta           { return c.Meta }
+func (c MarkCompromised) meta() Meta     { return c.Meta }
 
 // entry is what the machine knows about one kind: how to read it and how to
 // decide it.
@@ -222,6 +269,28 @@ var kinds = register(
 	kind(putTrust),
 	kind(deleteTrust),
 	kind(login),
+	kind(requestApproval),
+	kind(decideApproval),
+	kind(useApproval),
+
+	kind(openBreakGlass),
+	kind(closeBreakGlass),
+	kind(noteGlassRead),
+	kind(reviewBreakGlass),
+	kind(putDetectors),
+	kind(quarantinePrincipal),
+	kind(releasePrincipal),
+	kind(setCanary),
+	kind(markCompromised),
+
+	kind(anchorHeads),
+	kind(addCosignature),
+
+	kind(setNode),
+	kind(admitNode),
+	kind(setJoinToken),
+	kind(putAutopilot),
+	kind(startAnew),
 )
 
 // kind makes the entry of a command type from the function that decides it.

@@ -98,6 +98,11 @@ func (t *txn) decide(c change) (Result, bool) {
 	if stored != nil {
 		return *stored, false
 	}
+	if use := c.meta.Approval; use != nil {
+		if r := t.approve(use); r != nil {
+			return Result{Index: t.index, Refused: r}, false
+		}
+	}
 	result, r := c.apply(t)
 	result.Index = t.index
 	if r != nil {

@@ -103,6 +103,7 @@ func TestUnreadableCommandsHalt(t *testing.T) {
 		"secret in it":    raw(20, 1, []byte("hunter2-hunter2")),
 		"too long":        make([]byte, fsm.MaxCommandBytes+1),
 		"unknown field":   raw(20, 1, []byte{0xa1, 0x18, 0x63, 0x01}),
+		"a newer policy":  raw(14, 1, []byte{0xa1, 0x03, 0x81, 0xa1, 0x18, 0x63, 0x01}), // a field of a statement
 		"named field":     raw(20, 1, []byte{0xa1, 0x65, 'L', 'i', 'm', 'i', 't', 0x01}),
 		"field twice":     raw(20, 1, []byte{0xa2, 0x02, 0x01, 0x02, 0x02}),
 		"indefinite":      raw(20, 1, []byte{0xbf, 0x02, 0x01, 0xff}),

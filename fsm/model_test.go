@@ -109,7 +109,7 @@ func (p player) keyLife() fsm.Command {
 			return fsm.SetJobState{Meta: m, JobID: pick(p, someJobs...), State: pick(p, fsm.JobPaused, fsm.JobRunning, fsm.JobRunning, fsm.JobFailed, fsm.JobCancelled)}
 		},
 		p.versionLife, p.versionLife, p.versionLife, p.versionLife,
-		p.ruleLife, p.ruleLife,
+		p.ruleLife, p.ruleLife, p.anchorLife, p.anchorLife, p.cosignatureLife,
 		p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife, p.rotationLife,
 		p.rewrap, p.rewrap, p.rewrap, p.rewrap,
 		p.rootLife, p.rootLife, p.rootLife, p.rootLife,
@@ -285,6 +285,8 @@ func (p player) command() fsm.Command {
 		},
 		func() fsm.Command { return fsm.DeleteAccessPolicy{Meta: m, Name: policy} },
 		p.groupLife, p.groupLife, p.groupLife,
+		p.approvalLife, p.approvalLife,
+		p.glassLife, p.glassLife, p.glassLife, p.glassLife,
 		p.sweep,
 		p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife, p.keyLife,
 	}
@@ -529,6 +531,8 @@ func checkInvariants(t tester, s *fsm.State) {
 	checkGroups(t, s)
 	checkStored(t, s)
 	checkTrusts(t, s)
+	checkApprovals(t, s)
+	checkGlass(t, s)
 	for k := range s.Tokens("", "") {
 		require.NotNil(t, s.Principal(k.Principal), "a token without its principal")
 		require.Same(t, k, s.TokenByHash(k.Hash))

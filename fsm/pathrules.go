@@ -146,8 +146,8 @@ func checkPathRule(rule *PathRule) *Refusal {
 		return r
 	}
 	if len(rule.Segments)+len(rule.RequiredTags) == 0 && rule.KeyRef == "" && rule.Owner == "" && rule.KeepVersions == 0 &&
-		rule.RotationPeriod == 0 && rule.ConsumerHorizon == 0 && rule.MinRetention == 0 && rule.MaxSecrets+rule.MaxVersions+rule.MaxBytes == 0 {
-		return invalid("prefix", "the rule says nothing; set at least one of segments, kmsKeyId, owner, rotationPeriod, consumerHorizon, requiredTags, keepVersions, minRetention, maxSecrets, maxVersions, maxBytes")
+		rule.RotationPeriod == 0 && rule.ConsumerHorizon == 0 && rule.MinRetention == 0 && rule.MaxSecrets+rule.MaxVersions+rule.MaxBytes == 0 && !rule.HSMEachRead {
+		return invalid("prefix", "the rule says nothing; set at least one of segments, kmsKeyId, owner, rotationPeriod, consumerHorizon, requiredTags, keepVersions, minRetention, maxSecrets, maxVersions, maxBytes, hsmEachRead")
 	}
 	if _, err := names.ParseGrammar(rule.Segments); err != nil {
 		return invalid("segments", "%v", err)

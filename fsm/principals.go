@@ -88,6 +88,8 @@ func deletePrincipal(t *txn, c DeletePrincipal) (Result, *Refusal) {
 		t.removeMembership(m)
 	}
 	t.removeAccessKeys(p.Name)
+	t.withdrawApprovals(p.Name)
+	t.closeGlassOf(p.Name)
 	bare := *p
 	bare.Policies, bare.Attached = nil, nil
 	t.putPrincipal(&bare) // takes p out of every index
@@ -109,17 +111,29 @@ func (t *txn) principal(field, name string) (*Principal, *Refusal) {
 // checkNotLast refuses to take full access from p while nobody else has it:
 // then nobody could ever give it again.
 func (t *txn) checkNotLast(p *Principal) *Refusal {
-	if !slices.Contains(p.Policies, FullAccess) || len(t.attached.collect(pair(FullAccess, ""), 2)) > 1 {
+	if !slices.Contains(p.Policies, FullAccess) || t.administered(p.Name) {
 		return nil
 	}
 	return conflict("principal: removing the last principal with %s is refused; attach %s to another principal first", FullAccess, FullAccess)
+}
+
+// administered reports whether somebody else than the principal named holds
+// full access, and is in no quarantine.
+func (t *txn) administered(but string) bool {
+	for key := range scan(t.attached.root(), pair(FullAccess, ""), nil) {
+		name := string(key[len(FullAccess)+1:])
+		if name != but && t.principals.value([]byte(name)).Quarantine == nil {
+			return true
+		}
+	}
+	return false
 }
 
 func createToken(t *txn, c CreateToken) (Result, *Refusal) {
 	if r := t.checkToken(c.Token); r != nil {
 		return Result{}, r
 	}
-	if _, r := t.principal("principal", c.Token.Principal); r != nil {
+	if _, r := t.trusted("principal", c.Token.Principal); r != nil {
 		return Result{}, r
 	}
 	t.addToken(c.Token)

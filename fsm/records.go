@@ -168,6 +168,8 @@ type Version struct {
 	// since when the destruction, which was due, waits for consumers.
 	Forced   bool  `cbor:"26,keyasint,omitempty"`
 	HeldUpAt int64 `cbor:"27,keyasint,omitempty"`
+
+	Compromised *Compromise `cbor:"92,keyasint,omitempty"` // nil: as far as is known it is not
 }
 
 // VersionChange is one line of a version's history.
@@ -226,7 +228,14 @@ type Key struct {
 	// ImportKey is the one-time key that material must be wrapped to, while
 	// pendingImport.
 	ImportKey *wrapped.Key `cbor:"23,keyasint,omitempty"`
+	// Purpose is what the cluster itself uses the key for; empty for the keys
+	// of its users. It serves nothing else, and stays active.
+	Purpose string `cbor:"24,keyasint,omitempty"`
 }
+
+// PurposeAudit is the key that signs the checkpoints of the audit trails:
+// ECDSA on P-256. A cluster has one.
+const PurposeAudit = "audit"
 
 // Origins of key material.
 const (
@@ -304,6 +313,8 @@ type Principal struct {
 	// Attached is what is attached in another way than for good: for some
 	// time, as a boundary, or for break-glass. Sorted by policy, then mode.
 	Attached []Attachment `cbor:"7,keyasint,omitempty"`
+
+	Quarantine *Quarantine `cbor:"92,keyasint,omitempty"` // nil: it is free
 }
 
 // Token is a credential of a principal. Only the hash of its text is kept.

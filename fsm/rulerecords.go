@@ -28,6 +28,9 @@ type PathRule struct {
 	MaxVersions uint64 `cbor:"31,keyasint,omitempty"`
 	MaxBytes    uint64 `cbor:"32,keyasint,omitempty"`
 
+	// HSMEachRead: no data key from memory opens a value below the prefix.
+	HSMEachRead bool `cbor:"33,keyasint,omitempty"`
+
 	// WalkAt is set while Sweeps go over the secrets below, because the rule
 	// changed; WalkAfter is the path that they have come to.
 	WalkAt    int64  `cbor:"20,keyasint,omitempty"`
@@ -59,9 +62,10 @@ type DeletePathRule struct {
 
 // EffectiveRule is what the rules that cover one path say together. What
 // sets something up is said by the longest prefix that says it; what
-// restricts adds up: all grammars and all required tags hold, and of several
-// minimum retentions the longest, so that nobody who may make rules for a
-// part can take away what holds for the whole.
+// restricts adds up: all grammars and all required tags hold, of several
+// minimum retentions the longest, and a call to the HSM for each read if any
+// rule wants it, so that nobody who may make rules for a part can take away
+// what holds for the whole.
 //
 // Times are milliseconds; zero, or empty, is not set.
 type EffectiveRule struct {
@@ -72,6 +76,7 @@ type EffectiveRule struct {
 	ConsumerHorizon int64
 	KeepVersions    uint64
 	MinRetention    int64
+	HSMEachRead     bool
 	RequiredTags    []EffectiveTag
 	Rules           []*PathRule // all that cover the path, the longest prefix last
 	From            RuleSources
@@ -86,7 +91,7 @@ type EffectiveTag struct {
 
 // RuleSources names the prefix of the rule that each field comes from.
 type RuleSources struct {
-	Key, Owner, RotationPeriod, ConsumerHorizon, KeepVersions, MinRetention string
+	Key, Owner, RotationPeriod, ConsumerHorizon, KeepVersions, MinRetention, HSMEachRead string
 }
 
 // RuleFor answers what holds for a path, whether there is a secret or not.
@@ -174,6 +179,9 @@ func effective(rules []*PathRule) EffectiveRule {
 		}
 		if r.MinRetention > e.MinRetention {
 			e.MinRetention, e.From.MinRetention = r.MinRetention, r.Prefix
+		}
+		if r.HSMEachRead && !e.HSMEachRead {
+			e.HSMEachRead, e.From.HSMEachRead = true, r.Prefix
 		}
 		for _, tag := range r.RequiredTags {
 			e.RequiredTags = append(e.RequiredTags, EffectiveTag{tag, r.Prefix})

@@ -23,6 +23,7 @@ func (p player) ruleLife() fsm.Command {
 	rule := fsm.PathRule{
 		Prefix: prefix, Owner: "o", KeepVersions: pick(p, uint64(0), 1, 1, 2), MinRetention: pick(p, 0, 0, 1000, day),
 		KeyRef: pick(p, "", "", "alias/x", keyID(2)), MaxSecrets: pick(p, uint64(0), 0, 0, 2), MaxVersions: pick(p, uint64(0), 0, 0, 5), MaxBytes: pick(p, uint64(0), 0, 0, 50),
+		HSMEachRead: pick(p, false, false, true),
 	}
 	switch pick(p, 0, 0, 0, 0, 1, 2) {
 	case 1:

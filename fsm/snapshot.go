@@ -66,6 +66,15 @@ const (
 	recordConsumer  recordType = 22
 	recordRead      recordType = 23
 	recordHorizon   recordType = 24
+	recordApproval  recordType = 25
+	recordGlass     recordType = 26
+	recordDetectors recordType = 28
+	recordCanary    recordType = 29
+	recordAnchor    recordType = 27
+	recordCosigned  recordType = 34
+	recordNode      recordType = 30
+	recordJoinToken recordType = 31
+	recordAutopilot recordType = 32
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -87,6 +96,9 @@ type Snapshot struct{ state *State }
 
 // Snapshot answers the current state as a snapshot.
 func (m *Machine) Snapshot() *Snapshot { return &Snapshot{state: m.State()} }
+
+// Snapshot answers the state as a snapshot.
+func (s *State) Snapshot() *Snapshot { return &Snapshot{state: s} }
 
 // Index answers the index of the last command in the snapshot.
 func (s *Snapshot) Index() uint64 { return s.state.index }
@@ -138,6 +150,20 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 		out.record(recordRead, readRecord{Path: path, Version: number, At: at})
 	}
 	records(out, recordHorizon, values(scan(s.state.horizons.Root(), nil, nil)))
+	records(out, recordApproval, s.state.Approvals(""))
+	for session := range s.state.BreakGlassSessions("", "") {
+		out.record(recordGlass, glassRecord{Session: session})
+		for read := range s.state.GlassReads(session.ID) {
+			out.record(recordGlass, glassRecord{Read: read})
+		}
+	}
+	records(out, recordAnchor, s.state.Anchors())
+	records(out, recordDetectors, values(scan(s.state.detectors.Root(), nil, nil)))
+	records(out, recordCanary, s.state.canaryRecords())
+	records(out, recordNode, s.state.ClusterNodes(""))
+	records(out, recordJoinToken, s.state.JoinTokens(""))
+	records(out, recordAutopilot, values(scan(s.state.autopilot.Root(), nil, nil)))
+	records(out, recordCosigned, s.state.allCosignatures())
 	out.trailer()
 	return out.written, out.err
 }

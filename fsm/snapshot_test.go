@@ -128,6 +128,7 @@ func TestRestoreChecksMoreThanTheSum(t *testing.T) {
 	for i := range frames {
 		for name, changed := range map[string][]frame{
 			"unreadable": replaced(frames, i, frame{frames[i].kind, []byte("sealed value")}),
+			"newer":      replaced(frames, i, frame{frames[i].kind, []byte{0xa1, 0x18, 0x63, 0x01}}),
 			"no key":     replaced(frames, i, frame{frames[i].kind, []byte{0xa0}}),
 			"other type": replaced(frames, i, frame{0xfff0, frames[i].payload}),
 		} {

@@ -75,6 +75,28 @@ type trees struct {
 	accessKeys      *iradix.Tree[*AccessKey]     // records: id
 	accessKeyOwners *iradix.Tree[*AccessKey]     // index: principal 0 id
 	credentialUses  *iradix.Tree[*CredentialUse] // records: id of a token or an access key
+
+	anchors *iradix.Tree[*Anchor] // records: node 0 chain
+
+	cosignatures *iradix.Tree[*Cosignature] // records: node 0 chain witness
+	nodes        *iradix.Tree[*ClusterNode] // records: id
+	joinTokens   *iradix.Tree[*JoinToken]   // records: id
+	autopilot    *iradix.Tree[*Autopilot]   // records: one, or none
+
+	approvals      *iradix.Tree[*ApprovalRequest] // id; the only record of the three
+	approvalsOf    *iradix.Tree[*ApprovalRequest] // principal 0 id
+	approvalHashes *iradix.Tree[*ApprovalRequest] // see approvalKey
+
+	glass       *iradix.Tree[*BreakGlassSession] // records: id
+	glassReads  *iradix.Tree[*GlassRead]         // records: session 0 path
+	glassOf     *iradix.Tree[*BreakGlassSession] // index: principal 0 id
+	glassOpen   *iradix.Tree[*BreakGlassSession] // index: principal → the session that was not closed
+	glassCounts *iradix.Tree[GlassCount]         // index: session
+	glassDuties *iradix.Tree[string]             // index: path 0 session → session, of secrets to be rotated
+
+	detectors   *iradix.Tree[*Detectors]  // records: one, or none
+	canaries    *iradix.Tree[*CanaryMark] // records: path
+	compromised *iradix.Tree[struct{}]    // index: path 0 number
 }
 
 func emptyState() *State {
@@ -124,6 +146,28 @@ func emptyState() *State {
 		accessKeys:      iradix.New[*AccessKey](),
 		accessKeyOwners: iradix.New[*AccessKey](),
 		credentialUses:  iradix.New[*CredentialUse](),
+
+		anchors: iradix.New[*Anchor](),
+
+		cosignatures: iradix.New[*Cosignature](),
+		nodes:        iradix.New[*ClusterNode](),
+		joinTokens:   iradix.New[*JoinToken](),
+		autopilot:    iradix.New[*Autopilot](),
+
+		approvals:      iradix.New[*ApprovalRequest](),
+		approvalsOf:    iradix.New[*ApprovalRequest](),
+		approvalHashes: iradix.New[*ApprovalRequest](),
+
+		glass:       iradix.New[*BreakGlassSession](),
+		glassReads:  iradix.New[*GlassRead](),
+		glassOf:     iradix.New[*BreakGlassSession](),
+		glassOpen:   iradix.New[*BreakGlassSession](),
+		glassCounts: iradix.New[GlassCount](),
+		glassDuties: iradix.New[string](),
+
+		detectors:   iradix.New[*Detectors](),
+		canaries:    iradix.New[*CanaryMark](),
+		compromised: iradix.New[struct{}](),
 	}}
 }
 
@@ -204,6 +248,16 @@ func (s *State) Aliases(after string) iter.Seq2[string, *Key] {
 // Keys answers the keys with ids greater than after, ordered by id.
 func (s *State) Keys(after string) iter.Seq[*Key] {
 	return values(scan(s.keys.Root(), nil, following(after)))
+}
+
+// KeyFor answers the cluster's own key for a purpose, nil if it has none yet.
+func (s *State) KeyFor(purpose string) *Key {
+	for key := range s.Keys("") {
+		if key.Purpose == purpose {
+			return key
+		}
+	}
+	return nil
 }
 
 // BoundCount answers how many secrets have live versions under the key: not

@@ -27,6 +27,11 @@ const (
 	dueAttachment dueKind = 8
 	dueMembership dueKind = 9
 	dueAccessKey  dueKind = 17
+
+	dueApproval dueKind = 20
+
+	dueGlassEnd    dueKind = 21
+	dueGlassForget dueKind = 22
 )
 
 // dueItem is work that a Sweep will do when its time has come.
@@ -35,7 +40,7 @@ type dueItem struct {
 	kind   dueKind
 	path   names.Path // dueDestroy, duePurge, dueKeep
 	number uint64     // dueDestroy
-	id     string     // dueToken, dueKey, dueJob; dueWalk: the prefix of a rule; dueAttachment: a holder; dueMembership: group 0 principal
+	id     string     // dueToken, dueKey, dueJob; dueWalk: the prefix of a rule; dueAttachment: a holder; dueMembership: group 0 principal; dueApproval, dueGlass…: its id
 }
 
 // key orders by time, so that a Sweep looks only at what is due:
@@ -208,6 +213,12 @@ func (t *txn) perform(d dueItem, c Sweep, closed map[ClosedVersion]bool) int {
 		return t.walkRule(d.id)
 	case dueAttachment:
 		t.endAttachments(d.id)
+	case dueApproval:
+		t.approvalDue(d.id)
+	case dueGlassEnd:
+		return t.glassEnd(d.id)
+	case dueGlassForget:
+		return t.glassForget(d.id)
 	case dueMembership:
 		t.removeMembership(t.members.value([]byte(d.id)))
 	}

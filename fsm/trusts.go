@@ -233,7 +233,7 @@ func login(t *txn, c Login) (Result, *Refusal) {
 			return Result{}, r
 		}
 	}
-	if _, r := t.principal("principal", k.Principal); r != nil {
+	if _, r := t.trusted("principal", k.Principal); r != nil {
 		return Result{}, r
 	}
 	k.Groups = slices.Compact(slices.Sorted(slices.Values(k.Groups)))

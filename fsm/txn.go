@@ -46,6 +46,28 @@ type txn struct {
 	memberships table[*Membership]
 	holders     table[struct{}]
 
+	anchors table[*Anchor]
+
+	cosignatures table[*Cosignature]
+	nodes        table[*ClusterNode]
+	joinTokens   table[*JoinToken]
+	autopilot    table[*Autopilot]
+
+	approvals      table[*ApprovalRequest]
+	approvalsOf    table[*ApprovalRequest]
+	approvalHashes table[*ApprovalRequest]
+
+	glass       table[*BreakGlassSession]
+	glassReads  table[*GlassRead]
+	glassOf     table[*BreakGlassSession]
+	glassOpen   table[*BreakGlassSession]
+	glassCounts table[GlassCount]
+	glassDuties table[string]
+
+	detectors   table[*Detectors]
+	canaries    table[*CanaryMark]
+	compromised table[struct{}]
+
 	aliases      table[string]
 	bindings     table[int]
 	chosen       table[struct{}]
@@ -163,6 +185,28 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		memberships: table[*Membership]{tree: s.memberships},
 		holders:     table[struct{}]{tree: s.holders},
 
+		anchors: table[*Anchor]{tree: s.anchors},
+
+		cosignatures: table[*Cosignature]{tree: s.cosignatures},
+		nodes:        table[*ClusterNode]{tree: s.nodes},
+		joinTokens:   table[*JoinToken]{tree: s.joinTokens},
+		autopilot:    table[*Autopilot]{tree: s.autopilot},
+
+		approvals:      table[*ApprovalRequest]{tree: s.approvals},
+		approvalsOf:    table[*ApprovalRequest]{tree: s.approvalsOf},
+		approvalHashes: table[*ApprovalRequest]{tree: s.approvalHashes},
+
+		glass:       table[*BreakGlassSession]{tree: s.glass},
+		glassReads:  table[*GlassRead]{tree: s.glassReads},
+		glassOf:     table[*BreakGlassSession]{tree: s.glassOf},
+		glassOpen:   table[*BreakGlassSession]{tree: s.glassOpen},
+		glassCounts: table[GlassCount]{tree: s.glassCounts},
+		glassDuties: table[string]{tree: s.glassDuties},
+
+		detectors:   table[*Detectors]{tree: s.detectors},
+		canaries:    table[*CanaryMark]{tree: s.canaries},
+		compromised: table[struct{}]{tree: s.compromised},
+
 		aliases:      table[string]{tree: s.aliases},
 		bindings:     table[int]{tree: s.bindings},
 		chosen:       table[struct{}]{tree: s.chosen},
@@ -217,6 +261,28 @@ func (t *txn) commit() *State {
 		rateLimits:  t.rateLimits.commit(),
 		memberships: t.memberships.commit(),
 		holders:     t.holders.commit(),
+
+		anchors: t.anchors.commit(),
+
+		cosignatures: t.cosignatures.commit(),
+		nodes:        t.nodes.commit(),
+		joinTokens:   t.joinTokens.commit(),
+		autopilot:    t.autopilot.commit(),
+
+		approvals:      t.approvals.commit(),
+		approvalsOf:    t.approvalsOf.commit(),
+		approvalHashes: t.approvalHashes.commit(),
+
+		glass:       t.glass.commit(),
+		glassReads:  t.glassReads.commit(),
+		glassOf:     t.glassOf.commit(),
+		glassOpen:   t.glassOpen.commit(),
+		glassCounts: t.glassCounts.commit(),
+		glassDuties: t.glassDuties.commit(),
+
+		detectors:   t.detectors.commit(),
+		canaries:    t.canaries.commit(),
+		compromised: t.compromised.commit(),
 
 		aliases:      t.aliases.commit(),
 		bindings:     t.bindings.commit(),
@@ -276,8 +342,14 @@ func (t *txn) keepSecret(s *Secret) {
 	t.indexTags(old, s)
 	t.countSecret(s.Path, old, s)
 	t.secrets.put([]byte(s.Path), s)
+	if s.State == SecretPurged {
+		t.canaries.remove([]byte(s.Path))
+	}
 	if s.State == SecretPendingDeletion {
 		t.schedule(dueItem{at: s.PurgeAt, kind: duePurge, path: s.Path})
+	}
+	if old != nil && (old.Current != s.Current || s.State == SecretPurged) {
+		t.rotatedGlass(s.Path)
 	}
 }
 
@@ -298,6 +370,12 @@ func (t *txn) putVersion(path names.Path, old, v *Version) {
 	if key := expiryKey(path, v); key != nil {
 		t.expiries.put(key, expiring{path, v.Number})
 	}
+	if key := compromisedKey(path, v); key != nil {
+		t.compromised.put(key, struct{}{})
+	}
+	if old != nil && v.State == VersionDestroyed {
+		t.rotatedGlass(path)
+	}
 }
 
 func (t *txn) unindexVersion(path names.Path, v *Version) {
@@ -309,6 +387,9 @@ func (t *txn) unindexVersion(path names.Path, v *Version) {
 	}
 	if key := expiryKey(path, v); key != nil {
 		t.expiries.remove(key)
+	}
+	if key := compromisedKey(path, v); key != nil {
+		t.compromised.remove(key)
 	}
 }
 

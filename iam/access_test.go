@@ -158,7 +158,7 @@ func TestDefaultActionsAreThoseThatRevealOrChange(t *testing.T) {
 			free = append(free, strings.TrimPrefix(string(action), "secrets:"))
 		}
 	}
-	require.Equal(t, list("describeSecret", "getUsage", "listConsumers", "listSecretVersions", "listSecrets", "managePathRules", "requestApproval", "updateSecret"), free)
+	require.Equal(t, list("describeSecret", "getUsage", "listConsumers", "listSecretVersions", "listSecrets", "manageCanaries", "managePathRules", "markCompromised", "requestApproval", "updateSecret"), free)
 
 	for _, actions := range [][]string{list("*"), list("secrets:*")} {
 		r := restricted(t, iam.AccessDocument{Actions: actions, SourceCIDRs: list("192.0.2.0/24")})

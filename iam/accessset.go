@@ -63,10 +63,16 @@ func (s *AccessSet) candidates(q *Question, buf []int32) []int32 {
 	return slices.Compact(buf)
 }
 
+// Waived is the effect of an access policy whose times do not allow what a
+// break-glass session does.
+const Waived = "waived"
+
 // restrict holds an allowed question against the access policies. The source
 // address comes before the time: who asks from a wrong place need not be told
-// when to come back.
-func (s *AccessSet) restrict(d *Decision, q *Question, strict bool) {
+// when to come back. Times are waived for what glass, a break-glass session,
+// allows; then it is needed. Source addresses never are: who breaks glass does
+// so from where they should be.
+func (s *AccessSet) restrict(d *Decision, q *Question, strict bool, glass string) {
 	var timed []*AccessPolicy
 	var room [16]int32
 	for _, place := range s.candidates(q, room[:0]) {
@@ -84,6 +90,8 @@ func (s *AccessSet) restrict(d *Decision, q *Question, strict bool) {
 		switch {
 		case away:
 			step.Effect, step.Unmet = Deny, conditionSource
+		case shut && glass != "":
+			step.Effect, step.Unmet, step.BreakGlass = Waived, p.shutBy(q.At), glass
 		case shut:
 			step.Effect, step.Unmet = Deny, p.shutBy(q.At)
 		}
@@ -92,11 +100,14 @@ func (s *AccessSet) restrict(d *Decision, q *Question, strict bool) {
 			continue
 		}
 		if p.timed() {
-			timed, d.Timed = append(timed, p), true
+			timed = append(timed, p)
 		}
-		if away {
+		switch {
+		case away:
 			d.Allowed, d.Reason = false, ReasonSource
-		} else if shut {
+		case shut && glass != "":
+			d.BreakGlass = glass
+		case shut:
 			d.Allowed = false
 			if d.Reason == "" {
 				d.Reason = ReasonWindow
@@ -105,6 +116,15 @@ func (s *AccessSet) restrict(d *Decision, q *Question, strict bool) {
 	}
 	if d.Reason == ReasonWindow {
 		d.OpensAt = opensAll(timed, q.At)
+	}
+	switch {
+	case glass == "":
+		d.Timed = d.Timed || len(timed) > 0
+	case d.BreakGlass == "" && len(timed) > 0:
+		d.Covered = glass
+	}
+	if !d.Allowed {
+		d.BreakGlass, d.Covered = "", ""
 	}
 }
 
@@ -146,9 +166,13 @@ func opensAll(policies []*AccessPolicy, at time.Time) time.Time {
 
 // ClosesAt answers when, at the latest, a question that r allows at q.At has
 // to be asked again, because access policies that apply to it will not be
-// satisfied by their times any more. Zero: they say nothing about that soon.
+// satisfied by their times any more. Zero: they say nothing about that soon,
+// or a break-glass session waives it for as long as it is open.
 func (r Rules) ClosesAt(q Question) time.Time {
 	var end time.Time
+	if r.Policies.behindGlass() && r.Policies.match(&q, false, false, new([]Step)).breakGlass != "" {
+		return end
+	}
 	for _, place := range r.Access.candidates(&q, nil) {
 		p := r.Access.policies[place]
 		if p.report || !p.timed() || !p.open(q.At) || p.applies(&q) == "" {

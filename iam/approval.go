@@ -43,7 +43,12 @@ type Need struct {
 	Given int // approvals that count so far
 }
 
-func compileApproval(field string, effect string, in *Approval) (*Approval, error) {
+// neverHeldBack are the actions to which no statement that asks for approvals
+// applies, "*" and "iam:*" included: an approval that waits for an approval
+// could never be given.
+var neverHeldBack = []Action{"iam:approve", "iam:deny"}
+
+func compileApproval(field string, effect string, actions []string, in *Approval) (*Approval, error) {
 	if effect != RequireApproval {
 		if in != nil {
 			return nil, fault.Invalid(field, "goes only with the effect %s", RequireApproval)
@@ -52,6 +57,11 @@ func compileApproval(field string, effect string, in *Approval) (*Approval, erro
 	}
 	if in == nil {
 		return nil, fault.Invalid(field, "is missing; say who approves, such as {\"groups\": [\"security\"], \"count\": 1}")
+	}
+	for _, action := range neverHeldBack {
+		if slices.Contains(actions, string(action)) {
+			return nil, fault.Invalid(field, "cannot hold back %s: who approves would need an approval", action)
+		}
 	}
 	out := *in
 	if out.ValidFor == 0 {

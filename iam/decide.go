@@ -48,6 +48,8 @@ type Rules struct {
 	// Boundaries cap what a principal can ever get: each must allow it too.
 	Boundaries []*PolicySet
 	Access     *AccessSet
+	// Quarantined says that the principal may do nothing, whatever else is here.
+	Quarantined bool
 }
 
 // Reasons of a denial.
@@ -57,6 +59,8 @@ const (
 	ReasonSource   = "sourceAddress"
 	ReasonWindow   = "timeWindow"
 	ReasonApproval = "approval"
+	// ReasonQuarantined: the principal may do nothing until it is released.
+	ReasonQuarantined = "quarantined"
 )
 
 // Decision is the answer, with every rule that had a say.
@@ -64,8 +68,9 @@ type Decision struct {
 	Allowed bool
 	Reason  string // of a denial
 	// Timed says that times had a say: a statement about the question has a
-	// condition on them, or, where statements allow, an access policy has.
-	// Whoever cannot trust the clock that At is from cannot trust the answer.
+	// condition on them, or, where statements allow, an access policy has that
+	// no break-glass session waives. Whoever cannot trust the clock that At is
+	// from cannot trust the answer.
 	Timed bool
 	// Chain lists the statements that match, in the order of the policies,
 	// then those of boundaries; when they allow, then the access policies that
@@ -78,8 +83,13 @@ type Decision struct {
 	// ReasonApproval.
 	Needs []Need
 	// BreakGlass is the session without which this would not be allowed, ""
-	// if it is allowed without.
+	// if it is allowed without. It waives the times of access policies, and
+	// nothing else.
 	BreakGlass string
+	// Covered is the session that would be needed at another time, of what is
+	// allowed without one now. Whoever cannot trust the clock has to take it
+	// for needed.
+	Covered string
 	// Report is what the policies that only report would change; nil: nothing.
 	Report *Outcome
 }
@@ -97,7 +107,7 @@ type Step struct {
 	Access    bool   // it is an access policy
 	Boundary  bool   // it caps
 	Statement int    // index in the policy
-	Effect    string // Allow, Deny or RequireApproval; of an access policy: satisfied or not
+	Effect    string // Allow, Deny or RequireApproval; of an access policy: satisfied, not, or Waived
 	Action    string // how the action matched: itself, "secrets:*", "role secrets-read-access"
 	Matched   string // how the resource matched: "path /app/**", "key alias/default", "everything"
 	Via       string // how the policy reaches the principal: "" directly, "group ops"
@@ -115,6 +125,9 @@ type Step struct {
 // order or on how specific a rule is. What is allowed must then satisfy every
 // access policy that applies, and have the approvals that statements ask for.
 func Decide(r Rules, q Question) Decision {
+	if r.Quarantined {
+		return Decision{Reason: ReasonQuarantined}
+	}
 	d := decide(&r, &q, false)
 	if !r.reports() {
 		return d
@@ -160,10 +173,14 @@ func decide(r *Rules, q *Question, strict bool) Decision {
 		d.Reason = ReasonIAM
 		return d
 	}
-	d.Allowed, d.BreakGlass = true, own.breakGlass
-	r.Access.restrict(&d, q, strict)
+	d.Allowed = true
+	if !own.lasting {
+		d.BreakGlass = own.breakGlass
+	}
+	r.Access.restrict(&d, q, strict, own.breakGlass)
 	if d.Allowed && len(own.needs) > 0 {
 		d.Allowed, d.Reason, d.Needs = false, ReasonApproval, own.needs
+		d.BreakGlass, d.Covered = "", ""
 	}
 	return d
 }
@@ -173,7 +190,8 @@ type matched struct {
 	allowed, denied bool
 	timed           bool // a statement that has a say, or would at another time
 	needs           []Need
-	breakGlass      string // the session, if nothing else allows
+	lasting         bool   // allowed without a break-glass session
+	breakGlass      string // a session by which it is allowed, too or alone
 }
 
 // match holds q against the statements of s and notes in chain those that are
@@ -181,11 +199,10 @@ type matched struct {
 func (s *PolicySet) match(q *Question, strict, boundary bool, chain *[]Step) matched {
 	var out matched
 	var room [16]int32
-	lasting := false // allowed without a break-glass session
 	for _, place := range s.candidates(q, room[:0]) {
 		e := &s.entries[place]
 		action := e.actions.covers(q.Action)
-		if action == "" {
+		if action == "" || e.approval != nil && slices.Contains(neverHeldBack, q.Action) {
 			continue
 		}
 		reached := e.reaches(q)
@@ -217,14 +234,11 @@ func (s *PolicySet) match(q *Question, strict, boundary bool, chain *[]Step) mat
 		case e.effect == Allow:
 			out.allowed = true
 			if e.breakGlass == "" {
-				lasting = true
+				out.lasting = true
 			} else {
 				out.breakGlass = e.breakGlass
 			}
 		}
-	}
-	if lasting {
-		out.breakGlass = ""
 	}
 	return out
 }
@@ -306,6 +320,28 @@ func MayAnywhere(r Rules, a Action) bool {
 	})
 }
 
+// BreakGlassAnywhere answers the session without which MayAnywhere would not
+// allow a, "" if it allows it without, or not at all.
+func BreakGlassAnywhere(r Rules, a Action) string {
+	if !r.Policies.behindGlass() || !MayAnywhere(r, a) {
+		return ""
+	}
+	session := ""
+	for _, e := range r.Policies.about(a) {
+		if e.policy.report || e.effect != Allow || !e.reachesSomething(a) {
+			continue
+		}
+		if e.breakGlass == "" {
+			return ""
+		}
+		session = e.breakGlass
+	}
+	return session
+}
+
+// behindGlass reports whether some of s holds by a break-glass session.
+func (s *PolicySet) behindGlass() bool { return s != nil && s.glass }
+
 // MayBelow reports whether the policies of r allow a, an action of secrets, on
 // some path below a prefix that could exist: MayAnywhere for a part of the
 // tree. Only a deny that reaches all of that part takes it away.
@@ -318,6 +354,9 @@ func MayBelow(r Rules, a Action, prefix string) bool {
 }
 
 func everySet(r Rules, may func(*PolicySet) bool) bool {
+	if r.Quarantined {
+		return false
+	}
 	for _, b := range r.Boundaries {
 		if !b.report && !may(b) {
 			return false

@@ -19,7 +19,7 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 // everyAction is every action that any role names, and some that none does:
 // what a release with the whole API would enforce.
 func everyAction() []iam.Action {
-	set := map[iam.Action]bool{"secrets:requestApproval": true, "iam:approve": true, "backup:start": true}
+	set := map[iam.Action]bool{"secrets:requestApproval": true, "iam:approve": true, "iam:deny": true, "iam:requestApproval": true, "backup:start": true}
 	for _, actions := range iam.Roles() {
 		for _, a := range actions {
 			set[a] = true

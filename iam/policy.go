@@ -163,7 +163,7 @@ func compileStatement(c *Catalogue, field string, in Statement) (statement, erro
 	if out.conditions, err = compileConditions(field+".conditions", in.Conditions, !out.everywhere); err != nil {
 		return out, err
 	}
-	if out.approval, err = compileApproval(field+".approval", in.Effect, in.Approval); err != nil {
+	if out.approval, err = compileApproval(field+".approval", in.Effect, in.Actions, in.Approval); err != nil {
 		return out, err
 	}
 	return out, checkReach(field, &out)

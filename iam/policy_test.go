@@ -45,7 +45,7 @@ func TestErrorsNameFieldAndIndex(t *testing.T) {
 		"another case":      {allow(list("Secrets:getSecretValue"), "/a"), "statements[2].actions[0]", "is of no service"},
 		"folds to k":        {allow(list("\u212ams:decrypt"), "/a"), "statements[2].actions[0]", "is of no service"},
 		"two colons":        {allow(list("secrets:getSecretValue:x"), "/a"), "statements[2].actions[0]", "is not an action"},
-		"unknown role":      {iam.Statement{Effect: iam.Allow, Roles: list("full-access", "root")}, "statements[2].roles[1]", `"root" is not a role; roles are audit-read-access, cluster-admin-access, `},
+		"unknown role":      {iam.Statement{Effect: iam.Allow, Roles: list("full-access", "root")}, "statements[2].roles[1]", `"root" is not a role; roles are audit-admin-access, audit-read-access, cluster-admin-access, `},
 		"bad path":          {allow(list("secrets:*"), "/a", "/b", "/a/../b"), "statements[2].paths[2]", `segment 2 is ".."`},
 		"bad pattern":       {allow(list("secrets:*"), "/**/a"), "statements[2].paths[0]", "'**' stands alone and only as the last segment"},
 		"bad key":           {keys("*", "payments"), "statements[2].keys[1]", "must be a key id (a UUID in lower case) or alias/NAME, or * for every key"},

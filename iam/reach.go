@@ -50,7 +50,7 @@ func (s *PolicySet) reaches(boundary bool) []Reach {
 		e := &s.entries[i]
 		step := e.step("", boundary)
 		step.Action = ""
-		out[i] = Reach{Step: step, Actions: e.actions.texts(), On: e.on(), If: e.conditions.kinds(), statement: e.statement}
+		out[i] = Reach{Step: step, Actions: e.actions.texts(), On: e.on(), If: e.kinds(), statement: e.statement}
 	}
 	return out
 }
@@ -90,12 +90,24 @@ func ConditionsOf(r Rules, step Step) []string {
 			continue
 		}
 		for i := range s.entries {
-			if e := &s.entries[i]; e.index == step.Statement && e.policy.name == step.Policy {
-				return e.conditions.kinds()
+			if e := &s.entries[i]; e.index == step.Statement && e.policy.name == step.Policy && e.breakGlass == step.BreakGlass {
+				return e.kinds()
 			}
 		}
 	}
 	return nil
+}
+
+// ConditionBreakGlass stands among kinds of conditions for a statement that
+// holds by a break-glass session.
+const ConditionBreakGlass = "breakGlass"
+
+func (e *entry) kinds() []string {
+	out := e.conditions.kinds()
+	if e.breakGlass != "" {
+		out = append(out, ConditionBreakGlass)
+	}
+	return out
 }
 
 func (s *statement) on() []string {

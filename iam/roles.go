@@ -33,24 +33,29 @@ const (
 // have, so that a role means the same on every node during an upgrade.
 //
 // No role but full-access holds secrets:purgeSecret or forceDestroyVersion outside
-// secrets-full-access, or any of the actions of approvals.
+// secrets-full-access, nor iam:approve and iam:deny: who approves is named. Nor
+// does one hold openBreakGlass or reviewBreakGlass: who may break glass, and who
+// looks at it afterwards, is named too, and comes along with no job. Ending a
+// session takes rights away only, so who gives rights may.
 func Roles() map[string][]Action {
 	secretsRead := actions("secrets", "describeSecret", "listSecrets", "listSecretVersions", "listConsumers", "getUsage")
 	// confirmVersion is authorised by getSecretValue.
 	secretsValue := actions("secrets", "getSecretValue")
-	secretsWrite := actions("secrets", "createSecret", "putSecretValue", "generateSecret", "labelVersion", "updateSecret", "updateVersion", "rotateSecret")
+	secretsWrite := actions("secrets", "createSecret", "putSecretValue", "generateSecret", "labelVersion", "updateSecret", "updateVersion", "rotateSecret",
+		"markCompromised")
 	secretsDestroy := actions("secrets", "destroyVersion", "deleteSecret", "restoreSecret")
 	kmsRead := actions("kms", "describeKey", "listKeys", "listAliases", "listKeyVersions", "getPublicKey", "listBoundSecrets", "getKeyHealth")
 	iamRead := actions("iam", "listPrincipals", "describePrincipal", "listGroups", "listTokens", "listAccessKeys", "listTrusts", "listRateLimits",
-		"getPolicy", "listPolicies", "getAccessPolicy", "listAccessPolicies", "explain", "whoCan", "whatCan", "simulatePolicy")
-	clusterRead := actions("cluster", "status", "members", "getAutopilot", "listJobs", "describeJob")
+		"getPolicy", "listPolicies", "getAccessPolicy", "listAccessPolicies", "listApprovals", "listBreakGlass", "explain", "whoCan", "whatCan", "simulatePolicy")
+	auditRead := actions("audit", "queryEvents", "getCheckpoint", "getProof", "exportEvents", "describeDetectors", "incident")
+	clusterRead := actions("cluster", "status", "members", "getAutopilot", "listJoinTokens", "listJobs", "describeJob")
 	return map[string][]Action{
 		"secrets-read-access":    secretsRead,
 		"secrets-value-access":   secretsValue,
 		"secrets-write-access":   secretsWrite,
 		"secrets-destroy-access": secretsDestroy,
 		"secrets-full-access": slices.Concat(secretsRead, secretsValue, secretsWrite, secretsDestroy,
-			actions("secrets", "purgeSecret", "forceDestroyVersion", "bindKey", "managePathRules")),
+			actions("secrets", "purgeSecret", "forceDestroyVersion", "bindKey", "managePathRules", "manageCanaries")),
 		"kms-use-access": actions("kms", "encrypt", "decrypt", "reEncrypt", "generateDataKey", "generateDataKeyWithoutPlaintext",
 			"sign", "verify", "getPublicKey", "generateMac", "verifyMac", "generateRandom"),
 		"kms-read-access": kmsRead,
@@ -62,10 +67,13 @@ func Roles() map[string][]Action {
 		"iam-admin-access": slices.Concat(iamRead, actions("iam", "createPrincipal", "deletePrincipal", "createGroup", "addToGroup",
 			"removeFromGroup", "deleteGroup", "createToken", "revokeToken", "createAccessKey", "deleteAccessKey", "putTrust",
 			"deleteTrust", "putPolicy", "deletePolicy", "attachPolicy", "detachPolicy", "putAccessPolicy", "deleteAccessPolicy",
-			"putRateLimit", "deleteRateLimit")),
-		"audit-read-access":   actions("audit", "queryEvents", "getCheckpoint", "getProof", "exportEvents"),
+			"putRateLimit", "deleteRateLimit", "closeBreakGlass", "quarantinePrincipal", "releasePrincipal")),
+		"audit-read-access": auditRead,
+		// Who looks at alerts does not thereby say what is one. A witness is
+		// nobody's administrator: its policy names addCosignature.
+		"audit-admin-access":  slices.Concat(auditRead, actions("audit", "putDetectors", "addCosignature")),
 		"cluster-read-access": clusterRead,
-		"cluster-admin-access": slices.Concat(clusterRead, actions("cluster", "addMember", "removeMember", "transferLeadership",
+		"cluster-admin-access": slices.Concat(clusterRead, actions("cluster", "addMember", "removeMember", "createJoinToken", "revokeJoinToken", "transferLeadership",
 			"saveSnapshot", "restoreSnapshot", "verifySnapshot", "setAutopilot", "manageJobs", "rotateRootKey", "removeRootKey", "getRootKey")),
 		"full-access": {Everything},
 	}

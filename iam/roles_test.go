@@ -17,23 +17,24 @@ import (
 var golden = map[string]string{
 	"secrets-read-access":    "secrets: describeSecret getUsage listConsumers listSecretVersions listSecrets",
 	"secrets-value-access":   "secrets: getSecretValue",
-	"secrets-write-access":   "secrets: createSecret generateSecret labelVersion putSecretValue rotateSecret updateSecret updateVersion",
+	"secrets-write-access":   "secrets: createSecret generateSecret labelVersion markCompromised putSecretValue rotateSecret updateSecret updateVersion",
 	"secrets-destroy-access": "secrets: deleteSecret destroyVersion restoreSecret",
 	"secrets-full-access": "secrets: bindKey createSecret deleteSecret describeSecret destroyVersion forceDestroyVersion generateSecret getSecretValue getUsage" +
-		" labelVersion listConsumers listSecretVersions listSecrets managePathRules purgeSecret putSecretValue restoreSecret rotateSecret updateSecret updateVersion",
+		" labelVersion listConsumers listSecretVersions listSecrets manageCanaries managePathRules markCompromised purgeSecret putSecretValue restoreSecret rotateSecret updateSecret updateVersion",
 	"kms-use-access":  "kms: decrypt encrypt generateDataKey generateDataKeyWithoutPlaintext generateMac generateRandom getPublicKey reEncrypt sign verify verifyMac",
 	"kms-read-access": "kms: describeKey getKeyHealth getPublicKey listAliases listBoundSecrets listKeyVersions listKeys",
 	"kms-admin-access": "kms: cancelKeyDeletion createAlias createKey deleteAlias describeKey disableKey enableKey getKeyHealth getPublicKey" +
 		" importKeyMaterial listAliases listBoundSecrets listKeyVersions listKeys migrateBoundSecrets retireKey rotateKey scheduleKeyDeletion setKeyRotation updateAlias updateKey",
-	"iam-read-access": "iam: describePrincipal explain getAccessPolicy getPolicy listAccessKeys listAccessPolicies listGroups listPolicies" +
+	"iam-read-access": "iam: describePrincipal explain getAccessPolicy getPolicy listAccessKeys listAccessPolicies listApprovals listBreakGlass listGroups listPolicies" +
 		" listPrincipals listRateLimits listTokens listTrusts simulatePolicy whatCan whoCan",
-	"iam-admin-access": "iam: addToGroup attachPolicy createAccessKey createGroup createPrincipal createToken deleteAccessKey deleteAccessPolicy" +
+	"iam-admin-access": "iam: addToGroup attachPolicy closeBreakGlass createAccessKey createGroup createPrincipal createToken deleteAccessKey deleteAccessPolicy" +
 		" deleteGroup deletePolicy deletePrincipal deleteRateLimit deleteTrust describePrincipal detachPolicy explain getAccessPolicy getPolicy listAccessKeys" +
-		" listAccessPolicies listGroups listPolicies listPrincipals listRateLimits listTokens listTrusts putAccessPolicy putPolicy putRateLimit putTrust removeFromGroup" +
+		" listAccessPolicies listApprovals listBreakGlass listGroups listPolicies listPrincipals listRateLimits listTokens listTrusts putAccessPolicy putPolicy putRateLimit putTrust quarantinePrincipal releasePrincipal removeFromGroup" +
 		" revokeToken simulatePolicy whatCan whoCan",
-	"audit-read-access":    "audit: exportEvents getCheckpoint getProof queryEvents",
-	"cluster-read-access":  "cluster: describeJob getAutopilot listJobs members status",
-	"cluster-admin-access": "cluster: addMember describeJob getAutopilot getRootKey listJobs manageJobs members removeMember removeRootKey restoreSnapshot rotateRootKey saveSnapshot setAutopilot status transferLeadership verifySnapshot",
+	"audit-read-access":    "audit: describeDetectors exportEvents getCheckpoint getProof incident queryEvents",
+	"audit-admin-access":   "audit: addCosignature describeDetectors exportEvents getCheckpoint getProof incident putDetectors queryEvents",
+	"cluster-read-access":  "cluster: describeJob getAutopilot listJobs listJoinTokens members status",
+	"cluster-admin-access": "cluster: addMember createJoinToken describeJob getAutopilot getRootKey listJobs listJoinTokens manageJobs members removeMember removeRootKey restoreSnapshot revokeJoinToken rotateRootKey saveSnapshot setAutopilot status transferLeadership verifySnapshot",
 }
 
 func TestRolesHoldExactlyTheseActions(t *testing.T) {
@@ -118,7 +119,7 @@ func TestReadRolesChangeNothing(t *testing.T) {
 			continue
 		}
 		for _, action := range actions {
-			require.Regexp(t, `:(describe|list|get|query|export|explain$|whoCan$|whatCan$|simulatePolicy$|status$|members$)`, string(action), role)
+			require.Regexp(t, `:(describe|list|get|query|export|explain$|whoCan$|whatCan$|simulatePolicy$|status$|members$|incident$)`, string(action), role)
 		}
 		require.NotContains(t, actions, iam.Action("secrets:getSecretValue"))
 	}

@@ -27,6 +27,7 @@ type PolicySet struct {
 	index
 	entries []entry
 	report  bool // some of it only reports
+	glass   bool // some of it holds by a break-glass session
 	tags    bool // some of it looks at tags
 	weight  int
 }
@@ -69,6 +70,7 @@ func NewPolicySet(grants []Grant) *PolicySet {
 	for _, g := range grants {
 		s.report = s.report || g.Policy.report
 		s.tags = s.tags || g.Policy.UsesTags()
+		s.glass = s.glass || g.BreakGlass != ""
 		for i := range g.Policy.statements {
 			st := &g.Policy.statements[i]
 			s.add(int32(len(s.entries)), &st.actions, st)

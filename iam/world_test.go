@@ -221,7 +221,7 @@ func naiveReach(s iam.Statement, q iam.Question) bool {
 func naivePaths(patterns []string, path names.Path) bool {
 	return slices.ContainsFunc(patterns, func(pattern string) bool {
 		body, rest := strings.CutSuffix(pattern, "/**")
-		expression := "^" + strings.ReplaceAll(body, "*", "[^/]*")
+		expression := "^" + strings.ReplaceAll(regexp.QuoteMeta(body), `\*`, "[^/]*")
 		if rest {
 			expression += "(/[^/]+)+"
 		}
@@ -240,26 +240,32 @@ var inside = map[string][]string{
 }
 
 func naiveForbids(d iam.AccessDocument, q iam.Question) bool {
+	away, shut := naiveAccess(d, q)
+	return away || shut
+}
+
+// naiveAccess answers whether d does not accept the place, or the time.
+func naiveAccess(d iam.AccessDocument, q iam.Question) (away, closed bool) {
 	about := len(d.Principals)+len(d.Groups) == 0 || slices.Contains(d.Principals, q.Principal) ||
 		slices.ContainsFunc(d.Groups, func(g string) bool { return slices.Contains(q.Groups, g) })
 	if q.Resource.Path == "" || !naivePaths(d.Paths, q.Resource.Path) || !about {
-		return false
+		return false, false
 	}
 	if len(d.Actions) == 0 {
 		// Of the world's actions, describeSecret alone neither reveals nor
 		// changes a value.
 		if q.Action == "secrets:describeSecret" {
-			return false
+			return false, false
 		}
 	} else if !naiveActions(d.Actions, nil, q.Action) {
-		return false
+		return false, false
 	}
 	source := strings.TrimPrefix(q.Source.String(), "::ffff:")
 	there := len(d.SourceCIDRs) == 0 || slices.ContainsFunc(d.SourceCIDRs, func(cidr string) bool { return slices.Contains(inside[cidr], source) })
 	early := !d.NotBefore.IsZero() && q.At.Unix() < d.NotBefore.Unix()
 	late := !d.NotAfter.IsZero() && q.At.Unix() >= d.NotAfter.Unix()
 	shut := len(d.TimeWindows) > 0 && !slices.ContainsFunc(d.TimeWindows, func(w iam.TimeWindow) bool { return onTheWall(w, q.At) })
-	return !there || early || late || shut
+	return !there, early || late || shut
 }
 
 // The properties mean something only in a world where both answers occur.

@@ -26,6 +26,8 @@ type Service struct {
 	token   Token
 	cluster uuid.UUID
 	trusted *lru.Cache[[sha256.Size]byte, struct{}] // see trust
+
+	dataKeys *DataKeyCache // nil: each read asks the HSM
 }
 
 // New makes a Service. clusterID is a UUID; it is bound into every
@@ -41,6 +43,16 @@ func New(token Token, clusterID string) (*Service, error) {
 	}
 	return &Service{token: token, cluster: id, trusted: trusted}, nil
 }
+
+// CacheDataKeys has OpenCached keep data keys in c. It must be called before
+// the Service is used.
+func (s *Service) CacheDataKeys(c *DataKeyCache) { s.dataKeys = c }
+
+// DataKeys answers the cache of data keys, nil if there is none.
+func (s *Service) DataKeys() *DataKeyCache { return s.dataKeys }
+
+// HSM answers the HSM itself, for what seals by keys that are not KMS keys.
+func (s *Service) HSM() Token { return s.token }
 
 // GenerateKey makes version version of the key id in the HSM.
 func (s *Service) GenerateKey(ctx context.Context, id string, version uint32, spec, usage string) (wrapped.Key, error) {

@@ -87,23 +87,34 @@ func (s *Service) SealValue(ctx context.Context, key *fsm.Key, id Identity, valu
 // A stored value that does not open is a fault of ours or tampering with the
 // store, never of the caller: Internal.
 func (s *Service) OpenValue(ctx context.Context, key *fsm.Key, id Identity, v Sealed) (secret.Bytes, error) {
-	dataKey, _, err := s.open(ctx, kindDataKey, key, v.DataKey, id.context())
-	if fault.Is(err, fault.InvalidRequest) {
-		return secret.Bytes{}, errStored(id, "data key", err)
-	}
+	dataKey, err := s.openDataKey(ctx, key, id, v)
 	if err != nil {
 		return secret.Bytes{}, err
 	}
 	defer dataKey.Wipe()
+	return openBox(dataKey, id, v.Box)
+}
+
+// openDataKey has the HSM open the data key of a stored value.
+func (s *Service) openDataKey(ctx context.Context, key *fsm.Key, id Identity, v Sealed) (secret.Bytes, error) {
+	dataKey, _, err := s.open(ctx, kindDataKey, key, v.DataKey, id.context())
+	if fault.Is(err, fault.InvalidRequest) {
+		return secret.Bytes{}, errStored(id, "data key", err)
+	}
+	return dataKey, err
+}
+
+// openBox opens a stored value by its data key.
+func openBox(dataKey secret.Bytes, id Identity, box []byte) (secret.Bytes, error) {
 	aead, err := newAEAD(dataKey)
 	if err != nil {
 		return secret.Bytes{}, err
 	}
-	if len(v.Box) < 1+nonceBytes+aead.Overhead() || v.Box[0] != valueFormat {
+	if len(box) < 1+nonceBytes+aead.Overhead() || box[0] != valueFormat {
 		return secret.Bytes{}, errStored(id, "value", nil)
 	}
-	plain := make([]byte, 0, len(v.Box))
-	plain, err = aead.Open(plain, v.Box[1:1+nonceBytes], v.Box[1+nonceBytes:], id.fields("strongroom/value/v1"))
+	plain := make([]byte, 0, len(box))
+	plain, err = aead.Open(plain, box[1:1+nonceBytes], box[1+nonceBytes:], id.fields("strongroom/value/v1"))
 	if err != nil {
 		return secret.Bytes{}, errStored(id, "value", err)
 	}

@@ -55,6 +55,10 @@ const (
 	opMakeUnder       op = 23 // which root in use new keys are wrapped under
 	opRewrap          op = 24
 	opRemoveRoot      op = 25
+	opCreateStorage   op = 26 // make a storage root
+	opSealStorage     op = 27
+	opOpenStorage     op = 28
+	opRemoveStorage   op = 29
 	opTrust           op = 30 // the security officer's part of an export; only without opLogin
 	opExportRoot      op = 31
 )
@@ -67,6 +71,7 @@ func (o op) String() string {
 		opInitToken: "initToken", opProbe: "probe", opGeneratePair: "generateKeyPair", opSign: "sign",
 		opKeyMAC: "keyMac", opDecryptRSA: "decryptRsa", opImportKey: "importKey", opCheckKey: "checkKey",
 		opImportRoot: "importRoot", opMakeUnder: "makeUnder", opRewrap: "rewrap", opRemoveRoot: "removeRoot",
+		opCreateStorage: "createStorageRoot", opSealStorage: "sealStorage", opOpenStorage: "openStorage", opRemoveStorage: "removeStorageRoot",
 		opTrust: "trust", opExportRoot: "exportRoot"}
 	if int(o) < len(names) && names[o] != "" {
 		return names[o]

@@ -18,7 +18,7 @@ const (
 
 func (d *Device) timeout(o op) time.Duration {
 	switch o {
-	case opGenerateKey:
+	case opGenerateKey, opCreateStorage, opSealStorage, opOpenStorage, opRemoveStorage:
 		return max(generateTimeout, d.cfg.OperationTimeout)
 	case opGeneratePair, opImportKey, opCreateTransport, opTransport, opCreateRoot, opInitToken, opUseRoot, opImportRoot, opRewrap, opRemoveRoot:
 		return max(ceremonyTimeout, d.cfg.OperationTimeout)
@@ -34,7 +34,8 @@ func (d *Device) timeout(o op) time.Duration {
 // be what the first worker died of: see ImportKey.
 func (o op) repeatable() bool {
 	switch o {
-	case opGenerateKey, opGeneratePair, opSeal, opOpen, opMAC, opRandom, opSign, opKeyMAC, opDecryptRSA, opCheckKey, opTransport, opMakeUnder, opRewrap:
+	case opGenerateKey, opGeneratePair, opSeal, opOpen, opMAC, opRandom, opSign, opKeyMAC, opDecryptRSA, opCheckKey, opTransport, opMakeUnder, opRewrap,
+		opSealStorage, opOpenStorage:
 		return true
 	default:
 		return false

@@ -197,6 +197,14 @@ func (w *worker) doSlow(o op, d *decoder, e *encoder) error {
 		return w.ceremony(func(session uint) error { return w.createTransport(session, d) })
 	case opTransport:
 		return w.transport(d, e)
+	case opCreateStorage:
+		return w.createStorage(d)
+	case opSealStorage:
+		return w.sealStorage(d, e)
+	case opOpenStorage:
+		return w.openStorage(d, e)
+	case opRemoveStorage:
+		return w.removeStorage(d)
 	case opCreateRoot:
 		return w.createRoot(d, e)
 	case opExportRoot:

@@ -13,6 +13,10 @@ import (
 // keyCurrentTerm is where hashicorp/raft keeps its term in the stable store.
 const keyCurrentTerm = "CurrentTerm"
 
+// keyBirthTerm is where the term is that a log began with on this node, if that
+// is not 1.
+const keyBirthTerm = "BirthTerm"
+
 // Bootstrap starts a new cluster on the data folder of one of its servers,
 // which is not running: the configuration as entry 1, the genesis command as
 // entry 2, both of term 1, in one write, then the marker. It refuses a folder
@@ -47,6 +51,9 @@ func Bootstrap(cfg Config, servers []Server, genesis []byte) (err error) {
 	}
 	if err := d.logs.SetUint64([]byte(keyCurrentTerm), 1); err != nil {
 		return fmt.Errorf("write the first term: %w", err)
+	}
+	if err := d.admit(); err != nil {
+		return err
 	}
 	now := time.Now()
 	err = d.logs.StoreLogs([]*hraft.Log{

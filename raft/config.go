@@ -12,6 +12,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/atrest"
+	"github.com/strongroom/strongroom/internal/secret"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -22,6 +24,11 @@ type Config struct {
 	NodeID    string // equals the node that Certificate names
 	ClusterID string
 	DataDir   string // made with mode 0700 if it is not there; for this node only
+
+	// Storage answers the keys that the data folder is sealed under. It is
+	// called once, when the folder is locked; fresh says that nothing was
+	// ever stored in it. An error of it ends Open or Bootstrap as it is.
+	Storage func(fresh bool) (*atrest.Keys, error)
 
 	BindAddress      string // host:port of the node link
 	AdvertiseAddress string // where members reach this node, as in the Raft configuration; default: the address bound
@@ -38,6 +45,16 @@ type Config struct {
 	// InitialMembers are accepted on the node link while this node knows no
 	// Raft configuration yet, that is before it has heard from a leader.
 	InitialMembers []Server
+
+	// Join answers addresses (host:port) of the node links of members, for a
+	// node that is none yet; nil: it is one of InitialMembers. JoinToken answers
+	// the one-time token that it brings, if it was not announced; it is asked
+	// only until the node is admitted.
+	Join      func() []string
+	JoinToken func() (secret.Bytes, error)
+	// Admitted is called on the leader with what it decided about a node that
+	// asked to take part. It must not block for long.
+	Admitted func(Admission)
 
 	Gossip   GossipConfig
 	Timing   Timing
@@ -75,7 +92,9 @@ type GossipConfig struct {
 	BindAddress      string   // host:port; port 0 takes any
 	AdvertiseAddress string   // host:port; default: the address bound
 	Seeds            []string // host:port of the gossip of other members
-	Key              []byte   // 32 bytes, the same on every member
+	// MoreSeeds answers further seeds each time that they are needed; nil: none.
+	MoreSeeds func() []string
+	Key       []byte // 32 bytes, the same on every member
 }
 
 // Timing holds the clocks of consensus. All members should have the same.
@@ -129,6 +148,12 @@ func (c Config) withDefaults() Config {
 	orDefault(&c.MaxConnections, DefaultMaxConnections)
 	orDefault(&c.Logger, slog.New(slog.DiscardHandler))
 	orDefault(&c.Faults, &Faults{})
+	if c.Join == nil {
+		c.Join = func() []string { return nil }
+	}
+	if c.Admitted == nil {
+		c.Admitted = func(Admission) {}
+	}
 	if c.Fatal == nil {
 		c.Fatal = func(error) {}
 	}
@@ -144,6 +169,8 @@ func (c Config) checkStore() error {
 		return errors.New("raft: ClusterID is empty")
 	case c.DataDir == "":
 		return errors.New("raft: DataDir is empty")
+	case c.Storage == nil:
+		return errors.New("raft: Storage is missing; a data folder has no mode without storage keys")
 	}
 	return nil
 }
@@ -192,5 +219,8 @@ func (c Config) library() *hraft.Config {
 	out.TrailingLogs = c.Snapshot.Trailing
 	out.Logger = newLibraryLogger(c.Logger)
 	out.NoLegacyTelemetry = true
+	// A node that was removed says so (attend); the library would only go
+	// silent.
+	out.ShutdownOnRemove = false
 	return out
 }

@@ -3,24 +3,27 @@ package raft
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	hraft "github.com/hashicorp/raft"
+	"github.com/strongroom/strongroom/internal/atrest"
 )
 
 // The data folder:
 //
-//	lock         held by the one process that uses the folder
-//	raft.db      log and votes
-//	snapshots/   snapshots of the state
-//	initialised  the marker: "strongroom 1\n<cluster id>\n<node id>\n"
+//	lock          held by the one process that uses the folder
+//	storage.keys  the storage keys, sealed by the HSM (atrest)
+//	raft.db       log, sealed under them, and votes, signed
+//	snapshots/    snapshots of the state, sealed
+//	damaged/      snapshots that did not open
+//	initialised   the marker: "strongroom 1\n<cluster id>\n<node id>\n"
+//	folder, admitted  see standing.go
 //
 // The marker says, outside of raft.db, that this node has stored entries. A
 // database that is empty all the same has been lost, and a node that came up
@@ -35,15 +38,20 @@ const (
 
 // dataDir is the folder of one node, locked.
 type dataDir struct {
-	path   string
-	lock   *os.File
-	marker string
+	path    string
+	lock    *os.File
+	marker  string
+	initial int // members that the configuration of this node names
 
 	mu     sync.Mutex
 	marked bool
 
+	folder   []byte      // id of the folder
+	admitted atomic.Bool // the cluster lets this node take part with it
+
 	logs  *logStore
 	snaps *snapshotStore
+	birth uint64 // term that the log began with, if it began here
 }
 
 // Initialised reports whether the folder belongs to a node that has stored
@@ -63,7 +71,7 @@ func openDataDir(cfg Config) (*dataDir, error) {
 	if err := os.Chmod(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	d := &dataDir{path: cfg.DataDir, marker: fmt.Sprintf("%s\n%s\n%s\n", markerHead, cfg.ClusterID, cfg.NodeID)}
+	d := &dataDir{path: cfg.DataDir, initial: len(cfg.InitialMembers), marker: fmt.Sprintf("%s\n%s\n%s\n", markerHead, cfg.ClusterID, cfg.NodeID)}
 	if err := d.open(cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -78,6 +86,9 @@ func (d *dataDir) open(cfg Config) error {
 	if d.marked, err = d.readMarker(); err != nil {
 		return err
 	}
+	if err := d.openStanding(); err != nil {
+		return err
+	}
 	path := filepath.Join(d.path, storeFile)
 	if d.marked {
 		// bbolt would make a new database without a word.
@@ -85,27 +96,48 @@ func (d *dataDir) open(cfg Config) error {
 			return d.lostError()
 		}
 	}
-	if d.logs, err = openLogStoreSafely(path); err != nil {
+	keys, err := d.openStorage(cfg, path)
+	if err != nil {
+		return err
+	}
+	if d.logs, err = openLogStoreSafely(path, keys); err != nil {
 		return err
 	}
 	// A vote must not be lost with the folder entry of the file that holds it.
 	if err := syncDir(d.path); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	if d.snaps, err = openSnapshots(filepath.Join(d.path, "snapshots"), cfg.Logger); err != nil {
+	if d.snaps, err = openSnapshots(filepath.Join(d.path, "snapshots"), cfg.Logger, keys); err != nil {
 		return err
 	}
 	return nil
 }
 
+// openStorage has the storage keys opened. A folder is fresh when not even a
+// database was made in it.
+func (d *dataDir) openStorage(cfg Config, path string) (*atrest.Keys, error) {
+	_, err := os.Stat(path)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	keys, err := cfg.Storage(err != nil && !d.marked)
+	if err != nil {
+		return nil, err
+	}
+	if cluster, node := keys.Node(); cluster != cfg.ClusterID || node != cfg.NodeID {
+		return nil, fmt.Errorf("raft: the storage keys are of node %q of cluster %q", node, cluster)
+	}
+	return keys, nil
+}
+
 // openLogStoreSafely turns bbolt's panics over a damaged file into errors.
-func openLogStoreSafely(path string) (s *logStore, err error) {
+func openLogStoreSafely(path string, keys *atrest.Keys) (s *logStore, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("open %s: the database file is damaged: %v", path, p)
 		}
 	}()
-	return openLogStore(path, lockTimeout)
+	return openLogStore(path, lockTimeout, keys)
 }
 
 func lockDataDir(path string) (*os.File, error) {
@@ -140,6 +172,12 @@ func (d *dataDir) readMarker() (bool, error) {
 func (d *dataDir) lostError() error {
 	return fmt.Errorf("data folder %s was initialised, but %s is missing or empty: the log of this node is lost. "+
 		"It must not take part under its old identity, for it may have voted; give it a new node id and an empty folder", d.path, storeFile)
+}
+
+func (d *dataDir) isMarked() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.marked
 }
 
 // mark writes the marker, once, and syncs it.
@@ -178,57 +216,6 @@ func syncDir(path string) error {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-// verify reads all that a start would rely on: every entry of the log, and
-// that log and snapshots leave no gap between them. The library would panic
-// on some of it and pass over the rest.
-func (d *dataDir) verify(log *slog.Logger) error {
-	first, err := d.logs.FirstIndex()
-	if err != nil {
-		return fmt.Errorf("log: %w", err)
-	}
-	last, err := d.logs.LastIndex()
-	if err != nil {
-		return fmt.Errorf("log: %w", err)
-	}
-	snapshots, err := d.snaps.List()
-	if err != nil {
-		return fmt.Errorf("snapshots: %w", err)
-	}
-	if last == 0 && len(snapshots) == 0 {
-		if d.marked {
-			return d.lostError()
-		}
-		return nil
-	}
-	base, err := d.snaps.usable(log)
-	if err != nil {
-		return err
-	}
-	var e hraft.Log
-	for index := first; index <= last && last > 0; index++ {
-		err := d.logs.read(index, &e)
-		if errors.Is(err, hraft.ErrLogNotFound) {
-			if index <= base {
-				// A snapshot that was installed over a shorter log leaves a
-				// gap that the snapshot covers.
-				continue
-			}
-			err = &CorruptError{Index: index, Reason: "it is missing"}
-		}
-		if err != nil {
-			return err
-		}
-	}
-	if last > 0 && first > base+1 {
-		return fmt.Errorf("the log begins at entry %d, and the newest readable snapshot ends at %d: entries between are lost; "+
-			"give this node an empty data folder", first, base)
-	}
-	if len(snapshots) > 0 && max(base, last) < snapshots[0].Index {
-		return fmt.Errorf("the snapshot %s is unreadable and the log ends at entry %d, before it; give this node an empty data folder", snapshots[0].ID, last)
-	}
-	return d.mark()
 }
 
 // close gives up the folder.

@@ -1,5 +1,7 @@
 package raft
 
+import "time"
+
 // Faults makes trouble, and takes guards away, for the tests of this
 // repository: every guard has a test that shows what happens without it. No
 // program sets it, and no configuration file reaches it.
@@ -15,14 +17,32 @@ type Faults struct {
 	// BeforeStore is called before entries go to disk: a slow disk.
 	BeforeStore func()
 
+	// AnswerReturned is called between the arrival of the leader's answer to a
+	// node that follows and anybody's knowledge of it.
+	AnswerReturned func(leader string)
+
+	// NoReadIndex has AskLeader answer what this node has applied, without a
+	// question. Reads are then stale.
+	NoReadIndex bool
 	// VerifyLeaderReads reads by the library's VerifyLeader instead of the
 	// read gate. Reads are then stale.
 	VerifyLeaderReads bool
 	// ReadInTransfer answers reads also while this node hands leadership
 	// over, which the read gate alone must survive.
 	ReadInTransfer bool
+	// Silent answers how much longer a member counts as silent than it was, so
+	// that autopilot finds it dead while a test runs.
+	Silent func(peer string) time.Duration
+	// NeverAsks makes a node that takes part without a word about its folder,
+	// as those of older releases do.
+	NeverAsks bool
+	// NoAdmission lets a node take part without having asked.
+	NoAdmission bool
 	// NoStallGuard lets a node with a hanging disk go on leading.
 	NoStallGuard bool
+	// VoteWhileMending lets a node vote that has lost entries which it
+	// acknowledged. Acknowledged writes are then lost.
+	VoteWhileMending bool
 }
 
 func (f *Faults) cut(peer string) bool { return f.Cut != nil && f.Cut(peer) }

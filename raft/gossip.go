@@ -7,6 +7,7 @@ import (
 	"log"
 	"log/slog"
 	"net"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 const (
 	metaFormat     = 1
 	metaString     = 160 // bytes of the API address and of the version
-	hsmString      = 32
+	stateString    = 32  // of the HSM, and of the audit trail
 	gossipRefresh  = time.Second
 	gossipRejoin   = 3 * time.Second
 	gossipLeave    = 500 * time.Millisecond
@@ -27,26 +28,32 @@ const (
 	maxGossipSeeds = 64
 )
 
-// HSMHealthy is the word that SetHSM gets for an HSM in order.
-const HSMHealthy = "ok"
+// What SetHealth gets for an HSM in order, and what members say of a trail.
+const (
+	HSMHealthy = "ok"
+	TrailOK    = "ok"
+	TrailDown  = "down"
+)
 
 // hint is what a node says of itself. Nothing is decided by it that matters
 // to safety: every holder of the gossip key can say anything.
 //
-//	format uint8 = 1 | applied index uvarint | API address | version | HSM
+//	format uint8 = 1 | applied index uvarint | API address | version | HSM | audit trail
 //
-// each text as length uvarint and bytes.
+// each text as length uvarint and bytes. A release from before the last one
+// stops reading ahead of it, and does not send it.
 type hint struct {
 	applied uint64
 	api     string
 	version string
 	hsm     string
+	audit   string // TrailOK, TrailDown, or "" of an older release
 }
 
 func (h hint) encode(limit int) []byte {
 	b := []byte{metaFormat}
 	b = binary.AppendUvarint(b, h.applied)
-	for _, s := range []string{h.api[:min(len(h.api), metaString)], h.version[:min(len(h.version), metaString)], h.hsm[:min(len(h.hsm), hsmString)]} {
+	for _, s := range []string{h.api[:min(len(h.api), metaString)], h.version[:min(len(h.version), metaString)], h.hsm[:min(len(h.hsm), stateString)], h.audit[:min(len(h.audit), stateString)]} {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
@@ -67,7 +74,10 @@ func decodeHint(b []byte) (hint, bool) {
 		return h, false
 	}
 	h.applied, b = applied, b[n:]
-	for _, into := range []*string{&h.api, &h.version, &h.hsm} {
+	for _, into := range []*string{&h.api, &h.version, &h.hsm, &h.audit} {
+		if len(b) == 0 && into == &h.audit {
+			break
+		}
 		size, n := binary.Uvarint(b)
 		if n <= 0 || size > metaString || uint64(len(b)-n) < size {
 			return hint{}, false
@@ -81,10 +91,14 @@ func decodeHint(b []byte) (hint, bool) {
 type gossip struct {
 	list  *memberlist.Memberlist
 	seeds []string
+	more  func() []string // further seeds, or nil
 	log   *slog.Logger
+
+	changed chan struct{} // what this node says is not what it said
 
 	mu    sync.Mutex
 	hsm   string
+	audit string
 	known map[string]known // members that are alive, this node included
 }
 
@@ -96,7 +110,7 @@ type known struct {
 }
 
 func openGossip(cfg Config, self func() hint) (*gossip, error) {
-	g := &gossip{seeds: cfg.Gossip.Seeds, log: cfg.Logger, known: map[string]known{}}
+	g := &gossip{seeds: cfg.Gossip.Seeds, more: cfg.Gossip.MoreSeeds, log: cfg.Logger, changed: make(chan struct{}, 1), known: map[string]known{}}
 	if len(g.seeds) > maxGossipSeeds {
 		return nil, fmt.Errorf("gossip: %d seeds; at most %d", len(g.seeds), maxGossipSeeds)
 	}
@@ -104,11 +118,7 @@ func openGossip(cfg Config, self func() hint) (*gossip, error) {
 	c.Name = cfg.NodeID
 	c.Label = cfg.ClusterID
 	c.SecretKey = cfg.Gossip.Key
-	c.Delegate = delegate{self: func() hint {
-		h := self()
-		h.hsm = g.hsmState()
-		return h
-	}}
+	c.Delegate = delegate{self: func() hint { return g.health(self()) }}
 	c.Events = events{g}
 	c.Logger = log.New(lineWriter{cfg.Logger}, "", 0)
 	var err error
@@ -163,6 +173,7 @@ func (g *gossip) run(ctx context.Context, members func() int) {
 		g.announce()
 		select {
 		case <-refresh.C:
+		case <-g.changed:
 		case <-ctx.Done():
 			return
 		}
@@ -171,7 +182,12 @@ func (g *gossip) run(ctx context.Context, members func() int) {
 
 func (g *gossip) join(ctx context.Context) {
 	var addresses []string
-	for _, seed := range g.seeds {
+	seeds := g.seeds
+	if g.more != nil {
+		more := g.more()
+		seeds = append(slices.Clip(seeds), more[:min(len(more), maxGossipSeeds)]...)
+	}
+	for _, seed := range seeds {
 		host, port, err := net.SplitHostPort(seed)
 		if err != nil {
 			g.log.Warn("a gossip seed is no address", "seed", seed, "error", err)
@@ -204,16 +220,26 @@ func (g *gossip) announce() {
 	}
 }
 
-func (g *gossip) setHSM(state string) {
+// setHealth is told to the others at once if it is news.
+func (g *gossip) setHealth(hsm, audit string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.hsm = state
+	if g.hsm == hsm && g.audit == audit {
+		return
+	}
+	g.hsm, g.audit = hsm, audit
+	select {
+	case g.changed <- struct{}{}:
+	default: // it will be told with what changed before
+	}
 }
 
-func (g *gossip) hsmState() string {
+// health fills in what this node says of its HSM and trail.
+func (g *gossip) health(h hint) hint {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	return g.hsm
+	h.hsm, h.audit = g.hsm, g.audit
+	return h
 }
 
 // address answers where the member gossips.

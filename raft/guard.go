@@ -12,6 +12,8 @@ import (
 
 var errSilenced = errors.New("this node withholds what a leader sends: its log cannot be written")
 
+var errMending = errors.New("this node neither votes nor stands for election: its log is being fetched anew")
+
 // guard stands between hashicorp/raft and the network. It embeds the
 // library's transport so that it keeps RequestPreVote: a wrapper without that
 // method turns pre-vote off without a word.
@@ -24,22 +26,24 @@ var errSilenced = errors.New("this node withholds what a leader sends: its log c
 // follower.
 type guard struct {
 	*hraft.NetworkTransport
-	in     *inbound
-	silent func() bool
-	faults *Faults
+	in       *inbound
+	silent   func() bool
+	voteless func() bool
+	faults   *Faults
 
 	mu   sync.Mutex
 	term uint64
 	acks map[hraft.ServerID]time.Time // send time of the newest acknowledged one, all of term
+	last map[hraft.ServerID]uint64    // the end of the log that came with it
 	wake chan struct{}
 }
 
 var _ hraft.WithPreVote = (*guard)(nil)
 
-func newGuard(inner *hraft.NetworkTransport, in *inbound, silent func() bool, faults *Faults) *guard {
+func newGuard(inner *hraft.NetworkTransport, in *inbound, silent, voteless func() bool, faults *Faults) *guard {
 	return &guard{
-		NetworkTransport: inner, in: in, silent: silent, faults: faults,
-		acks: map[hraft.ServerID]time.Time{}, wake: make(chan struct{}, 1),
+		NetworkTransport: inner, in: in, silent: silent, voteless: voteless, faults: faults,
+		acks: map[hraft.ServerID]time.Time{}, last: map[hraft.ServerID]uint64{}, wake: make(chan struct{}, 1),
 	}
 }
 
@@ -66,19 +70,20 @@ func (g *guard) AppendEntries(id hraft.ServerID, target hraft.ServerAddress, arg
 		g.faults.AppendReturned(string(id))
 	}
 	if err == nil && resp.Success && resp.Term == args.Term {
-		g.acknowledged(id, args.Term, sent)
+		g.acknowledged(id, args.Term, sent, resp.LastLog)
 	}
 	return err
 }
 
-func (g *guard) acknowledged(id hraft.ServerID, term uint64, sent time.Time) {
+func (g *guard) acknowledged(id hraft.ServerID, term uint64, sent time.Time, last uint64) {
 	g.mu.Lock()
 	if term > g.term {
 		g.term = term
 		clear(g.acks)
+		clear(g.last)
 	}
 	if term == g.term && sent.After(g.acks[id]) {
-		g.acks[id] = sent
+		g.acks[id], g.last[id] = sent, last
 	}
 	g.mu.Unlock()
 	select {
@@ -96,6 +101,17 @@ func (g *guard) acknowledgedSince(id hraft.ServerID, term uint64, t time.Time) b
 	return ok && g.term == term && !sent.Before(t)
 }
 
+// progress answers when the newest acknowledged request to id was sent in
+// term, and where the log of id ended then. For autopilot, not for reads.
+func (g *guard) progress(id string, term uint64) (sent time.Time, last uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.term != term {
+		return time.Time{}, 0
+	}
+	return g.acks[hraft.ServerID(id)], g.last[hraft.ServerID(id)]
+}
+
 // InstallSnapshot implements hraft.Transport.
 func (g *guard) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, args *hraft.InstallSnapshotRequest, resp *hraft.InstallSnapshotResponse, data io.Reader) error {
 	if err := g.allow(id); err != nil {
@@ -104,10 +120,18 @@ func (g *guard) InstallSnapshot(id hraft.ServerID, target hraft.ServerAddress, a
 	return g.NetworkTransport.InstallSnapshot(id, target, args, resp, data)
 }
 
+// stand is allow for an election.
+func (g *guard) stand(peer hraft.ServerID) error {
+	if g.voteless() {
+		return errMending
+	}
+	return g.allow(peer)
+}
+
 // RequestVote implements hraft.Transport. A silenced node must not come to
-// lead.
+// lead, nor one whose log is being mended.
 func (g *guard) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestVoteRequest, resp *hraft.RequestVoteResponse) error {
-	if err := g.allow(id); err != nil {
+	if err := g.stand(id); err != nil {
 		return err
 	}
 	return g.NetworkTransport.RequestVote(id, target, args, resp)
@@ -115,7 +139,7 @@ func (g *guard) RequestVote(id hraft.ServerID, target hraft.ServerAddress, args 
 
 // RequestPreVote implements hraft.WithPreVote: see RequestVote.
 func (g *guard) RequestPreVote(id hraft.ServerID, target hraft.ServerAddress, args *hraft.RequestPreVoteRequest, resp *hraft.RequestPreVoteResponse) error {
-	if err := g.allow(id); err != nil {
+	if err := g.stand(id); err != nil {
 		return err
 	}
 	return g.NetworkTransport.RequestPreVote(id, target, args, resp)

@@ -13,6 +13,7 @@ import (
 const (
 	protocolRaft = "strongroom-raft/1"
 	protocolLink = "strongroom-link/1"
+	protocolRead = "strongroom-read/1"
 )
 
 // identity knows who may talk to this node. A node is named by the one URI
@@ -39,7 +40,8 @@ func (i *identity) nodeOf(cert *x509.Certificate) (string, error) {
 	return id, nil
 }
 
-// admit answers the peer of a verified connection if it is a member.
+// admit answers the peer of a verified connection if it is a member, or asks
+// whether it may be one.
 func (i *identity) admit(state tls.ConnectionState) (string, error) {
 	if state.Version != tls.VersionTLS13 || len(state.VerifiedChains) == 0 {
 		return "", errors.New("not a verified TLS 1.3 connection")
@@ -51,7 +53,9 @@ func (i *identity) admit(state tls.ConnectionState) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !i.member(id) {
+	// Whoever may come to be a member asks here; what is answered, decideJoin
+	// says.
+	if state.NegotiatedProtocol != protocolJoin && !i.member(id) {
 		return "", fmt.Errorf("node %q is no member of this cluster", id)
 	}
 	return id, nil
@@ -61,7 +65,7 @@ func (i *identity) admit(state tls.ConnectionState) (string, error) {
 func (i *identity) server() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{protocolRaft, protocolLink},
+		NextProtos:             []string{protocolRaft, protocolLink, protocolJoin, protocolRead},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              i.cas,
 		SessionTicketsDisabled: true, // each connection proves its certificate anew
@@ -73,7 +77,8 @@ func (i *identity) server() *tls.Config {
 	}
 }
 
-// client answers the configuration for a connection to node want. Nodes are
+// client answers the configuration for a connection to node want, or to any
+// node of the cluster if that is empty. Nodes are
 // known by their URI, not by the host that they run on, so the check of the
 // host name is replaced: first the chain, then the name.
 func (i *identity) client(want, protocol string) *tls.Config {
@@ -108,7 +113,7 @@ func (i *identity) verifyServer(state tls.ConnectionState, want, protocol string
 	if err != nil {
 		return err
 	}
-	if id != want {
+	if want != "" && id != want {
 		return fmt.Errorf("the peer is node %q, not %q", id, want)
 	}
 	if state.NegotiatedProtocol != protocol {

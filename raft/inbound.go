@@ -45,6 +45,8 @@ type inbound struct {
 	address   func(id string) (string, bool) // of a member
 	following func(term uint64) bool         // whether this node follows in term
 	failed    func() bool
+	voteless  func() bool  // whether this node must not vote or be made to lead
+	standing  func() error // whether this node may take part
 	faults    *Faults
 	log       *slog.Logger
 }
@@ -118,6 +120,9 @@ func (s *session) next(ctx context.Context) error {
 		return err
 	}
 	rpc.RespChan = answer
+	if no := refusal(rpc.Command); no != nil && s.voteless() {
+		return s.answer(hraft.RPCResponse{Response: no, Error: errMending})
+	}
 	if err := s.hand(ctx, rpc); err != nil {
 		return err
 	}
@@ -175,6 +180,9 @@ func (s *session) check(header hraft.RPCHeader) error {
 	if s.failed() || s.faults.cut(s.peer) {
 		return errors.New("this node has failed and takes no part")
 	}
+	if err := s.standing(); err != nil {
+		return err
+	}
 	if string(header.ID) != s.peer {
 		return fmt.Errorf("a request in the name of %q on a connection of %q", header.ID, s.peer)
 	}
@@ -202,6 +210,21 @@ func (s *session) hand(ctx context.Context, rpc hraft.RPC) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// refusal is the empty answer that goes with an error to a request for a vote
+// or to lead, nil to any other request.
+func refusal(command any) any {
+	switch command.(type) {
+	case *hraft.RequestVoteRequest:
+		return &hraft.RequestVoteResponse{}
+	case *hraft.RequestPreVoteRequest:
+		return &hraft.RequestPreVoteResponse{}
+	case *hraft.TimeoutNowRequest:
+		return &hraft.TimeoutNowResponse{}
+	default:
+		return nil
 	}
 }
 

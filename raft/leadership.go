@@ -154,7 +154,7 @@ func (n *Node) await(ctx context.Context, wait func() error) error {
 }
 
 // TransferLeadership hands leadership to the voter to, or, if that is empty,
-// to the one that gossip praises most: alive, HSM in order, least behind.
+// to the one that gossip praises most: alive, HSM and audit trail in order, least behind.
 // fault.NoLeader: this node does not lead. fault.Conflict: it leads on.
 // fault.Uncertain: ctx ended first.
 func (n *Node) TransferLeadership(ctx context.Context, to string) error {
@@ -210,8 +210,7 @@ func (n *Node) voter(id string) (*hraft.Server, error) {
 func (n *Node) successor() string {
 	best, applied := "", uint64(0)
 	for _, m := range n.Members() {
-		fit := m.Role == RoleFollower && m.Alive && m.HSM == HSMHealthy
-		if fit && (best == "" || m.AppliedIndex > applied) {
+		if m.Fit() && (best == "" || m.AppliedIndex > applied) {
 			best, applied = m.ID, m.AppliedIndex
 		}
 	}

@@ -23,15 +23,17 @@ const (
 	linkBacklog      = 64 // connections accepted and not yet taken by the server above
 )
 
-// link is the one TLS listener of a node and all its connections, of both
+// link is the one TLS listener of a node and all its connections, of all
 // protocols and both directions.
 type link struct {
 	identity  *identity
 	listener  net.Listener
 	advertise string
 	in        *inbound
+	reads     func(ctx context.Context, conn net.Conn, peer string) // serves protocolRead
 	log       *slog.Logger
 	perPeer   int // connections that one member may open
+	join      func(ctx context.Context, conn net.Conn, peer string)
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -126,8 +128,15 @@ func (l *link) admit(raw net.Conn, conn *tls.Conn) {
 		_ = conn.Close()
 		return
 	}
-	if conn.ConnectionState().NegotiatedProtocol == protocolRaft {
+	switch conn.ConnectionState().NegotiatedProtocol {
+	case protocolRaft:
 		l.in.serve(l.ctx, c, peer)
+		return
+	case protocolJoin:
+		l.join(l.ctx, c, peer)
+		return
+	case protocolRead:
+		l.reads(l.ctx, c, peer)
 		return
 	}
 	select {
@@ -142,6 +151,7 @@ func (l *link) admit(raw net.Conn, conn *tls.Conn) {
 type peerConn struct {
 	net.Conn
 	peer string
+	asks bool // it only asks whether it may take part
 	end  func() error
 }
 
@@ -155,6 +165,9 @@ func (c *peerConn) Close() error { return c.end() }
 // closing or, for an accepted one, the peer has too many.
 func (l *link) track(conn net.Conn, peer string, accepted bool) *peerConn {
 	c := &peerConn{Conn: conn, peer: peer}
+	if conn, is := conn.(interface{ ConnectionState() tls.ConnectionState }); is {
+		c.asks = conn.ConnectionState().NegotiatedProtocol == protocolJoin
+	}
 	c.end = sync.OnceValue(func() error {
 		l.mu.Lock()
 		delete(l.conns, c)
@@ -183,7 +196,7 @@ func (l *link) cut(keep func(peer string) bool) {
 	l.mu.Lock()
 	var gone []*peerConn
 	for c := range l.conns {
-		if !keep(c.peer) {
+		if !c.asks && !keep(c.peer) {
 			gone = append(gone, c)
 		}
 	}
@@ -193,7 +206,20 @@ func (l *link) cut(keep func(peer string) bool) {
 	}
 }
 
-// dial connects to address and requires that node want is there.
+func (l *link) closeAll() {
+	l.mu.Lock()
+	var all []*peerConn
+	for c := range l.conns {
+		all = append(all, c)
+	}
+	l.mu.Unlock()
+	for _, c := range all {
+		_ = c.Close()
+	}
+}
+
+// dial connects to address and requires that node want is there, or any of the
+// cluster if that is empty.
 func (l *link) dial(ctx context.Context, want, address, protocol string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
 	defer cancel()
@@ -220,7 +246,7 @@ func (l *link) close() error {
 		_ = conn.Close()
 	}
 	l.mu.Unlock()
-	l.cut(func(string) bool { return false })
+	l.closeAll()
 	l.work.Wait()
 	if errors.Is(err, net.ErrClosed) {
 		return nil

@@ -243,29 +243,54 @@ func TestGossipWithAnotherKeyOrLabelDoesNotJoin(t *testing.T) {
 }
 
 func TestHintsComeBack(t *testing.T) {
-	in := hint{applied: 1 << 40, api: "https://node.example.com:8200", version: "1.2.3", hsm: HSMHealthy}
+	in := hint{applied: 1 << 40, api: "https://node.example.com:8200", version: "1.2.3", hsm: HSMHealthy, audit: TrailDown}
 	b := in.encode(512)
 	require.NotEmpty(t, b)
 	out, ok := decodeHint(b)
 	require.True(t, ok)
 	require.Equal(t, in, out)
+	old := len(b) - len(TrailDown) - 1 // what a release sent that said nothing of its trail
 	for i := range b {
-		_, ok := decodeHint(b[:i])
-		require.False(t, ok, "cut at %d", i)
+		got, ok := decodeHint(b[:i])
+		require.Equal(t, i == old, ok, "cut at %d", i)
+		if ok {
+			in.audit = ""
+			require.Equal(t, in, got)
+		}
 	}
 	long := string(bytes.Repeat([]byte("x"), 4096))
-	require.LessOrEqual(t, len(hint{applied: 1 << 63, api: long, version: long, hsm: long}.encode(512)), 512)
+	require.LessOrEqual(t, len(hint{applied: 1 << 63, api: long, version: long, hsm: long, audit: long}.encode(512)), 512)
 }
 
 func FuzzHint(f *testing.F) {
-	f.Add(hint{applied: 7, api: "a", version: "b", hsm: "c"}.encode(512))
+	f.Add(hint{applied: 7, api: "a", version: "b", hsm: "c", audit: "d"}.encode(512))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if h, ok := decodeHint(b); ok {
 			again, ok := decodeHint(h.encode(1 << 16))
-			if !ok || again.applied != h.applied || again.api != h.api || again.version != h.version {
+			if !ok || again.applied != h.applied || again.api != h.api || again.version != h.version || again.audit[:min(len(again.audit), stateString)] != h.audit[:min(len(h.audit), stateString)] {
 				t.Fatal("a hint changed on its way")
 			}
 		}
 	})
+}
+
+func TestAMemberIsFitForLeadershipByWhatItSays(t *testing.T) {
+	fit := Member{Role: RoleFollower, Alive: true, HSM: HSMHealthy, Audit: TrailOK}
+	require.True(t, fit.Fit())
+	for name, change := range map[string]func(*Member){
+		"leads":            func(m *Member) { m.Role = RoleLeader },
+		"does not vote":    func(m *Member) { m.Role = RoleNonVoter },
+		"is silent":        func(m *Member) { m.Alive = false },
+		"HSM down":         func(m *Member) { m.HSM = "down" },
+		"HSM unsaid":       func(m *Member) { m.HSM = "" },
+		"audit trail down": func(m *Member) { m.Audit = TrailDown },
+	} {
+		m := fit
+		change(&m)
+		require.False(t, m.Fit(), name)
+	}
+	older := fit
+	older.Audit = ""
+	require.True(t, older.Fit(), "a release that says nothing of its trail is as fit as it was")
 }

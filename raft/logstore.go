@@ -1,35 +1,34 @@
 package raft
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
 
+	"github.com/strongroom/strongroom/internal/atrest"
+
 	hraft "github.com/hashicorp/raft"
 	boltstore "github.com/hashicorp/raft-boltdb/v2"
 	"go.etcd.io/bbolt"
 )
 
-// An entry's data on disk:
+// An entry's data on disk is a record of atrest: sealed under a storage key
+// that this node's HSM opened, and bound to this cluster, this node, and
 //
-//	format uint8 = 1 | sum [16] | data
+//	index uint64 | term uint64 | type uint8 | extensions
 //
-// sum is the first half of SHA-256 over
+// with numbers big endian. raft-boltdb keeps index, term, type and the time of
+// appending beside it, in the clear; an entry that was changed, exchanged or
+// brought from elsewhere does not open.
 //
-//	"strongroom log entry" | format | index uint64 | term uint64 | type uint8 |
-//	length of extensions uint64 | extensions | data
-//
-// with numbers big endian. raft-boltdb and bbolt carry no checksum of their
-// own: without it, a byte that flips on the disk would be served as truth.
+// What the library keeps of terms and votes is signed and not sealed: nothing
+// in it is secret, and a node whose storage key is lost must still be able to
+// read how it voted.
 const (
-	entryFormat = 1
-	entrySum    = sha256.Size / 2
-	entryHeader = 1 + entrySum
-	entryDomain = "strongroom log entry"
+	entryKind  = "strongroom log entry"
+	stableKind = "strongroom stable "
 )
 
 // CorruptError says that an entry of the local log is not what was written.
@@ -37,6 +36,10 @@ const (
 type CorruptError struct {
 	Index  uint64
 	Reason string
+
+	// mendable: the database around the entry is whole, and the storage keys
+	// are those that it was written with.
+	mendable bool
 }
 
 func (e *CorruptError) Error() string {
@@ -47,6 +50,7 @@ func (e *CorruptError) Error() string {
 // logStore is the log and the votes of one node on disk.
 type logStore struct {
 	bolt *boltstore.BoltStore
+	keys *atrest.Keys
 
 	// writing is when the oldest write in flight began, in nanoseconds of
 	// clock, 0 for none. Raft writes from one goroutine.
@@ -58,7 +62,7 @@ type logStore struct {
 	mustStop func(error) // called for what must end this node
 }
 
-func openLogStore(path string, timeout time.Duration) (*logStore, error) {
+func openLogStore(path string, timeout time.Duration, keys *atrest.Keys) (*logStore, error) {
 	bolt, err := boltstore.New(boltstore.Options{
 		Path: path,
 		BoltOptions: &bbolt.Options{
@@ -72,7 +76,7 @@ func openLogStore(path string, timeout time.Duration) (*logStore, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return &logStore{bolt: bolt, born: time.Now(), stored: func() {}, mustStop: func(error) {}}, nil
+	return &logStore{bolt: bolt, keys: keys, born: time.Now(), stored: func() {}, mustStop: func(error) {}}, nil
 }
 
 // stalledFor answers how long the write in flight has been going on, 0 when
@@ -99,7 +103,12 @@ func (s *logStore) StoreLogs(entries []*hraft.Log) error {
 	}
 	sealed := make([]*hraft.Log, len(entries))
 	for i, e := range entries {
-		sealed[i] = sealEntry(e)
+		var err error
+		if sealed[i], err = sealEntry(s.keys, e); err != nil {
+			err = fmt.Errorf("seal entry %d of the log: %w", e.Index, err)
+			s.mustStop(err)
+			return err
+		}
 	}
 	if err := s.bolt.StoreLogs(sealed); err != nil {
 		err = fmt.Errorf("write entries %d to %d of the log: %w", entries[0].Index, entries[len(entries)-1].Index, err)
@@ -134,57 +143,42 @@ func (s *logStore) read(index uint64, out *hraft.Log) (err error) {
 		if errors.Is(err, hraft.ErrLogNotFound) {
 			return err
 		}
-		return &CorruptError{Index: index, Reason: "it does not decode"}
+		return &CorruptError{Index: index, Reason: "it does not decode", mendable: true}
 	}
 	if raw.Index != index {
-		return &CorruptError{Index: index, Reason: fmt.Sprintf("it is entry %d", raw.Index)}
+		return &CorruptError{Index: index, Reason: fmt.Sprintf("it is entry %d", raw.Index), mendable: true}
 	}
-	data, reason := openEntry(&raw)
-	if reason != "" {
-		return &CorruptError{Index: index, Reason: reason}
+	data, err := openEntry(s.keys, &raw)
+	if err != nil {
+		// A key that is not there is the fault of the keys' file: to fetch
+		// the whole log anew would hide it.
+		return &CorruptError{Index: index, Reason: err.Error(), mendable: !errors.Is(err, atrest.ErrUnknown)}
 	}
 	raw.Data = data
 	*out = raw
 	return nil
 }
 
-func sealEntry(e *hraft.Log) *hraft.Log {
-	sum := entryChecksum(e, e.Data)
+func sealEntry(keys *atrest.Keys, e *hraft.Log) (*hraft.Log, error) {
+	data, err := keys.Seal(entryKind, entryPlace(e), e.Data)
+	if err != nil {
+		return nil, err
+	}
 	out := *e
-	out.Data = make([]byte, 0, entryHeader+len(e.Data))
-	out.Data = append(out.Data, entryFormat)
-	out.Data = append(out.Data, sum[:]...)
-	out.Data = append(out.Data, e.Data...)
-	return &out
+	out.Data = data
+	return &out, nil
 }
 
-func openEntry(e *hraft.Log) (data []byte, reason string) {
-	if len(e.Data) < entryHeader {
-		return nil, "it is too short"
-	}
-	if e.Data[0] != entryFormat {
-		return nil, fmt.Sprintf("its format is %d, this version reads %d", e.Data[0], entryFormat)
-	}
-	data = e.Data[entryHeader:]
-	sum := entryChecksum(e, data)
-	if subtle.ConstantTimeCompare(sum[:], e.Data[1:entryHeader]) != 1 {
-		return nil, "its checksum does not match"
-	}
-	return data, ""
+func openEntry(keys *atrest.Keys, e *hraft.Log) ([]byte, error) {
+	return keys.Open(entryKind, entryPlace(e), e.Data)
 }
 
-func entryChecksum(e *hraft.Log, data []byte) [entrySum]byte {
-	h := sha256.New()
-	b := append(make([]byte, 0, 64), entryDomain...)
-	b = append(b, entryFormat)
+func entryPlace(e *hraft.Log) []byte {
+	b := make([]byte, 0, 17+len(e.Extensions))
 	b = binary.BigEndian.AppendUint64(b, e.Index)
 	b = binary.BigEndian.AppendUint64(b, e.Term)
 	b = append(b, byte(e.Type))
-	b = binary.BigEndian.AppendUint64(b, uint64(len(e.Extensions)))
-	h.Write(b)
-	h.Write(e.Extensions)
-	h.Write(data)
-	return [entrySum]byte(h.Sum(nil)[:entrySum])
+	return append(b, e.Extensions...)
 }
 
 // lastCommand answers the highest index at or below index that holds a
@@ -218,15 +212,52 @@ func (s *logStore) LastIndex() (uint64, error) { return s.bolt.LastIndex() }
 func (s *logStore) DeleteRange(low, high uint64) error { return s.bolt.DeleteRange(low, high) }
 
 // Set implements hraft.StableStore.
-func (s *logStore) Set(key, value []byte) error { return s.bolt.Set(key, value) }
+func (s *logStore) Set(key, value []byte) error {
+	signed, err := s.keys.Sign(stableKind+string(key), value)
+	if err != nil {
+		return fmt.Errorf("sign %s: %w", key, err)
+	}
+	return s.bolt.Set(key, signed)
+}
 
-// Get implements hraft.StableStore.
-func (s *logStore) Get(key []byte) ([]byte, error) { return s.bolt.Get(key) }
+// Get implements hraft.StableStore. The library knows by the text of the
+// error that there is none.
+func (s *logStore) Get(key []byte) ([]byte, error) {
+	signed, err := s.bolt.Get(key)
+	if err != nil {
+		return nil, err
+	}
+	value, err := s.keys.Verify(stableKind+string(key), signed)
+	if err != nil {
+		return nil, fmt.Errorf("%s in %s is damaged (%w): this node cannot tell how it voted; give it a new node id and an empty data folder", key, storeFile, err)
+	}
+	return value, nil
+}
 
 // SetUint64 implements hraft.StableStore.
-func (s *logStore) SetUint64(key []byte, value uint64) error { return s.bolt.SetUint64(key, value) }
+func (s *logStore) SetUint64(key []byte, value uint64) error {
+	return s.Set(key, binary.BigEndian.AppendUint64(nil, value))
+}
 
 // GetUint64 implements hraft.StableStore.
-func (s *logStore) GetUint64(key []byte) (uint64, error) { return s.bolt.GetUint64(key) }
+func (s *logStore) GetUint64(key []byte) (uint64, error) {
+	value, err := s.Get(key)
+	if err != nil {
+		return 0, err
+	}
+	if len(value) != 8 {
+		return 0, fmt.Errorf("%s in %s has %d bytes", key, storeFile, len(value))
+	}
+	return binary.BigEndian.Uint64(value), nil
+}
+
+// number answers a number of the stable store, 0 if it was never set.
+func (s *logStore) number(key string) (uint64, error) {
+	value, err := s.GetUint64([]byte(key))
+	if errors.Is(err, boltstore.ErrKeyNotFound) {
+		return 0, nil
+	}
+	return value, err
+}
 
 func (s *logStore) close() error { return s.bolt.Close() }

@@ -2,7 +2,7 @@ package raft
 
 import (
 	"bytes"
-	"errors"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
+
+	"github.com/strongroom/strongroom/internal/atrest"
+	"github.com/strongroom/strongroom/internal/secret"
 
 	hraft "github.com/hashicorp/raft"
 	boltstore "github.com/hashicorp/raft-boltdb/v2"
@@ -24,7 +27,7 @@ func entries(from, to uint64) []*hraft.Log {
 }
 
 func TestEntriesComeBackAsTheyWereWritten(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second)
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	index := uint64(0)
@@ -45,28 +48,115 @@ func TestEntriesComeBackAsTheyWereWritten(t *testing.T) {
 	})
 }
 
+// testKeys are storage keys of n1 of the cluster of these tests.
+func testKeys(t testing.TB, generations ...byte) *atrest.Keys {
+	return keysOf(t, testCluster, "n1", generations...)
+}
+
+func keysOf(t testing.TB, cluster, node string, generations ...byte) *atrest.Keys {
+	t.Helper()
+	all := map[uint32]secret.Bytes{}
+	for _, g := range generations {
+		all[uint32(g)] = secret.New(bytes.Repeat([]byte{g}, atrest.KeyBytes))
+	}
+	k, err := atrest.New(cluster, node, all)
+	require.NoError(t, err)
+	return k
+}
+
+func sealed(t testing.TB, k *atrest.Keys, e *hraft.Log) *hraft.Log {
+	t.Helper()
+	out, err := sealEntry(k, e)
+	require.NoError(t, err)
+	return out
+}
+
 // Any change to any part of an entry must be noticed.
-func TestChecksumCoversEveryPartOfAnEntry(t *testing.T) {
+func TestSealCoversEveryPartOfAnEntry(t *testing.T) {
+	k := testKeys(t, 1)
 	for name, change := range map[string]func(*hraft.Log){
-		"data":       func(e *hraft.Log) { e.Data[entryHeader] ^= 1 },
+		"data":       func(e *hraft.Log) { e.Data[atrest.Overhead] ^= 1 },
 		"last byte":  func(e *hraft.Log) { e.Data[len(e.Data)-1] ^= 0x80 },
-		"sum":        func(e *hraft.Log) { e.Data[1] ^= 1 },
+		"nonce":      func(e *hraft.Log) { e.Data[6] ^= 1 },
 		"format":     func(e *hraft.Log) { e.Data[0]++ },
+		"generation": func(e *hraft.Log) { e.Data[4]++ },
 		"index":      func(e *hraft.Log) { e.Index++ },
 		"term":       func(e *hraft.Log) { e.Term++ },
 		"type":       func(e *hraft.Log) { e.Type = hraft.LogNoop },
 		"extensions": func(e *hraft.Log) { e.Extensions = []byte{1} },
 		"cut":        func(e *hraft.Log) { e.Data = e.Data[:len(e.Data)-1] },
-		"cut short":  func(e *hraft.Log) { e.Data = e.Data[:entryHeader-1] },
+		"cut short":  func(e *hraft.Log) { e.Data = e.Data[:atrest.Overhead-1] },
 		"longer":     func(e *hraft.Log) { e.Data = append(e.Data, 0) },
 	} {
-		e := sealEntry(entries(7, 7)[0])
-		_, reason := openEntry(e)
-		require.Empty(t, reason)
+		e := sealed(t, k, entries(7, 7)[0])
+		_, err := openEntry(k, e)
+		require.NoError(t, err)
 		change(e)
-		_, reason = openEntry(e)
-		require.NotEmpty(t, reason, name)
+		_, err = openEntry(k, e)
+		require.Error(t, err, name)
 	}
+	e := sealed(t, k, entries(7, 7)[0])
+	require.NotContains(t, string(e.Data), string(entries(7, 7)[0].Data))
+	for name, other := range map[string]*atrest.Keys{
+		"another cluster": keysOf(t, "c2", "n1", 1), "another node": keysOf(t, testCluster, "n2", 1), "another key": testKeys(t, 2),
+	} {
+		_, err := openEntry(other, e)
+		require.Error(t, err, name)
+	}
+	_, err := openEntry(testKeys(t, 1, 2), e)
+	require.NoError(t, err, "older generations open")
+}
+
+// An entry of the format of today has to open for ever.
+func TestGoldenEntry(t *testing.T) {
+	data, err := hex.DecodeString("020000000125a4bbe61142e5fbf80c5e40b27cb5a5323fc66aefd7a2ab15c2175f91d1f2c95f67e398d28f3787e88faf3a9b457575e1460587b21513a15bce790abf478e32498e1a5f5ee32693cda7e3d8992f69d3a2c4cfd1a8fd054ec351aba50fb5115da9e68f775bc1e892")
+	require.NoError(t, err)
+	e := entries(7, 7)[0]
+	want := e.Data
+	e.Data = data
+	got, err := openEntry(testKeys(t, 1), e)
+	require.NoError(t, err)
+	require.Equal(t, want, got)
+}
+
+// Entries that were exchanged within the file, by somebody who knows its form.
+func TestExchangedEntriesDoNotOpen(t *testing.T) {
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.close()) }()
+	require.NoError(t, s.StoreLogs(entries(1, 3)))
+	var one, two, out hraft.Log
+	require.NoError(t, s.bolt.GetLog(1, &one))
+	require.NoError(t, s.bolt.GetLog(2, &two))
+	one.Index, two.Index = 2, 1
+	require.NoError(t, s.bolt.StoreLogs([]*hraft.Log{&one, &two}))
+	require.ErrorContains(t, s.GetLog(1, &out), "does not open")
+	require.ErrorContains(t, s.GetLog(2, &out), "does not open")
+	require.NoError(t, s.GetLog(3, &out))
+}
+
+// A vote that was changed is not believed, and not taken for none.
+func TestChangedVoteIsRefused(t *testing.T) {
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	require.NoError(t, err)
+	defer func() { require.NoError(t, s.close()) }()
+	require.NoError(t, s.SetUint64([]byte(keyCurrentTerm), 7))
+	require.NoError(t, s.Set([]byte("LastVoteCand"), []byte("n2")))
+	term, err := s.GetUint64([]byte(keyCurrentTerm))
+	require.NoError(t, err)
+	require.Equal(t, uint64(7), term)
+	_, err = s.Get([]byte("LastVoteTerm"))
+	require.EqualError(t, err, "not found", "the library compares this text")
+
+	raw, err := s.bolt.Get([]byte(keyCurrentTerm))
+	require.NoError(t, err)
+	require.NoError(t, s.bolt.Set([]byte("LastVoteTerm"), raw))
+	_, err = s.GetUint64([]byte("LastVoteTerm"))
+	require.ErrorContains(t, err, "cannot tell how it voted", "a value belongs to its name")
+	raw[len(raw)-1]--
+	require.NoError(t, s.bolt.Set([]byte(keyCurrentTerm), raw))
+	_, err = s.GetUint64([]byte(keyCurrentTerm))
+	require.ErrorContains(t, err, "cannot tell how it voted")
 }
 
 // flip changes one bit of the file where marker is.
@@ -88,15 +178,26 @@ func flip(t *testing.T, path string, marker []byte) {
 	require.NoError(t, os.WriteFile(path, raw, 0o600))
 }
 
+// damage flips one bit of an entry's data in a database that nobody has open.
+func damage(t *testing.T, path string, index uint64) {
+	t.Helper()
+	s, err := boltstore.NewBoltStore(path)
+	require.NoError(t, err)
+	var e hraft.Log
+	require.NoError(t, s.GetLog(index, &e))
+	require.NoError(t, s.Close())
+	flip(t, path, e.Data[:min(48, len(e.Data))])
+}
+
 func TestFlippedByteInTheDatabaseIsNotServed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raft.db")
-	s, err := openLogStore(path, time.Second)
+	s, err := openLogStore(path, time.Second, testKeys(t, 1))
 	require.NoError(t, err)
 	require.NoError(t, s.StoreLogs(entries(1, 9)))
 	require.NoError(t, s.close())
-	flip(t, path, bytes.Repeat([]byte{5}, 64))
+	damage(t, path, 5)
 
-	s, err = openLogStore(path, time.Second)
+	s, err = openLogStore(path, time.Second, testKeys(t, 1))
 	require.NoError(t, err)
 	var fatal error
 	s.mustStop = func(err error) { fatal = err }
@@ -110,7 +211,7 @@ func TestFlippedByteInTheDatabaseIsNotServed(t *testing.T) {
 	require.NoError(t, s.close())
 }
 
-// The negative control: without our checksum the flipped byte is served.
+// The negative control: without our seal the flipped byte is served.
 func TestPlainStoreServesTheFlippedByte(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raft.db")
 	s, err := boltstore.NewBoltStore(path)
@@ -127,7 +228,7 @@ func TestPlainStoreServesTheFlippedByte(t *testing.T) {
 }
 
 func TestFailedWriteEndsTheNode(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second)
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
 	require.NoError(t, err)
 	var fatal error
 	s.mustStop = func(err error) { fatal = err }
@@ -137,7 +238,7 @@ func TestFailedWriteEndsTheNode(t *testing.T) {
 }
 
 func TestStallClockRunsOnlyWhileAWriteIsInFlight(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second)
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	require.Zero(t, s.stalledFor())
@@ -154,7 +255,7 @@ func TestStallClockRunsOnlyWhileAWriteIsInFlight(t *testing.T) {
 }
 
 func TestLastCommandPassesOverOtherEntries(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second)
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	log := entries(10, 15)
@@ -175,19 +276,15 @@ func TestLastCommandPassesOverOtherEntries(t *testing.T) {
 }
 
 func FuzzOpenEntry(f *testing.F) {
-	f.Add(sealEntry(entries(7, 7)[0]).Data)
+	k := testKeys(f, 1)
+	f.Add(sealed(f, k, entries(7, 7)[0]).Data)
 	f.Add([]byte{})
-	f.Add([]byte{entryFormat})
-	whole := sealEntry(entries(7, 7)[0]).Data
+	f.Add([]byte{2})
 	f.Fuzz(func(t *testing.T, data []byte) {
 		e := entries(7, 7)[0]
 		e.Data = data
-		if _, reason := openEntry(e); reason == "" && !bytes.Equal(data, whole) {
-			// Another payload with its own right sum is another entry 7.
-			sum := entryChecksum(e, data[entryHeader:])
-			if !bytes.Equal(sum[:], data[1:entryHeader]) {
-				t.Fatal(errors.New("accepted bytes that do not match their sum"))
-			}
+		if got, err := openEntry(k, e); err == nil && !bytes.Equal(got, entries(7, 7)[0].Data) {
+			t.Fatal("opened what was not sealed")
 		}
 	})
 }

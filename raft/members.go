@@ -1,6 +1,10 @@
 package raft
 
-import hraft "github.com/hashicorp/raft"
+import (
+	"time"
+
+	hraft "github.com/hashicorp/raft"
+)
 
 // Roles of a member.
 const (
@@ -19,10 +23,24 @@ type Member struct {
 	Alive        bool
 	AppliedIndex uint64
 	HSM          string
+	Audit        string // TrailOK, TrailDown; "": it does not say
 	Version      string
+	// InStepSince is since when it has been in step, as far as this node knows,
+	// which must lead to know it; zero: it is not, or nobody knows. Waiting says
+	// why it is not in step or has no vote yet.
+	InStepSince time.Time
+	Waiting     string
+	// HeardAt is when it last answered this node, which leads.
+	HeardAt time.Time
 }
 
-// self is the hint of this node, its HSM aside.
+// Fit reports whether the member says that it could do a leader's work: it
+// votes, its HSM works, and it does not say that its trail takes no events.
+func (m *Member) Fit() bool {
+	return m.Role == RoleFollower && m.Alive && m.HSM == HSMHealthy && m.Audit != TrailDown
+}
+
+// self is the hint of this node, its health aside.
 func (n *Node) self() hint {
 	return hint{applied: n.machine.appliedIndex(), api: n.cfg.APIAddress, version: n.cfg.Version}
 }
@@ -30,16 +48,20 @@ func (n *Node) self() hint {
 // Members answers every member of the configuration, in its order.
 func (n *Node) Members() []Member {
 	hints := n.gossip.hints()
-	own := n.self()
-	own.hsm = n.gossip.hsmState()
-	hints[n.cfg.NodeID] = own
+	hints[n.cfg.NodeID] = n.gossip.health(n.self())
 	_, leader := n.raft.LeaderWithID()
+	leading := n.tenure() != nil
 	var out []Member
 	add := func(id, address, role string) {
 		h, alive := hints[id]
+		var v view
+		if leading {
+			v = n.pilot.view(id)
+		}
 		out = append(out, Member{
 			ID: id, Address: address, APIAddress: h.api, Role: role, Alive: alive,
-			AppliedIndex: h.applied, HSM: h.hsm, Version: h.version,
+			AppliedIndex: h.applied, HSM: h.hsm, Audit: h.audit, Version: h.version,
+			InStepSince: v.inStep, Waiting: v.waiting, HeardAt: v.heard,
 		})
 	}
 	for _, s := range n.raft.GetConfiguration().Configuration().Servers {

@@ -15,6 +15,8 @@ type metrics struct {
 	rounds     *prometheus.HistogramVec
 	reads      *prometheus.CounterVec
 	proposals  *prometheus.CounterVec
+	followed   *prometheus.CounterVec
+	questions  *prometheus.HistogramVec
 }
 
 func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
@@ -30,11 +32,25 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 			Name: "strongroom_raft_proposals_total", Help: "Commands proposed to the log, by outcome.",
 		}, []string{"outcome"}),
 	}
+	m.followed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "strongroom_raft_follower_reads_total",
+		Help: "Reads for which this node asked the leader, to serve them by itself, by outcome.",
+	}, []string{"outcome"})
+	m.questions = prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name: "strongroom_raft_follower_question_seconds", Help: "Time of one question to the leader, which serves all reads that waited for it.",
+		Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
+	}, []string{"outcome"})
+	for _, outcome := range []string{"ok", "unreachable", "behind", "tooLarge"} { // zero is an answer, too
+		m.followed.WithLabelValues(outcome)
+	}
+	for _, outcome := range []string{"ok", string(fault.NoLeader)} {
+		m.questions.WithLabelValues(outcome)
+	}
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "strongroom_raft_" + name, Help: help}, value)
 	}
 	m.all = []prometheus.Collector{
-		m.rounds, m.reads, m.proposals,
+		m.rounds, m.reads, m.proposals, m.followed, m.questions,
 		gauge("leader", "1 while this node leads and is ready.", func() float64 {
 			if n.tenure() != nil {
 				return 1
@@ -46,6 +62,12 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		gauge("applied_index", "Index of the last applied command.", func() float64 { return float64(n.machine.appliedIndex()) }),
 		gauge("last_index", "Last index in the log.", func() float64 { return float64(n.raft.LastIndex()) }),
 		gauge("log_write_stall_seconds", "Age of the log write in flight.", func() float64 { return n.data.logs.stalledFor().Seconds() }),
+		gauge("mending", "1 while entries that were damaged are fetched anew from the others; this node does not vote then.", func() float64 {
+			if n.mending.going() {
+				return 1
+			}
+			return 0
+		}),
 		gauge("members_alive", "Members that gossip finds alive, this node included.", func() float64 { return float64(n.gossip.alive()) }),
 	}
 	if registerer == nil {

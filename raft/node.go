@@ -21,13 +21,17 @@ type Node struct {
 	data    *dataDir
 	logs    hraft.LogStore // data.logs behind the library's cache
 	machine *machine
+	mending mending
 	in      *inbound
 	link    *link
 	links   *linkListener
 	guard   *guard
 	gossip  *gossip
 	gate    *gate
-	metrics *metrics
+	// follower asks the leader, and handler answers who follows: follow.go.
+	follower *follower
+	handler  atomic.Pointer[Handler]
+	metrics  *metrics
 
 	raft    *hraft.Raft
 	started chan struct{} // closed when raft is set, or never will be
@@ -35,6 +39,12 @@ type Node struct {
 
 	transferring atomic.Bool
 	failed       atomic.Bool
+	refused      atomic.Pointer[string]   // why this node must not take part
+	waiting      atomic.Pointer[string]   // why it is not admitted yet
+	strange      atomic.Bool              // nobody knows it yet
+	learned      atomic.Pointer[[]Server] // members that admitted this node
+	pilot        pilot
+	removals     sync.Mutex // held from the check of a removal to its commit
 
 	mu         sync.Mutex
 	office     *tenure
@@ -57,7 +67,7 @@ func Open(ctx context.Context, cfg Config, m *fsm.Machine) (*Node, error) {
 	if err := cfg.check(); err != nil {
 		return nil, errors.Join(err, closeListener(cfg.LinkListener))
 	}
-	n := &Node{cfg: cfg, started: make(chan struct{}), closed: make(chan struct{})}
+	n := &Node{cfg: cfg, pilot: pilot{kicks: make(chan struct{}, 1)}, started: make(chan struct{}), closed: make(chan struct{})}
 	n.machine = newMachine(m, n.fail)
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.abandon())
@@ -94,12 +104,16 @@ func (n *Node) open(ctx context.Context) error {
 	}
 	running, stop := context.WithCancel(context.Background())
 	n.stop = stop
-	n.gate = newGate(n)
+	n.gate, n.follower = newGate(n), newFollower(n)
 	n.work.Go(func() { n.gate.run(running) })
+	n.work.Go(func() { n.follower.run(running) })
 	n.work.Go(func() { n.lead(running) })
 	n.work.Go(func() { n.watchDisk(running) })
+	n.work.Go(func() { n.watchMending(running) })
 	n.work.Go(func() { n.gossip.run(running, n.memberCount) })
 	n.work.Go(func() { n.cutStrangers(running) })
+	n.work.Go(func() { n.attend(running) })
+	n.OnLeadership(n.steer)
 	n.link.run()
 	return nil
 }
@@ -117,9 +131,14 @@ func (n *Node) openStores() error {
 		}
 	}
 	n.data.snaps.stored = n.data.mark
-	if err := n.data.verify(n.cfg.Logger); err != nil {
+	if err := n.data.verify(n.cfg.Logger, &n.mending); err != nil {
 		return err
 	}
+	birth, err := n.data.logs.number(keyBirthTerm)
+	if err != nil {
+		return err
+	}
+	n.data.birth = max(birth, 1)
 	n.logs, err = hraft.NewLogCache(512, n.data.logs)
 	return err
 }
@@ -141,8 +160,10 @@ func (n *Node) openLink(ctx context.Context) error {
 		}
 	}
 	n.in = newInbound(n.cfg.Faults, n.cfg.Logger)
-	n.in.address, n.in.following, n.in.failed = n.addressOf, n.following, n.failed.Load
+	n.in.address, n.in.following, n.in.failed, n.in.voteless, n.in.standing = n.addressOf, n.following, n.failed.Load, n.voteless, n.Standing
 	n.link = newLink(n.cfg, id, listener, n.in)
+	n.link.join = n.answerJoin
+	n.link.reads = n.serveFollower
 	n.links = &linkListener{link: n.link, closed: make(chan struct{})}
 	return nil
 }
@@ -162,7 +183,7 @@ func (n *Node) startRaft() (err error) {
 		Timeout:         max(2*time.Second, 4*n.cfg.Timing.Heartbeat),
 		Logger:          newLibraryLogger(n.cfg.Logger),
 	})
-	n.guard = newGuard(transport, n.in, n.silent, n.cfg.Faults)
+	n.guard = newGuard(transport, n.in, n.silent, n.voteless, n.cfg.Faults)
 	if err := checkPreVote(n.guard); err != nil {
 		return err
 	}
@@ -175,15 +196,16 @@ func (n *Node) startRaft() (err error) {
 
 // checkMembers: a node that knows nobody would refuse everybody, without end.
 func (n *Node) checkMembers() error {
-	if len(n.servers()) == 0 {
+	if len(n.servers()) == 0 && len(n.cfg.Join()) == 0 {
 		return errors.New("raft: this node has heard from no cluster yet, and its configuration names no initial members " +
-			"that it may hear from; set the initial members, the same as on the node where the cluster is initialised")
+			"that it may hear from, nor addresses of a cluster to join; set the initial members, the same as on the node where the cluster is " +
+			"initialised, or where to join")
 	}
 	return nil
 }
 
-// servers answers the members of the latest configuration, or the initial
-// ones while there is none.
+// servers answers the members of the latest configuration, or, while there is
+// none, those that admitted this node, or the initial ones.
 func (n *Node) servers() []Server {
 	<-n.started
 	if n.raft != nil {
@@ -194,6 +216,9 @@ func (n *Node) servers() []Server {
 		if len(out) > 0 {
 			return out
 		}
+	}
+	if learned := n.learned.Load(); learned != nil {
+		return *learned
 	}
 	return n.cfg.InitialMembers
 }
@@ -234,11 +259,15 @@ func (n *Node) fail(err error) {
 // silent reports whether this node must not act as a leader: its log has
 // failed or hangs. Followers hear nothing and elect another.
 func (n *Node) silent() bool {
-	if n.failed.Load() {
+	if n.failed.Load() || n.refused.Load() != nil {
 		return true
 	}
 	return !n.cfg.Faults.NoStallGuard && n.data.logs.stalledFor() > n.cfg.Timing.StallMax
 }
+
+// voteless reports whether this node must neither vote nor stand for
+// election: see mending.
+func (n *Node) voteless() bool { return n.mending.going() && !n.cfg.Faults.VoteWhileMending }
 
 // watchDisk ends the node when a log write does not return. A process that
 // waits for a dead disk cannot be told from one that is dead, except that it
@@ -272,6 +301,9 @@ func (n *Node) cutStrangers(ctx context.Context) {
 	}
 }
 
+// Term answers the current term.
+func (n *Node) Term() uint64 { return n.raft.CurrentTerm() }
+
 // Moved answers a channel that is closed when something was applied after
 // this call: by then, Local has it.
 func (n *Node) Moved() <-chan struct{} {
@@ -296,8 +328,9 @@ func (n *Node) Leader() (id string, self, known bool) {
 	return string(leader), false, true
 }
 
-// SetHSM gossips the state of this node's HSM, a word of at most 32 bytes.
-func (n *Node) SetHSM(state string) { n.gossip.setHSM(state) }
+// SetHealth gossips the state of this node's HSM, a word of at most 32 bytes,
+// and whether its audit trail takes events: TrailOK or TrailDown.
+func (n *Node) SetHealth(hsm, trail string) { n.gossip.setHealth(hsm, trail) }
 
 // LinkListener answers the listener for connections of the link protocol
 // from members; each has a method PeerID() string. Closing it leaves the

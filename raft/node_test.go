@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/atrest"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 	"github.com/strongroom/strongroom/internal/pki"
@@ -68,6 +69,7 @@ func (a *authority) config(t *testing.T) (Config, net.Listener) {
 	cert := a.issue(testCluster, "n1")
 	return Config{
 		NodeID: "n1", ClusterID: testCluster, DataDir: filepath.Join(t.TempDir(), "data"), LinkListener: l,
+		Storage:          func(bool) (*atrest.Keys, error) { return testKeys(t, 1), nil },
 		AdvertiseAddress: l.Addr().String(), APIAddress: "https://n1", Version: "test",
 		Certificate: func() (*tls.Certificate, error) { return cert, nil }, CAs: a.pool,
 		Gossip: GossipConfig{BindAddress: "127.0.0.1:0", Key: bytes.Repeat([]byte{7}, 32)},
@@ -217,7 +219,7 @@ func TestLostLogRefusesToStart(t *testing.T) {
 			if err := os.Remove(path); err != nil {
 				return err
 			}
-			s, err := openLogStore(path, time.Second)
+			s, err := openLogStore(path, time.Second, testKeys(t, 1))
 			if err != nil {
 				return err
 			}
@@ -241,7 +243,7 @@ func TestCutDatabaseRefusesToStart(t *testing.T) {
 
 func TestFlippedByteRefusesToStart(t *testing.T) {
 	c := bootstrapped(t)
-	flip(t, filepath.Join(c.DataDir, storeFile), []byte("rsa-oaep-sha1"))
+	damage(t, filepath.Join(c.DataDir, storeFile), 2)
 	_, err := Open(context.Background(), c, fsm.New())
 	var corrupt *CorruptError
 	require.ErrorAs(t, err, &corrupt)
@@ -306,9 +308,18 @@ func TestUnreadableSnapshotDoesNotRollTheStateBack(t *testing.T) {
 	newest, err := n.data.snaps.List()
 	require.NoError(t, err)
 	require.Len(t, newest, 2)
-	flip(t, filepath.Join(c.DataDir, "snapshots", newest[0].ID, "state.bin"), []byte("rsa-oaep-sha1"))
+	flipAt(t, filepath.Join(c.DataDir, "snapshots", newest[0].ID, "state.bin"), 100)
 	_, err = Open(context.Background(), reopen(t, c), fsm.New())
 	require.ErrorContains(t, err, "entries between are lost")
+}
+
+// flipAt changes one bit of a file.
+func flipAt(t *testing.T, path string, at int) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	require.NoError(t, err)
+	raw[at] ^= 0x10
+	require.NoError(t, os.WriteFile(path, raw, 0o600))
 }
 
 func sweep(t *testing.T) []byte {
@@ -366,6 +377,7 @@ func TestConfigIsChecked(t *testing.T) {
 		"lease":      func(c *Config) { c.Timing.Lease = 200 * time.Millisecond },
 		"election":   func(c *Config) { c.Timing.Election = 100 * time.Millisecond },
 		"stall":      func(c *Config) { c.Timing.StallMax = time.Millisecond },
+		"storage":    func(c *Config) { c.Storage = nil },
 		"fatal":      func(c *Config) { c.Timing.StallFatal = time.Second },
 		"command":    func(c *Config) { c.MaxCommandBytes = fsm.MaxCommandBytes + 1 },
 	} {

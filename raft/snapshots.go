@@ -1,33 +1,51 @@
 package raft
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/atrest"
 
 	hraft "github.com/hashicorp/raft"
 )
 
-// snapshotStore keeps snapshots private to this user, reads back each one
-// that was written, and says when one is safe.
+// The state.bin of a snapshot is a stream of atrest: sealed under a storage
+// key, and bound to this cluster, this node, and
+//
+//	version uint64 | index uint64 | term uint64 | index of the configuration uint64 | configuration
+//
+// with numbers big endian. The library keeps those in meta.json beside it, in
+// the clear, and takes the members of the cluster from there: a meta.json that
+// was changed makes a snapshot that does not open.
+const snapshotKind = "strongroom snapshot"
+
+// damagedDir is where snapshots go that do not open, for examination.
+const damagedDir = "damaged"
+
+// snapshotStore seals snapshots, keeps them private to this user, reads back
+// each one that was written, and says when one is safe. What it hands out is
+// open: a snapshot on its way to another node is sealed there anew.
 type snapshotStore struct {
 	*hraft.FileSnapshotStore
+	keys   *atrest.Keys
 	path   string
 	stored func() error
 }
 
-func openSnapshots(path string, log *slog.Logger) (*snapshotStore, error) {
+func openSnapshots(path string, log *slog.Logger, keys *atrest.Keys) (*snapshotStore, error) {
 	// FileSnapshotStore adds a folder "snapshots" of its own.
 	files, err := hraft.NewFileSnapshotStoreWithLogger(filepath.Dir(path), retainSnapshots, newLibraryLogger(log))
 	if err != nil {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
-	return &snapshotStore{FileSnapshotStore: files, path: path, stored: func() error { return nil }}, nil
+	return &snapshotStore{FileSnapshotStore: files, keys: keys, path: path, stored: func() error { return nil }}, nil
 }
 
 // Create implements hraft.SnapshotStore. The library makes folders 0755 and
@@ -45,7 +63,55 @@ func (s *snapshotStore) Create(version hraft.SnapshotVersion, index, term uint64
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("snapshot: %w", err), sink.Cancel())
 	}
-	return &verifiedSink{SnapshotSink: sink, store: s}, nil
+	place := snapshotPlace(&hraft.SnapshotMeta{Version: version, Index: index, Term: term, Configuration: members, ConfigurationIndex: membersIndex})
+	sealer, err := s.keys.SealStream(sink, snapshotKind, place)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("snapshot: %w", err), sink.Cancel())
+	}
+	return &verifiedSink{SnapshotSink: sink, sealer: sealer, store: s}, nil
+}
+
+func snapshotPlace(m *hraft.SnapshotMeta) []byte {
+	var b []byte
+	for _, n := range []uint64{uint64(m.Version), m.Index, m.Term, m.ConfigurationIndex} {
+		b = binary.BigEndian.AppendUint64(b, n)
+	}
+	return append(b, hraft.EncodeConfiguration(m.Configuration)...)
+}
+
+// List implements hraft.SnapshotStore. The library takes the id from
+// meta.json, which anybody may have changed: it must be the name of a folder
+// here before it becomes part of a path.
+func (s *snapshotStore) List() ([]*hraft.SnapshotMeta, error) {
+	list, err := s.FileSnapshotStore.List()
+	return slices.DeleteFunc(list, func(m *hraft.SnapshotMeta) bool {
+		if filepath.Base(m.ID) != m.ID {
+			return true
+		}
+		_, err := os.Stat(filepath.Join(s.path, m.ID, "state.bin"))
+		return err != nil
+	}), err
+}
+
+// Open implements hraft.SnapshotStore: the size it answers is that of what is
+// read, which is what a follower is told.
+func (s *snapshotStore) Open(id string) (*hraft.SnapshotMeta, io.ReadCloser, error) {
+	meta, r, err := s.FileSnapshotStore.Open(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	opener, err := s.keys.OpenStream(r, snapshotKind, snapshotPlace(meta))
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("the snapshot %s: %w", id, err), r.Close())
+	}
+	out := *meta
+	out.Size = atrest.StreamSize(meta.Size)
+	return &out, openSnapshot{opener, r}, nil
+}
+
+type openSnapshot struct {
+	io.Reader
+	io.Closer
 }
 
 // check restores the snapshot into a machine of its own.
@@ -66,36 +132,65 @@ func drain(r io.Reader) error {
 	return err
 }
 
-// usable answers the index of the newest snapshot that restores, 0 if there
-// is none. Unreadable ones are set aside by nobody: they stay for examination.
-func (s *snapshotStore) usable(log *slog.Logger) (uint64, error) {
+// usable answers the newest snapshot that restores, nil if there is none, and
+// the ids of newer ones that do not.
+func (s *snapshotStore) usable(log *slog.Logger) (newest *hraft.SnapshotMeta, unreadable []string, err error) {
 	list, err := s.List()
 	if err != nil {
-		return 0, fmt.Errorf("snapshots: %w", err)
+		return nil, nil, fmt.Errorf("snapshots: %w", err)
 	}
 	for _, meta := range list {
 		err := s.check(meta.ID)
 		if err == nil {
-			return meta.Index, nil
+			return meta, unreadable, nil
+		}
+		if errors.Is(err, atrest.ErrUnknown) {
+			return nil, nil, err
 		}
 		log.Error("a snapshot is unreadable", "snapshot", meta.ID, "error", err)
+		unreadable = append(unreadable, meta.ID)
 	}
-	return 0, nil
+	return nil, unreadable, nil
 }
 
-// verifiedSink reads back what it wrote. Only after Close returned without an
+// setAside moves snapshots out of the library's sight, which would offer them
+// to followers for ever.
+func (s *snapshotStore) setAside(ids []string) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	aside := filepath.Join(filepath.Dir(s.path), damagedDir)
+	if err := os.MkdirAll(aside, 0o700); err != nil {
+		return fmt.Errorf("snapshots: %w", err)
+	}
+	for _, id := range ids {
+		to := filepath.Join(aside, id)
+		if err := errors.Join(os.RemoveAll(to), os.Rename(filepath.Join(s.path, id), to)); err != nil {
+			return fmt.Errorf("snapshots: %w", err)
+		}
+	}
+	return errors.Join(syncDir(aside), syncDir(s.path))
+}
+
+// verifiedSink seals what it is given, and reads back what it wrote. Only after Close returned without an
 // error does the library compact the log.
 type verifiedSink struct {
 	hraft.SnapshotSink
-	store *snapshotStore
-	done  bool
+	sealer io.WriteCloser
+	store  *snapshotStore
+	done   bool
 }
+
+func (s *verifiedSink) Write(p []byte) (int, error) { return s.sealer.Write(p) }
 
 func (s *verifiedSink) Close() error {
 	if s.done {
 		return nil
 	}
 	s.done = true
+	if err := s.sealer.Close(); err != nil {
+		return errors.Join(err, s.SnapshotSink.Cancel())
+	}
 	if err := s.SnapshotSink.Close(); err != nil {
 		return err
 	}

@@ -13,14 +13,65 @@ type QueryEventsRequest struct {
 	Outcome   string `json:"outcome,omitzero" doc:"ok, denied or failed"`
 	// DecisionID is what a denied caller was told.
 	DecisionID string `json:"decisionId,omitzero" doc:"id of a decision, as a denied caller was told"`
+	// BreakGlassID finds what was done in a session.
+	BreakGlassID string `json:"breakGlassId,omitzero" doc:"id of a break-glass session: what was done because of it"`
+	ApprovalID   string `json:"approvalId,omitzero" doc:"id of a request for approval: how it came about, and what was done by it"`
 }
 
-// QueryEventsResponse is ordered oldest first. Unreachable names members
-// whose trail could not be asked: their events are missing from the answer.
+// QueryEventsResponse is ordered oldest first. Unreachable names members of
+// whose trail neither they nor a copy could be asked: their events are missing
+// from the answer. FromCopies says which chains a copy answered for.
 type QueryEventsResponse struct {
-	Events      []AuditEvent `json:"events"`
-	NextCursor  string       `json:"nextCursor,omitzero"`
+	Events      []AuditEvent     `json:"events"`
+	NextCursor  string           `json:"nextCursor,omitzero"`
+	Unreachable []string         `json:"unreachable,omitzero"`
+	FromCopies  []AnsweredByCopy `json:"fromCopies,omitzero"`
+}
+
+// AnsweredByCopy is a chain of a node that could not be asked for it: the
+// answer has its events up to the one that the copy holds.
+type AnsweredByCopy struct {
+	Node    string `json:"node"`
+	Chain   string `json:"chain"` // first 16 characters of its id
+	Through uint64 `json:"through"`
+	// Missing is how many later events there are at least, as far as this node
+	// was told.
+	Missing uint64 `json:"missing,omitzero"`
+}
+
+// ListChainsRequest asks for all chains of the audit trail.
+type ListChainsRequest struct{}
+
+// ListChainsResponse is ordered by node and chain. Unreachable names members
+// that could not be asked what they hold.
+type ListChainsResponse struct {
+	Chains      []AuditChain `json:"chains"`
 	Unreachable []string     `json:"unreachable,omitzero"`
+}
+
+// AuditChain is the trail of one node. One that lost its disk writes another.
+type AuditChain struct {
+	Node     string `json:"node"`
+	Chain    string `json:"chain"` // SHA-256 of its first event, in hex
+	Current  bool   `json:"current"`
+	Sequence uint64 `json:"sequence"` // newest event that any member has on its disk
+	Hash     string `json:"hash"`
+	// Holders are who has it, and how far.
+	Holders []ChainHolder `json:"holders"`
+	// Anchored is the event up to which the replicated state knows it.
+	Anchored   uint64 `json:"anchored,omitzero"`
+	AnchoredAt *Time  `json:"anchoredAt,omitzero"`
+	// Trouble says what is wrong with it, as far as the asked node knows.
+	Trouble string `json:"trouble,omitzero"`
+}
+
+// ChainHolder is a member that has a chain.
+type ChainHolder struct {
+	NodeID   string `json:"nodeId"`
+	Sequence uint64 `json:"sequence"`
+	Lag      uint64 `json:"lag,omitzero"` // events that it lacks
+	// Broken says why its copy takes no more.
+	Broken string `json:"broken,omitzero"`
 }
 
 // AuditEvent is one line of a trail. It has no field that could hold a value.
@@ -35,10 +86,12 @@ type AuditEvent struct {
 	Principal      string       `json:"principal,omitzero"`
 	CredentialID   string       `json:"credentialId,omitzero"`
 	SourceAddress  string       `json:"sourceAddress,omitzero"`
+	Via            string       `json:"via,omitzero"` // member that the request came to, where it handed it on
 	Path           string       `json:"path,omitzero"`
 	KeyID          string       `json:"keyId,omitzero"`
 	Version        uint64       `json:"version,omitzero"`
 	DecisionID     string       `json:"decisionId,omitzero"`
+	ApprovalID     string       `json:"approvalId,omitzero"`
 	Reason         string       `json:"reason,omitzero"`
 	Index          uint64       `json:"index,omitzero"`
 	Cached         bool         `json:"cached,omitzero"`
@@ -47,6 +100,9 @@ type AuditEvent struct {
 	Instance       string       `json:"instance,omitzero"` // of a consumer that was given a version
 	// Report is what policies that only report would have decided otherwise.
 	Report *PolicyReport `json:"report,omitzero"`
+	// BreakGlassID is the break-glass session without which the request would
+	// not have been allowed, or that it is about.
+	BreakGlassID string `json:"breakGlassId,omitzero"`
 	// Decision is shown to who may iam:explain.
 	Decision *AuditDecision `json:"decision,omitzero"`
 }
@@ -66,6 +122,11 @@ type StatusResponse struct {
 	Index     uint64       `json:"index"`
 	Leader    *Leader      `json:"leader,omitzero"`
 	Nodes     []NodeStatus `json:"nodes"`
+	// MaxClockOffset is how far the leader's clock may be off.
+	MaxClockOffset Duration `json:"maxClockOffset"`
+	// AuditTrouble says which chains of the audit trail have parted from their
+	// anchors or copies, as far as the leader knows.
+	AuditTrouble []string `json:"auditTrouble,omitzero"`
 }
 
 // Leader says where writes go.
@@ -82,7 +143,17 @@ type NodeStatus struct {
 	Alive        bool   `json:"alive"`
 	AppliedIndex uint64 `json:"appliedIndex"`
 	HSM          string `json:"hsm"`
-	Version      string `json:"version"`
+	// Audit is "ok" or "down": whether its audit trail takes events. It is not
+	// there of a member that does not say.
+	Audit   string `json:"audit,omitzero"`
+	Version string `json:"version"`
+	// ClockOffset is how far its clock is ahead of the members' clocks, in their
+	// middle, by what the leader saw of them last; negative if it is behind. It
+	// is not there if nothing was seen for a minute.
+	ClockOffset *Offset `json:"clockOffset,omitzero"`
+	// RefusesTimed: it leads, its clock is off by more than maxClockOffset, and
+	// it refuses what is restricted to times.
+	RefusesTimed bool `json:"refusesTimed,omitzero"`
 }
 
 // TransferLeadershipRequest hands leadership over.

@@ -10,7 +10,7 @@ type DecisionStep struct {
 	// Statement is the place in the policy, from 0.
 	Statement int `json:"statement"`
 	// Effect is allow, deny or requireApproval; of an access policy allow if it
-	// is satisfied.
+	// is satisfied, and waived if a break-glass session makes up for the time.
 	Effect string `json:"effect"`
 	// Action and Matched say how the statement came to be about the question:
 	// "secrets:*", "role secrets-read-access"; "path /app/**", "everything".
@@ -91,16 +91,6 @@ type Explanation struct {
 	Needs []ApprovalNeed `json:"needs,omitzero"`
 	// BreakGlass is the session without which this would be denied.
 	BreakGlass string `json:"breakGlass,omitzero"`
-}
-
-// ApprovalNeed is an approval that a request lacks.
-type ApprovalNeed struct {
-	Policy     string   `json:"policy"`
-	Statement  int      `json:"statement"`
-	Count      int      `json:"count"`
-	Given      int      `json:"given"`
-	Principals []string `json:"principals,omitzero"`
-	Groups     []string `json:"groups,omitzero"`
 }
 
 // AskedQuestion is what an explanation is about.
@@ -289,6 +279,8 @@ type Replayed struct {
 	// answer replays; Unreachable names members whose trail is not in it.
 	StoppedAt   *Time    `json:"stoppedAt,omitzero"`
 	Unreachable []string `json:"unreachable,omitzero"`
+	// FromCopies are chains that copies were asked for.
+	FromCopies []AnsweredByCopy `json:"fromCopies,omitzero"`
 }
 
 // ChangedAnswer is a question that would be answered otherwise. It has no

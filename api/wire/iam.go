@@ -21,6 +21,8 @@ type PrincipalResponse struct {
 	// into. Lists of principals leave both out.
 	Attached []Attachment `json:"attached,omitzero"`
 	Groups   []GroupOf    `json:"groups,omitzero"`
+	// Quarantined is there while the principal may do nothing.
+	Quarantined *Quarantined `json:"quarantined,omitzero"`
 }
 
 // Attachment is a policy with how it is attached.
@@ -247,7 +249,7 @@ type AttachPolicyRequest struct {
 	Policy    string    `json:"policy" doc:"name of the policy"`
 	Principal string    `json:"principal,omitzero" doc:"name of the principal"`
 	Group     string    `json:"group,omitzero" doc:"or of the group; everyone is the group that all are in"`
-	Mode      string    `json:"mode,omitzero" doc:"grant (default); boundary: caps what the holder can ever get; breakGlass: dormant, for sessions that this release cannot open yet"`
+	Mode      string    `json:"mode,omitzero" doc:"grant (default); boundary: caps what the holder can ever get; breakGlass: holds while a break-glass session of the holder is open"`
 	TTL       *Duration `json:"ttl,omitzero" doc:"end by itself after this time, such as 2h (1s to 366d; default never)"`
 	Reason    string    `json:"reason,omitzero" doc:"why, kept with the attachment, at most 1024 bytes"`
 }
@@ -267,7 +269,6 @@ type AttachPolicyResponse struct {
 	Group     string       `json:"group,omitzero"`
 	Policies  []string     `json:"policies"`
 	Attached  []Attachment `json:"attached"`
-	Warnings  []string     `json:"warnings,omitzero"`
 }
 
 // CreateGroupRequest makes an empty group.

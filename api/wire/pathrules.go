@@ -13,6 +13,7 @@ type PathRuleFields struct {
 	MaxVersions     *uint64   `json:"maxVersions,omitzero" doc:"refuse more stored versions than this below the prefix; destroyed ones do not count"`
 	MaxBytes        *uint64   `json:"maxBytes,omitzero" doc:"refuse more bytes of stored values than this below the prefix"`
 	MinRetention    *Duration `json:"minRetention,omitzero" doc:"age before which no version may be destroyed or purged (1s to 3660d)"`
+	HSMEachRead     bool      `json:"hsmEachRead,omitzero" doc:"each read of a value is a call to the HSM, and never served by a data key in memory"`
 }
 
 // PutPathRuleRequest makes or replaces the rule of a prefix, as a whole.
@@ -112,6 +113,7 @@ type SecretRule struct {
 	RequiredTags    []string  `json:"requiredTags,omitzero"` // of all rules
 	KeepVersions    uint64    `json:"keepVersions,omitzero"`
 	MinRetention    *Duration `json:"minRetention,omitzero"` // the longest of all rules
+	HSMEachRead     bool      `json:"hsmEachRead,omitzero"`  // if any rule says so
 	// Prefixes are of all rules that cover the secret, the longest last; From
 	// names the one that a field comes from.
 	Prefixes []string          `json:"prefixes"`

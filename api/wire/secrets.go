@@ -121,6 +121,8 @@ type GetSecretValueResponse struct {
 	ExpiresAt   *Time    `json:"expiresAt,omitzero"`
 	Cache       Cache    `json:"cache"`
 	KMS         KeyUse   `json:"kms"`
+	// Compromised says that somebody has the value who should not.
+	Compromised bool `json:"compromised,omitzero"`
 }
 
 // Cache tells how long an application may keep a value.
@@ -261,6 +263,8 @@ type VersionSummary struct {
 	// ChangesOmitted counts those between, which the trail still has.
 	Changes        []VersionChange `json:"changes"`
 	ChangesOmitted uint64          `json:"changesOmitted,omitzero"`
+	// Compromised is there while the version is marked so.
+	Compromised *Compromised `json:"compromised,omitzero"`
 }
 
 // VersionChange is one line of a version's history.
@@ -268,7 +272,7 @@ type VersionChange struct {
 	At        *Time  `json:"at"`
 	By        string `json:"by"`
 	RequestID string `json:"requestId"`
-	What      string `json:"what"` // created, activated, replaced, labelled, unlabelled, disabled, enabled, destroyScheduled, destroyCancelled, destroyed
+	What      string `json:"what"` // created, activated, replaced, labelled, unlabelled, disabled, enabled, destroyScheduled, destroyCancelled, destroyed, compromised, compromisedCleared
 	Label     string `json:"label,omitzero"`
 	Reason    string `json:"reason,omitzero"`
 }

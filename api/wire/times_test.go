@@ -50,5 +50,16 @@ func TestDurationsSurviveTheJourney(t *testing.T) {
 		var again wire.Duration
 		require.NoError(r, again.UnmarshalText(text), string(text))
 		require.Equal(r, d, again)
+
+		o := wire.Offset(rapid.Int64().Draw(r, "o"))
+		text, err = o.MarshalText()
+		require.NoError(r, err)
+		var same wire.Offset
+		require.NoError(r, same.UnmarshalText(text), string(text))
+		require.Equal(r, o, same)
 	})
+	var o wire.Offset
+	for _, bad := range []string{"", "-", "7", "1d", "7.2 s"} {
+		require.Error(t, o.UnmarshalText([]byte(bad)), bad)
+	}
 }

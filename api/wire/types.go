@@ -243,6 +243,22 @@ func ParseDuration(s string) (Duration, error) {
 	return 0, fieldError(`must be a duration such as "720h", "90s" or "30d"`)
 }
 
+// Offset is a Duration with a sign, such as "-7.2s".
+type Offset time.Duration
+
+// MarshalText writes what Go does.
+func (o Offset) MarshalText() ([]byte, error) { return []byte(time.Duration(o).String()), nil }
+
+// UnmarshalText reads what Go does.
+func (o *Offset) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fieldError(`must be a duration such as "-7.2s"`)
+	}
+	*o = Offset(parsed)
+	return nil
+}
+
 // Error is the body of every failed request.
 type Error struct {
 	Error ErrorBody `json:"error"`

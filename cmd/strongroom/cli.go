@@ -89,6 +89,9 @@ type opForm struct {
 	show func(s *session, resp any) error
 	// send does the request; nil: plain Do.
 	send func(cmd *cobra.Command, s *session, req, resp any) error
+	// asks says that the form with a send of its own can ask for approval of the
+	// plain request.
+	asks bool
 	// extra adds flags of the short form's own.
 	extra func(cmd *cobra.Command)
 }
@@ -122,6 +125,10 @@ func (f opForm) command() *cobra.Command {
 	if f.extra != nil {
 		f.extra(cmd)
 	}
+	ask := ""
+	if f.op.Action != "" && (f.send == nil || f.asks) {
+		cmd.Flags().StringVar(&ask, "ask-approval", "", "do nothing yet: ask other people to approve exactly this request, and say why")
+	}
 	var all bool
 	if flags.paged {
 		cmd.Flags().BoolVar(&all, "all", f.all, "follow all pages")
@@ -129,6 +136,9 @@ func (f opForm) command() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		if flags.paged && cmd.Flags().Changed("limit") && !cmd.Flags().Changed("all") {
 			all = false
+		}
+		if ask != "" {
+			return f.askApproval(cmd, flags, args, ask)
 		}
 		return f.run(cmd, flags, args, all)
 	}
@@ -173,6 +183,9 @@ func (f opForm) run(cmd *cobra.Command, flags *requestFlags, args []string, all 
 		return err
 	}
 	defer wipeValues(reflect.ValueOf(req))
+	if f.op.Streams {
+		return s.Stream(cmd.Context(), f.op.Service, f.op.Name, req, s.out)
+	}
 	resp := reflect.New(f.op.Response).Interface()
 	defer wipeValues(reflect.ValueOf(resp))
 	if f.send != nil {

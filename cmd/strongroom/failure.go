@@ -26,9 +26,13 @@ func showFailure(out io.Writer, err error) {
 				fmt.Fprintf(out, "  %-12s %s\n", words(name)+":", printable(detail))
 			}
 		}
+		showNeeds(out, answered.Details["needs"])
 		showConsumers(out, answered.Details["consumers"])
 		showUnknown(out, answered.Details["unknown"])
 		hint := wayOut(fault.Kind(answered.Code))
+		if answered.Details["needs"] != nil {
+			hint = "the same command with --ask-approval REASON asks for it; once it is approved, run the command again"
+		}
 		if errors.As(err, &hinted) {
 			hint = hinted.hint
 		}
@@ -44,6 +48,9 @@ func showFailure(out io.Writer, err error) {
 		fmt.Fprintf(out, "  what to do:  %s\n", hint)
 	default:
 		fmt.Fprintln(out, "strongroom:", strings.TrimPrefix(err.Error(), "client: "))
+		if errors.As(err, &hinted) {
+			fmt.Fprintf(out, "  what to do:  %s\n", hinted.hint)
+		}
 	}
 }
 

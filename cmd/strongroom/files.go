@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -16,6 +17,7 @@ import (
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/config"
 	"github.com/strongroom/strongroom/internal/pki"
+	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/pkcs11"
 	"github.com/strongroom/strongroom/raft"
 )
@@ -109,22 +111,67 @@ func raftConfig(cfg config.Config, f files, log *slog.Logger, reg prometheus.Reg
 		Snapshot: raft.SnapshotConfig{Threshold: cfg.Raft.SnapshotThreshold, Interval: cfg.Raft.SnapshotInterval.D()},
 		Logger:   log.With("floor", "raft"), Registerer: reg,
 	}
+	out.Gossip.MoreSeeds = func() []string { return addressesIn(cfg.Gossip.SeedsFile, log) }
+	if len(cfg.Cluster.Join) > 0 || cfg.Cluster.JoinFile != "" {
+		out.Join = func() []string { return append(addressesIn(cfg.Cluster.JoinFile, log), cfg.Cluster.Join...) }
+	}
+	if file := cfg.Cluster.JoinTokenFile; file != "" {
+		out.JoinToken = func() (secret.Bytes, error) { return joinToken(file) }
+	}
 	for _, m := range cfg.Cluster.InitialMembers {
 		out.InitialMembers = append(out.InitialMembers, raft.Server{ID: m.ID, Address: m.Address})
 	}
 	return out
 }
 
+// addressesIn answers the addresses in a file, one a line, none if there is no
+// file: it is read again when it is needed.
+func addressesIn(path string, log *slog.Logger) []string {
+	if path == "" {
+		return nil
+	}
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		log.Warn("a file of addresses cannot be read", "file", path, "error", err)
+		return nil
+	}
+	var out []string
+	for line := range strings.Lines(string(raw)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// joinToken reads the token that lets this node join.
+func joinToken(path string) (secret.Bytes, error) {
+	raw, err := config.ReadSecret(path, 256)
+	if err != nil {
+		return secret.Bytes{}, fmt.Errorf("cluster.joinTokenFile: %w", err)
+	}
+	token := secret.Copy(bytes.TrimSpace(raw))
+	clear(raw)
+	return token, nil
+}
+
 func auditConfig(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) audit.Config {
 	durability := audit.Written
-	if cfg.Audit.Durability == "synced" {
+	switch cfg.Audit.Durability {
+	case "synced":
 		durability = audit.Synced
+	case "quorum":
+		durability = audit.Quorum
 	}
 	return audit.Config{
 		Dir: cfg.Audit.Dir, Node: cfg.Node.ID, Durability: durability,
-		SegmentBytes: cfg.Audit.SegmentBytes, MinFreeBytes: cfg.Audit.MinFreeBytes,
+		SegmentBytes: cfg.Audit.SegmentBytes, MinFreeBytes: cfg.Audit.MinFreeBytes, KeepPlain: !cfg.Audit.Compress,
 		Logger: log.With("floor", "audit"), Registerer: reg,
 	}
+}
+
+func copiesConfig(cfg config.Config, log *slog.Logger) audit.CopiesConfig {
+	return audit.CopiesConfig{Dir: cfg.Audit.Dir, MinFreeBytes: cfg.Audit.MinFreeBytes, KeepPlain: !cfg.Audit.Compress, Logger: log.With("floor", "audit")}
 }
 
 // rootToState and rootFromState carry the description of the root key between

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/pkcs11"
+	"github.com/strongroom/strongroom/raft"
 )
 
 const (
@@ -29,7 +30,7 @@ func (n *node) stepDown(reason string) {
 	}
 }
 
-// watch tells the others how the HSM is, and hands leadership on when this
+// watch tells the others how HSM and audit trail are, and hands leadership on when this
 // node cannot do a leader's work and another says that it can.
 func (n *node) watch(ctx context.Context) {
 	tick := time.NewTicker(watchInterval)
@@ -38,7 +39,9 @@ func (n *node) watch(ctx context.Context) {
 	var badSince, lastTry time.Time
 	for {
 		h := n.hsm()
-		n.raft.SetHSM(h.State)
+		if h.State != pkcs11.HealthOK {
+			n.engine.WipeDataKeys()
+		}
 		if h.State != told {
 			n.log.Info("HSM", "state", h.State, "reason", h.Reason)
 			told = h.State
@@ -53,9 +56,11 @@ func (n *node) watch(ctx context.Context) {
 		if time.Since(badSince) < unfitAfter || badSince.IsZero() {
 			reason = ""
 		}
+		trail := raft.TrailOK
 		if err := n.trail.Ready(); err != nil {
-			reason = "audit trail: " + err.Error()
+			trail, reason = raft.TrailDown, "audit trail: "+err.Error()
 		}
+		n.raft.SetHealth(h.State, trail)
 		if reason != "" && time.Since(lastTry) >= handOverEvery && n.handOver(ctx, reason) {
 			lastTry = time.Now()
 		}
@@ -81,14 +86,15 @@ func (n *node) hsm() pkcs11.Health {
 	return h
 }
 
-// handOver moves leadership to a voter that says that its HSM works. Without
-// one nothing is gained by moving. It reports whether it tried.
+// handOver moves leadership to a voter that says that its HSM and its audit
+// trail work. Without one nothing is gained by moving. It reports whether it
+// tried.
 func (n *node) handOver(ctx context.Context, reason string) bool {
 	if _, self, _ := n.raft.Leader(); !self {
 		return false
 	}
 	for _, m := range n.raft.Members() {
-		if m.ID == n.cfg.Node.ID || !m.Alive || m.Role != "follower" || m.HSM != pkcs11.HealthOK {
+		if m.ID == n.cfg.Node.ID || !m.Fit() {
 			continue
 		}
 		ctx, cancel := context.WithTimeout(ctx, handOverTime)
@@ -106,6 +112,9 @@ func (n *node) handOver(ctx context.Context, reason string) bool {
 func (n *node) ready() error {
 	if n.draining.Load() {
 		return errors.New("shutting down")
+	}
+	if err := n.raft.Standing(); err != nil {
+		return err
 	}
 	if why := n.root.Load(); why != nil {
 		return errors.New(*why)

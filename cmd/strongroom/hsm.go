@@ -71,7 +71,7 @@ is for the life of the pair, and the HSM itself enforces it:
 		c.Flags().StringVar(&configFile, "config", "", "configuration file of the node")
 		cmd.AddCommand(c)
 	}
-	cmd.AddCommand(hsmInitCommand(), hsmStatusCommand(), exportRootCommand(), importRootCommand())
+	cmd.AddCommand(hsmInitCommand(), hsmStatusCommand(), exportRootCommand(), importRootCommand(), rotateStorageKeyCommand())
 	return cmd
 }
 

@@ -88,7 +88,11 @@ func initCluster(ctx context.Context, cfg config.Config, o initOptions, out io.W
 			return err
 		}
 	}
-	if err := raft.Bootstrap(rc, rc.InitialMembers, command); err != nil {
+	err = withDevice(ctx, cfg, func(d *pkcs11.Device) error {
+		rc.Storage = openStorage(ctx, cfg, d)
+		return raft.Bootstrap(rc, rc.InitialMembers, command)
+	})
+	if err != nil {
 		if o.tokenFile != "" {
 			err = errors.Join(err, os.Remove(o.tokenFile))
 		}

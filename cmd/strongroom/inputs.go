@@ -203,6 +203,8 @@ func wipeValues(v reflect.Value) {
 			plain.Wipe()
 		case *wire.Text:
 			plain.Wipe()
+		case *wire.Object:
+			plain.Wipe()
 		default:
 			wipeValues(v.Elem())
 		}

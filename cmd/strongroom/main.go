@@ -40,8 +40,10 @@ func main() {
 }
 
 func run(args []string) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	ctx, stopHangups := withHangups(ctx, stop)
+	defer stopHangups()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
 	return execute(ctx, args, os.Stdin, os.Stdout, os.Stderr)

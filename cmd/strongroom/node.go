@@ -24,6 +24,7 @@ import (
 	"github.com/strongroom/strongroom/internal/config"
 	"github.com/strongroom/strongroom/internal/origin"
 	"github.com/strongroom/strongroom/internal/rotate"
+	"github.com/strongroom/strongroom/internal/sink"
 	"github.com/strongroom/strongroom/internal/trust"
 	"github.com/strongroom/strongroom/kms"
 	"github.com/strongroom/strongroom/pkcs11"
@@ -40,18 +41,26 @@ type node struct {
 	log      *slog.Logger
 	device   *pkcs11.Device
 	trail    *audit.Trail
+	sinks    *sink.Set
+	copies   *audit.Copies
 	machine  *fsm.Machine
 	raft     *raft.Node
 	engine   *engine.Engine
 	api      *api.Server
 	listener net.Listener
-	proxies  origin.Proxies
+	raw      *net.TCPListener // beneath listener
+	registry *prometheus.Registry
+
+	raftConfig raft.Config
+	proxies    origin.Proxies
 
 	draining atomic.Bool
 	fatal    chan error  // the first reason why this node must stop
 	unfit    chan string // reasons why this node should not lead
 	link     probe
-	root     atomic.Pointer[string] // why the root key is not in use yet; nil: it is
+	// admissions are what the leader decided about nodes, for the trail.
+	admissions chan raft.Admission
+	root       atomic.Pointer[string] // why the root key is not in use yet; nil: it is
 
 	background sync.WaitGroup
 }
@@ -59,10 +68,11 @@ type node struct {
 // openNode wires the floors from the lowest up. On an error it answers what
 // it has so far, for abandon.
 func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, error) {
-	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), unfit: make(chan string, 1)}
+	n := &node{cfg: cfg, log: log, fatal: make(chan error, 1), unfit: make(chan string, 1), admissions: make(chan raft.Admission, 64)}
 	waiting := "the replicated state is not there yet"
 	n.root.Store(&waiting)
 	registry := prometheus.NewRegistry()
+	n.registry = registry
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	f, err := readFiles(cfg)
 	if err != nil {
@@ -73,6 +83,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 	if n.listener, err = net.Listen("tcp", cfg.API.Listen); err != nil {
 		return n, fmt.Errorf("api.listen: %w", err)
 	}
+	n.raw = n.listener.(*net.TCPListener)
 	if err := n.listenBehindProxies(registry); err != nil {
 		return n, err
 	}
@@ -92,13 +103,35 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 	if n.trail, err = audit.Open(auditConfig(cfg, log, registry)); err != nil {
 		return n, fmt.Errorf("audit trail: %w", err)
 	}
-	n.machine = fsm.New()
-	rc := raftConfig(cfg, f, log, registry)
-	rc.Fatal = n.mustStop
-	if n.raft, err = raft.Open(ctx, rc, n.machine); err != nil {
+	if n.sinks, err = sink.New(sinkConfig(cfg, n.trail, log, registry)); err != nil {
 		return n, err
 	}
-	return n, n.openFrontEnd(registry)
+	if n.copies, err = audit.OpenCopies(copiesConfig(cfg, log)); err != nil {
+		return n, fmt.Errorf("copies of audit trails: %w", err)
+	}
+	rc := raftConfig(cfg, f, log, registry)
+	rc.Fatal = n.mustStop
+	rc.Admitted = func(a raft.Admission) {
+		select {
+		case n.admissions <- a:
+		default:
+			log.Error("the trail misses an event: too many nodes ask at once", "peer", a.NodeID)
+		}
+	}
+	n.raftConfig = rc
+	return n, nil
+}
+
+// openLog opens the replicated state, and what is above it. It waits for the
+// HSM.
+func (n *node) openLog(ctx context.Context) error {
+	n.machine = fsm.New()
+	r, err := n.openRaft(ctx, n.raftConfig)
+	n.raft = r
+	if err != nil {
+		return err
+	}
+	return n.openFrontEnd(n.registry)
 }
 
 // listenBehindProxies makes the listener read what trusted proxies send before
@@ -123,36 +156,66 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 	if err != nil {
 		return err
 	}
+	if n.cfg.KMS.CachedDataKeys > 0 {
+		service.CacheDataKeys(kms.NewDataKeyCache(n.cfg.KMS.CachedDataKeys, n.cfg.KMS.CacheFor.D(), func() bool {
+			return n.device.Health().State == pkcs11.HealthOK
+		}))
+	}
+	witnesses, err := n.cfg.Audit.KnownWitnesses()
+	if err != nil {
+		return fmt.Errorf("audit.witnesses: %w", err)
+	}
 	n.engine, err = engine.New(engine.Config{
 		Node: n.cfg.Node.ID, ClusterID: n.cfg.Cluster.ID, Log: n.raft,
-		KMS: service, Trail: n.trail,
+		KMS: service, Trail: n.trail, Copies: n.copies,
+		Retention:       audit.Retention{For: n.cfg.Audit.RetainFor.D(), Bytes: n.cfg.Audit.RetainBytes},
+		StillNeeded:     func() uint64 { return n.sinks.OldestNeeded() },
+		CheckpointEvery: n.cfg.Audit.CheckpointEvery.D(), CheckpointEvents: uint64(n.cfg.Audit.CheckpointEvents),
+		Witnesses: witnesses,
 		Cluster: engine.Cluster{
 			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys,
+			PeerChains: link.Chains, PeerChain: link.Chain,
 			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, PeerLedger: link.Ledger, StepDown: n.stepDown,
-			PeerClock: link.Clock,
+			PeerClock:  link.Clock,
+			Membership: engine.Membership{Removing: n.raft.Removing, Settle: n.raft.Settle, Views: n.memberViews},
+			CaughtUp:   n.raft.CaughtUp, AskLeader: n.askLeader(), Fit: func() bool { return n.hsm().State == pkcs11.HealthOK },
 		},
 		Trusts: trust.New(trust.Config{ReviewerFile: n.cfg.Login.TokenReviewerFile, Logger: n.log.With("floor", "trust")}),
 		Rotators: rotate.New(rotate.Config{
 			WebhookAllow: n.cfg.Rotation.WebhookAllow, DatabaseAllow: n.cfg.Rotation.DatabaseAllow, ClusterID: n.cfg.Cluster.ID,
 		}),
-		BootID: bootID(), DurableTrail: n.cfg.Audit.Durability == "synced",
+		Backups: engine.Backups{Dir: n.cfg.Snapshots.Dir, Every: n.cfg.Snapshots.Every.D(), Keep: n.cfg.Snapshots.Keep},
+		BootID:  bootID(), DurableTrail: n.cfg.Audit.Durability != "written", AwaitedTrail: n.cfg.Audit.Durability == "quorum",
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
 		HSMRandom: n.cfg.Generate.HSMRandom, MaxClockOffset: n.cfg.Cluster.MaxClockOffset.D(),
 	})
 	if err != nil {
 		return err
 	}
+	n.raft.AnswerFollowers(n.engine.AnswerFollowers)
 	n.api = api.New(api.Config{
-		Engine: n.engine, Cluster: n.raft, NodeID: n.cfg.Node.ID,
+		Engine: n.engine, Cluster: n.raft, NodeID: n.cfg.Node.ID, Standing: n.raft.Standing,
 		MaxBodyBytes: n.cfg.API.MaxBodyBytes, Timeout: n.cfg.API.Timeout.D(), AllowedHosts: n.cfg.API.AllowedHosts, Proxies: n.proxies,
 		Logger: n.log.With("floor", "api"), Registry: registry, Ready: n.ready,
 	}, link)
 	return nil
 }
 
+// askLeader is how this node, while it follows, serves reads by itself; nil: it
+// does not.
+func (n *node) askLeader() func(ctx context.Context, item []byte) (engine.Reading, error) {
+	if !n.cfg.Cluster.FollowerReads {
+		return nil
+	}
+	return func(ctx context.Context, item []byte) (engine.Reading, error) {
+		got, err := n.raft.AskLeader(ctx, item)
+		return engine.Reading(got), err
+	}
+}
+
 // bootID answers the kernel's id of this start of the system, "" where there
 // is none to be had: there, every start of the process counts as one after a
-// loss of power, unless audit.durability is synced.
+// loss of power, unless audit.durability is synced or quorum.
 func bootID() string {
 	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
@@ -175,6 +238,14 @@ func (n *node) start(ctx context.Context) {
 	serve("node link listener", func() error { return n.api.ServeLink(n.raft.LinkListener()) })
 	n.raft.OnLeadership(n.engine.RunLeader)
 	n.background.Go(func() { n.engine.RunWatch(ctx) })
+	n.background.Go(func() { n.engine.RunDataKeys(ctx) })
+	n.background.Go(func() { n.engine.RunBackups(ctx) })
+	n.background.Go(func() { n.engine.RunFollower(ctx) })
+	n.background.Go(func() { n.engine.RunCheckpoints(ctx) })
+	n.background.Go(func() { n.sinks.Run(ctx) })
+	n.background.Go(func() { n.engine.RunNotice(ctx) })
+	n.background.Go(func() { n.engine.RunCopies(ctx) })
+	n.background.Go(func() { n.recordAdmissions(ctx) })
 	n.background.Go(func() { n.keepRoots(ctx) })
 	n.background.Go(func() { n.watch(ctx) })
 }
@@ -198,6 +269,9 @@ func (n *node) abandon() error {
 		defer cancel()
 		errs = append(errs, n.raft.Close(ctx))
 	}
+	if n.copies != nil {
+		errs = append(errs, n.copies.Close())
+	}
 	if n.trail != nil {
 		errs = append(errs, n.trail.Close())
 	}
@@ -207,6 +281,31 @@ func (n *node) abandon() error {
 	return errors.Join(errs...)
 }
 
+// recordAdmissions writes into the trail what consensus decided about nodes.
+func (n *node) recordAdmissions(ctx context.Context) {
+	for {
+		select {
+		case a := <-n.admissions:
+			out := engine.Admission{NodeID: a.NodeID, Address: a.Address, TokenID: a.TokenID, Index: a.Index, Removed: a.Removed, Err: a.Err}
+			if a.Remote.IsValid() {
+				out.Source = a.Remote.String()
+			}
+			n.engine.RecordAdmission(ctx, out)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// memberViews is how the leader sees each member.
+func (n *node) memberViews() map[string]engine.MemberView {
+	out := map[string]engine.MemberView{}
+	for _, m := range n.raft.Members() {
+		out[m.ID] = engine.MemberView{Address: m.Address, InStepSince: m.InStepSince, Waiting: m.Waiting}
+	}
+	return out
+}
+
 // members is the cluster as this node sees it, on the wire.
 func (n *node) members() []wire.NodeStatus {
 	members := n.raft.Members()
@@ -214,7 +313,7 @@ func (n *node) members() []wire.NodeStatus {
 	for _, m := range members {
 		out = append(out, wire.NodeStatus{
 			NodeID: m.ID, APIAddress: m.APIAddress, Role: m.Role, Alive: m.Alive,
-			AppliedIndex: m.AppliedIndex, HSM: m.HSM, Version: m.Version,
+			AppliedIndex: m.AppliedIndex, HSM: m.HSM, Audit: m.Audit, Version: m.Version,
 		})
 	}
 	return out

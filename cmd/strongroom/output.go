@@ -62,6 +62,8 @@ func columns(row reflect.Type) []string {
 		return []string{"version", "state", "labels", "size", "kmsKeyId", "kmsKeyVersion", "createdAt", "createdBy", "destroyAt", "destroyedAt", "reason"}
 	case reflect.TypeFor[wire.AuditEvent]():
 		return []string{"time", "node", "event", "outcome", "code", "principal", "path", "version", "keyId", "requestId"}
+	case reflect.TypeFor[wire.Given]():
+		return []string{"path", "version", "count", "first", "last", "sources", "state", "current", "compromised", "rotates"}
 	case reflect.TypeFor[wire.KeyResponse]():
 		return []string{"aliases", "keyId", "state", "spec", "usage", "currentVersion", "boundSecrets", "createdAt"}
 	case reflect.TypeFor[wire.KeyHealth]():
@@ -116,6 +118,9 @@ func leaves(v reflect.Value) []leaf {
 func showTable(s *session, resp any) error {
 	if list, ok := resp.(*wire.ListSecretsResponse); ok {
 		resp = browse(list)
+	}
+	if status, ok := resp.(*wire.StatusResponse); ok {
+		resp = worthSaying(status)
 	}
 	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 	var lists []leaf
@@ -236,6 +241,8 @@ func cell(v reflect.Value) string {
 			return "?"
 		}
 		return string(text)
+	case *wire.Offset:
+		return time.Duration(*x).String()
 	case wire.Cache:
 		return cell(reflect.ValueOf(x.MaxAge)) + " at most"
 	case *wire.ItemError:

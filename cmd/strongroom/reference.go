@@ -88,7 +88,15 @@ func writeReference(b *strings.Builder) {
 		}
 		fmt.Fprintf(b, ". Audit event: `%s`.\n\n", op.Event)
 		writeFields(b, "request", referenceFields(op.Request, ""), true)
-		writeFields(b, "answer", referenceFields(op.Response, ""), false)
+		if op.Streams {
+			what := "lines"
+			if op.Content != "application/jsonl" {
+				what = "bytes"
+			}
+			fmt.Fprintf(b, "The answer is a stream of %s, `%s`; one that breaks off has no end.\n\n", what, op.Content)
+		} else {
+			writeFields(b, "answer", referenceFields(op.Response, ""), false)
+		}
 		if i < len(engine.Operations())-1 {
 			b.WriteByte('\n')
 		}
@@ -169,9 +177,11 @@ func referenceKind(t reflect.Type) (kind string, inner reflect.Type, infix strin
 		return "base64", nil, ""
 	case reflect.TypeFor[wire.Text]():
 		return "string", nil, ""
+	case reflect.TypeFor[wire.Object]():
+		return "object", nil, ""
 	case reflect.TypeFor[wire.Time]():
 		return "time", nil, ""
-	case reflect.TypeFor[wire.Duration]():
+	case reflect.TypeFor[wire.Duration](), reflect.TypeFor[wire.Offset]():
 		return "duration", nil, ""
 	}
 	switch t.Kind() {

@@ -54,6 +54,15 @@ func (r *requestField) setFile(req reflect.Value, in *inputs, file string) error
 	if err != nil {
 		return err
 	}
+	if r.typ == reflect.TypeFor[*wire.Object]() {
+		object := jsontext.Value(raw)
+		if !object.IsValid() || object.Kind() != '{' {
+			clear(raw)
+			return usagef("--%s: must hold one JSON object, the body of the request that is to be approved", name)
+		}
+		req.FieldByIndex(r.index).Set(reflect.ValueOf(wire.NewObject(raw)))
+		return nil
+	}
 	if err := r.setText(req, []string{strings.TrimSpace(string(raw))}); err != nil {
 		return usagef("--%s: %s", name, plainFault(err))
 	}

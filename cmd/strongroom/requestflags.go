@@ -107,7 +107,7 @@ func (f *requestFlags) walk(t reflect.Type, index []int) {
 // flagsFor chooses the forms that a type is given in.
 func flagsFor(t reflect.Type) (text, file *textFlag) {
 	switch t {
-	case reflect.TypeFor[*wire.Value](), reflect.TypeFor[*wire.Text]():
+	case reflect.TypeFor[*wire.Value](), reflect.TypeFor[*wire.Text](), reflect.TypeFor[*wire.Object]():
 		return nil, &textFlag{kind: "file"}
 	case reflect.TypeFor[wire.Bytes]():
 		return &textFlag{kind: "base64"}, &textFlag{kind: "file"}
@@ -214,6 +214,8 @@ func fileDoc(field *requestField) string {
 		return strings.TrimSuffix(strings.TrimSuffix(field.doc, "base64"), ", ") + ": " + doc
 	case reflect.TypeFor[*wire.Text]():
 		return field.doc + ": read it from a file (- is standard input); without it: standard input, or a prompt on a terminal"
+	case reflect.TypeFor[*wire.Object]():
+		return field.doc + ": read it as JSON from a file (- is standard input)"
 	case reflect.TypeFor[wire.Bytes]():
 		return "the same in base64 from a file (- is standard input)"
 	}
@@ -264,6 +266,10 @@ func (f *requestFlags) requireAll(req reflect.Value, in *inputs) error {
 	var ask *requestField
 	for _, field := range f.fields {
 		if !field.required || !req.FieldByIndex(field.index).IsZero() {
+			continue
+		}
+		if field.typ == reflect.TypeFor[*wire.Object]() {
+			missing = append(missing, "--"+kebab(field.name)+"-file")
 			continue
 		}
 		if field.file != nil && field.text.orKind("value") != "json" && !f.json.given() {

@@ -30,8 +30,10 @@ func serverCommand() *cobra.Command {
 		Short: "Run a node of a cluster",
 		Long: `Runs a node until SIGTERM or SIGINT, then hands over leadership, lets requests in
 flight finish, and ends. An HSM that is away is waited for: the node says in
-its health and log that it is not ready, and why.`,
+its health and log that it is not ready, and why. SIGHUP has the audit sinks
+open their files and connections anew; the configuration is not read again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			reload := takeHangups(cmd.Context())
 			if err := harden(); err != nil {
 				return err
 			}
@@ -43,7 +45,7 @@ its health and log that it is not ready, and why.`,
 			if err != nil {
 				return err
 			}
-			return serve(cmd.Context(), cfg, log.With("node", cfg.Node.ID))
+			return serve(cmd.Context(), cfg, log.With("node", cfg.Node.ID), reload)
 		},
 	}
 	cmd.Flags().StringVar(&configFile, "config", "", "configuration file (strongroom config defaults prints one)")
@@ -66,8 +68,9 @@ func removePIDFile(path string, pid int) {
 	}
 }
 
-// serve runs a node until ctx ends or it can no longer run.
-func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
+// serve runs a node until ctx ends or it can no longer run. What comes from
+// reload has it open again what others may have moved or renewed.
+func serve(ctx context.Context, cfg config.Config, log *slog.Logger, reload <-chan os.Signal) error {
 	if err := os.MkdirAll(cfg.Node.DataDir, 0o700); err != nil {
 		return fmt.Errorf("node.dataDir: %w", err)
 	}
@@ -82,19 +85,37 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger) error {
 		}
 		defer removePIDFile(cfg.Node.PIDFile, os.Getpid())
 	}
+	if err := n.openLog(ctx); err != nil {
+		if ctx.Err() != nil {
+			log.Info("stopped before the log was open")
+			return n.abandon()
+		}
+		return errors.Join(err, n.abandon())
+	}
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	n.start(work)
-	select {
-	case <-ctx.Done():
-		log.Info("stopping")
-		return n.stop(stopWork)
-	case err := <-n.fatal:
-		// The disk, the log or the state cannot be trusted any more, or a
-		// listener is gone. Closing in good order would wait for just those.
-		log.Error("this node must stop", "error", err)
-		return err
+	for {
+		select {
+		case <-reload:
+			n.reload()
+		case <-ctx.Done():
+			log.Info("stopping")
+			return n.stop(stopWork)
+		case err := <-n.fatal:
+			// The disk, the log or the state cannot be trusted any more, or a
+			// listener is gone. Closing in good order would wait for just those.
+			log.Error("this node must stop", "error", err)
+			return err
+		}
 	}
+}
+
+// reload is what SIGHUP does. Nothing here may fail: who is reloaded tells by
+// itself what it finds.
+func (n *node) reload() {
+	n.log.Info("reloading: audit sinks open their files and connections anew")
+	n.sinks.Reload()
 }
 
 // stop is the orderly end: red first, so that load balancers look elsewhere;
@@ -120,7 +141,7 @@ func (n *node) stop(stopWork func()) error {
 	n.background.Wait()
 	ctx, cancel = context.WithTimeout(context.Background(), closeTime)
 	defer cancel()
-	err = errors.Join(n.raft.Close(ctx), n.trail.Close(), n.device.Close())
+	err = errors.Join(n.raft.Close(ctx), n.copies.Close(), n.trail.Close(), n.device.Close())
 	n.log.Info("stopped")
 	return err
 }

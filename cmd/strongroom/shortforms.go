@@ -50,14 +50,23 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 
 	add(groupRights, "principal", "Users and services",
 		short("create", "iam", "createPrincipal", "name"), paged(short("ls", "iam", "listPrincipals")),
-		short("describe", "iam", "describePrincipal", "name"), short("delete", "iam", "deletePrincipal", "name"))
+		short("describe", "iam", "describePrincipal", "name"), short("delete", "iam", "deletePrincipal", "name"),
+		short("quarantine", "iam", "quarantinePrincipal", "principal"), short("release", "iam", "releasePrincipal", "principal"))
 	add(groupRights, "token", "Credentials of principals", tokenForms()...)
 	add(groupRights, "access-key", "Credentials that sign requests", accessKeyForms()...)
 	addDecisionForms(root)
+	incident := incidentForm().command()
+	incident.GroupID = groupRights
+	root.AddCommand(incident)
+	add(groupRights, "canary", "Secrets that nobody has a reason to read",
+		withExample(short("set", "secrets", "setCanary", "path"), `  strongroom canary set /app/prod/legacy/root-password --canary --reason "in the wiki of 2019"`), paged(short("ls", "secrets", "listCanaries")))
+	add(groupRights, "detectors", "How unusual behaviour is noticed", short("show", "audit", "describeDetectors"),
+		withExample(short("put", "audit", "putDetectors"), `  strongroom detectors put --rules '[{"detector":"canary","quarantine":true}]' --reason "ticket 7"`))
 	add(groupRights, "policy", "What principals may do", append(reviewForms(),
 		withExample(short("put", "iam", "putPolicy", "name"), `  strongroom policy put web-values --statements '[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]}]'`),
 		short("get", "iam", "getPolicy", "name"), paged(short("ls", "iam", "listPolicies")), short("delete", "iam", "deletePolicy", "name"),
 		short("attach", "iam", "attachPolicy", "policy", "principal"), short("detach", "iam", "detachPolicy", "policy", "principal"))...)
+	add(groupRights, "approval", "Requests that other people must approve", approvalForms()...)
 	add(groupRights, "rate-limit", "How often something may be done",
 		withExample(short("put", "iam", "putRateLimit", "name"), `  strongroom rate-limit put readers --kind valueReads --per principal --count 600 --period 1m --burst 100`),
 		paged(short("ls", "iam", "listRateLimits")), short("delete", "iam", "deleteRateLimit", "name"))
@@ -68,8 +77,44 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 		withExample(short("put", "iam", "putAccessPolicy", "name"), `  strongroom access-policy put office --paths '/app/prod/**' --source-cidrs 10.0.0.0/8`),
 		short("get", "iam", "getAccessPolicy", "name"), paged(short("ls", "iam", "listAccessPolicies")), short("delete", "iam", "deleteAccessPolicy", "name"))
 
-	query := withExample(short("query", "audit", "queryEvents"), "  strongroom audit query --path /app/dev/web/db-password --from -1h")
-	groups["audit"].AddCommand(query.command())
+	add(groupRights, "break-glass", "What is allowed in emergencies, and what is to be done afterwards", glassForms()...)
+
+	saved := snapshotCommand()
+	saved.GroupID = groupRights
+	root.AddCommand(saved)
+	groups["cluster"].AddCommand(
+		withExample(short("add", "cluster", "addMember", "nodeId", "address"), "  strongroom cluster add node4 10.0.0.4:7401\n  strongroom cluster add replica1 10.0.0.9:7401 --voter=false").command(),
+		withExample(short("remove", "cluster", "removeMember", "nodeId"), `  strongroom cluster remove node2 --reason "its disk died"`).command(),
+		withExample(short("autopilot", "cluster", "setAutopilot"), "  strongroom cluster autopilot --remove-dead-after 24h --min-voters 3").command(),
+		joinTokenForms())
+	for _, f := range auditForms() {
+		groups["audit"].AddCommand(f.command())
+	}
+	groups["audit"].AddCommand(auditTraceCommand(), auditVerifyCommand(), auditWitnessCommand())
+}
+
+// joinTokenForms are about tokens that let nodes join.
+func joinTokenForms() *cobra.Command {
+	cmd := group("join-token", "Tokens that let one node join, once")
+	var file string
+	create := withExample(short("create", "cluster", "createJoinToken"), "  strongroom cluster join-token create --node-id node4 --out node4.join-token")
+	create.short = "Make a token that lets one node join, once; prints its text, which is shown only this once"
+	create.extra = func(cmd *cobra.Command) {
+		cmd.Flags().StringVar(&file, "out", "", "write the text to this new file, mode 0600, instead")
+	}
+	create.show = func(s *session, resp any) error {
+		r := resp.(*wire.CreateJoinTokenResponse)
+		fmt.Fprintf(s.errOut, "join token %s, good once, until %s\n", printable(r.TokenID), cell(reflect.ValueOf(r.ExpiresAt)))
+		if file != "" {
+			return writeToken(file, r.Token.Bytes)
+		}
+		_, err := fmt.Fprintf(s.out, "%s\n", r.Token.Expose())
+		return err
+	}
+	for _, f := range []opForm{create, paged(short("ls", "cluster", "listJoinTokens")), short("revoke", "cluster", "revokeJoinToken", "tokenId")} {
+		cmd.AddCommand(f.command())
+	}
+	return cmd
 }
 
 func withExample(f opForm, example string) opForm {
@@ -118,7 +163,7 @@ func secretForms() []opForm {
 		paged(withExample(short("consumers", "secrets", "listConsumers", "path"), "  strongroom secret consumers /app/dev/web/db-password --version 3 --holding")),
 		short("confirm", "secrets", "confirmVersion", "path"), rotateForm(),
 		short("destroy", "secrets", "destroyVersion", "path"), short("cancel-destroy", "secrets", "cancelDestroyVersion", "path"),
-		short("delete", "secrets", "deleteSecret", "path"), short("restore", "secrets", "restoreSecret", "path"),
+		short("compromised", "secrets", "markCompromised", "path"), short("delete", "secrets", "deleteSecret", "path"), short("restore", "secrets", "restoreSecret", "path"),
 		short("bind-key", "secrets", "bindKey", "path", "kmsKeyId"),
 	}
 }
@@ -144,6 +189,7 @@ func putForm() opForm {
 		cmd.Flags().StringToString("tags", nil, "with --create: tags of the secret, NAME=VALUE")
 		cmd.Flags().String("description", "", "with --create: for people")
 	}
+	f.asks = true
 	f.send = func(cmd *cobra.Command, s *session, req, resp any) error {
 		put := req.(*wire.PutSecretValueRequest)
 		err := s.do(cmd.Context(), put, resp)

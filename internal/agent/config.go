@@ -23,14 +23,17 @@ type Config struct {
 	Files      []File     `yaml:"files"`
 }
 
-// Connection says where the cluster is, and who asks.
+// Connection says where the cluster is, and who asks: by a token, or by an
+// access key that signs each request.
 type Connection struct {
-	Addresses []string        `yaml:"addresses"`
-	CAFile    string          `yaml:"caFile"`
-	TokenFile string          `yaml:"tokenFile"`
-	Instance  string          `yaml:"instance"`
-	MaxAge    config.Duration `yaml:"maxAge"`
-	Splay     config.Duration `yaml:"splay"`
+	Addresses           []string        `yaml:"addresses"`
+	CAFile              string          `yaml:"caFile"`
+	TokenFile           string          `yaml:"tokenFile"`
+	AccessKeyID         string          `yaml:"accessKeyId"`
+	SecretAccessKeyFile string          `yaml:"secretAccessKeyFile"`
+	Instance            string          `yaml:"instance"`
+	MaxAge              config.Duration `yaml:"maxAge"`
+	Splay               config.Duration `yaml:"splay"`
 }
 
 // Status configures the listener for health checks.

@@ -59,11 +59,23 @@ func (f *faultList) check(ok bool, setting, format string, args ...any) {
 	}
 }
 
+// credentialFaults wants one credential: with two, nobody could tell from the
+// file as whom the agent asks.
+func (c *Connection) credentialFaults(f *faultList) {
+	if c.AccessKeyID == "" && c.SecretAccessKeyFile == "" {
+		f.check(filepath.IsAbs(c.TokenFile), "connection.tokenFile", "must be the absolute path of a file with a token, mode 0600; it is %q", c.TokenFile)
+		return
+	}
+	f.check(c.TokenFile == "", "connection.tokenFile", "is a second credential beside the access key; give one")
+	f.check(c.AccessKeyID != "", "connection.accessKeyId", "is missing; it is the id of the access key whose secret is in connection.secretAccessKeyFile")
+	f.check(filepath.IsAbs(c.SecretAccessKeyFile), "connection.secretAccessKeyFile", "must be the absolute path of a file with the secret of the access key, mode 0600; it is %q", c.SecretAccessKeyFile)
+}
+
 func (c *Config) faults() []string {
 	var f faultList
 	f.check(len(c.Connection.Addresses) > 0, "connection.addresses", "names no node; list some, such as https://strongroom1:7400")
 	f.check(c.Connection.CAFile == "" || filepath.IsAbs(c.Connection.CAFile), "connection.caFile", "must be empty or an absolute path; it is %q", c.Connection.CAFile)
-	f.check(filepath.IsAbs(c.Connection.TokenFile), "connection.tokenFile", "must be the absolute path of a file with a token, mode 0600; it is %q", c.Connection.TokenFile)
+	c.Connection.credentialFaults(&f)
 	if c.Connection.Instance != "" {
 		_, err := names.ParseName(c.Connection.Instance)
 		f.check(err == nil, "connection.instance", "%v", err)

@@ -85,19 +85,20 @@ func newLogger(c config.Log, out io.Writer) (*slog.Logger, error) {
 
 // build makes an Agent without connecting.
 func (s *server) build(cfg Config) (*Agent, error) {
-	c, err := client.New(client.Config{
+	to := client.Config{
 		Addresses: cfg.Connection.Addresses, CAFile: cfg.Connection.CAFile, UserAgent: s.o.UserAgent,
-		Token:    client.TokenFunc(func() ([]byte, error) { return config.ReadSecret(cfg.Connection.TokenFile, 4096) }),
 		RetryFor: 10 * time.Second, RetryConnect: 3 * time.Second,
-	})
+	}
+	setting, read := cfg.Connection.credential(&to)
+	c, err := client.New(to)
 	if err != nil {
 		return nil, fmt.Errorf("connection: %w", err)
 	}
-	token, err := config.ReadSecret(cfg.Connection.TokenFile, 4096)
+	first, err := read()
 	if err != nil {
-		return nil, fmt.Errorf("connection.tokenFile: %w", err)
+		return nil, fmt.Errorf("%s: %w", setting, err)
 	}
-	secret.New(token).Wipe()
+	first.Wipe()
 	source, err := NewSource(c, client.CacheConfig{Instance: s.instance.Name, MaxAge: cfg.Connection.MaxAge.D()})
 	if err != nil {
 		return nil, fmt.Errorf("connection: %w", err)
@@ -108,6 +109,23 @@ func (s *server) build(cfg Config) (*Agent, error) {
 		return nil, err
 	}
 	return a, nil
+}
+
+// credential puts the token, or the access key, into to. It answers the setting
+// that names the file, and what reads it: for each request, so that a file that
+// was renewed is picked up, and one that others may read is refused.
+func (c *Connection) credential(to *client.Config) (setting string, read func() (secret.Bytes, error)) {
+	setting, file := "connection.tokenFile", c.TokenFile
+	if c.AccessKeyID != "" {
+		setting, file = "connection.secretAccessKeyFile", c.SecretAccessKeyFile
+	}
+	read = client.TokenFunc(func() ([]byte, error) { return config.ReadSecret(file, 4096) })
+	if c.AccessKeyID != "" {
+		to.AccessKeyID, to.AccessKeySecret = c.AccessKeyID, read
+	} else {
+		to.Token = read
+	}
+	return setting, read
 }
 
 // take has an Agent work, in place of the one before.

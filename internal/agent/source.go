@@ -215,7 +215,7 @@ func explainAction(path, action, role string, err error) error {
 	case client.IsCode(err, client.CodeNotFound):
 		return &Refused{fmt.Sprintf("%s: NotFound: there is no such secret, or it has no version; correct the path, or put a value (%s)", path, about)}
 	case client.IsCode(err, client.CodeUnauthenticated):
-		return &Refused{fmt.Sprintf("%s: Unauthenticated: the token is unknown, expired or revoked; put a valid one into the token file (%s)", path, about)}
+		return &Refused{fmt.Sprintf("%s: Unauthenticated: the token, or the access key, is unknown, expired or revoked; put a valid one into its file (%s)", path, about)}
 	case client.IsCode(err, client.CodeVersionNotActive), client.IsCode(err, client.CodeKeyNotActive):
 		return &Refused{fmt.Sprintf("%s: %s (%s)", path, e.Error(), about)}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
+	"github.com/strongroom/strongroom/internal/checkpoint"
 	"github.com/strongroom/strongroom/internal/dialect"
 	"github.com/strongroom/strongroom/internal/origin"
 )
@@ -24,23 +25,25 @@ import (
 // defaults and descriptions: `strongroom config defaults` and
 // docs/configuration.md are made from them.
 type Config struct {
-	Node     Node     `yaml:"node" doc:"This node."`
-	API      API      `yaml:"api" doc:"The HTTPS API that clients use."`
-	Cluster  Cluster  `yaml:"cluster" doc:"The cluster, and the mutual TLS link between its nodes."`
-	Gossip   Gossip   `yaml:"gossip" doc:"Encrypted gossip about who is alive. It gives hints and never changes the membership."`
-	HSM      HSM      `yaml:"hsm" doc:"The PKCS#11 token that holds the root key. The module runs in a child process."`
-	Audit    Audit    `yaml:"audit" doc:"The audit trail."`
-	Generate Generate `yaml:"generate" doc:"Values that the server generates."`
-	Raft     Raft     `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
-	Rotation Rotation `yaml:"rotation" doc:"Where rotations of secrets may connect to. Nothing is allowed that is not listed; all nodes should have the same."`
-	Login    Login    `yaml:"login" doc:"Logins by trusts."`
-	Log      Log      `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
+	Node      Node      `yaml:"node" doc:"This node."`
+	API       API       `yaml:"api" doc:"The HTTPS API that clients use."`
+	Cluster   Cluster   `yaml:"cluster" doc:"The cluster, and the mutual TLS link between its nodes."`
+	Gossip    Gossip    `yaml:"gossip" doc:"Encrypted gossip about who is alive. It gives hints and never changes the membership."`
+	HSM       HSM       `yaml:"hsm" doc:"The PKCS#11 token that holds the root key. The module runs in a child process."`
+	KMS       KMS       `yaml:"kms" doc:"Data keys in memory."`
+	Audit     Audit     `yaml:"audit" doc:"The audit trail."`
+	Snapshots Snapshots `yaml:"snapshots" doc:"Backups that this node makes by itself. See backup.md."`
+	Generate  Generate  `yaml:"generate" doc:"Values that the server generates."`
+	Raft      Raft      `yaml:"raft" doc:"Consensus. The defaults are for one data centre; all nodes must have the same."`
+	Rotation  Rotation  `yaml:"rotation" doc:"Where rotations of secrets may connect to. Nothing is allowed that is not listed; all nodes should have the same."`
+	Login     Login     `yaml:"login" doc:"Logins by trusts."`
+	Log       Log       `yaml:"log" doc:"The log on standard error. It never holds a value, a token or a PIN."`
 }
 
 // Node names this node and its folder.
 type Node struct {
 	ID      string `yaml:"id" default:"" doc:"Name of this node, once and for ever: 1 to 63 of a-z 0-9 and -. It is also in the node's certificate. Required."`
-	DataDir string `yaml:"dataDir" default:"/var/lib/strongroom" doc:"Folder of the replicated log, snapshots and state. No other node may use it."`
+	DataDir string `yaml:"dataDir" default:"/var/lib/strongroom" doc:"Folder of the replicated log and snapshots, sealed by this node's HSM. No other node may use it."`
 	PIDFile string `yaml:"pidFile" default:"" doc:"File for the number of the server's process, for as long as it runs. Empty: none."`
 }
 
@@ -67,7 +70,11 @@ type Cluster struct {
 	KeyFile        string   `yaml:"keyFile" default:"/etc/strongroom/node-key.pem" doc:"Its private key (PEM), mode 0600."`
 	CAFile         string   `yaml:"caFile" default:"/etc/strongroom/cluster-ca.pem" doc:"Certificate authority of the node link. Use one that signs nothing else."`
 	InitialMembers []Member `yaml:"initialMembers" default:"[]" doc:"The first members, each with id and address (cluster.advertise of that node), the same on all nodes. strongroom init starts the cluster with them; a node that has not heard from the cluster yet listens to them only. Later changes of the membership are not made here."`
+	Join           []string `yaml:"join" default:"[]" doc:"For a node that joins a running cluster, instead of cluster.initialMembers: addresses of the node links of members, host:port, where the host may be a DNS name. One that answers is enough. See cluster.md."`
+	JoinFile       string   `yaml:"joinFile" default:"" doc:"File with more such addresses, one a line, read again at each attempt. Empty: none."`
+	JoinTokenFile  string   `yaml:"joinTokenFile" default:"" doc:"File with the one-time join token, mode 0600, for a node that was not announced with cluster add. It is read only until the node is admitted, and can be deleted then. Empty: none."`
 	MaxClockOffset Duration `yaml:"maxClockOffset" default:"5s" doc:"How far the clock of this node may be off, as told by the other members and the replicated state, before it refuses, as the leader, what access policies and conditions restrict to times; 100ms to 1m. All nodes should have the same."`
+	FollowerReads  bool     `yaml:"followerReads" default:"true" doc:"While this node follows, it serves reads by itself, with its own HSM, by what the leader tells it; false hands every request to the leader. Answers are equally fresh."`
 }
 
 // Member is one of the first members.
@@ -81,7 +88,8 @@ type Gossip struct {
 	Listen    string   `yaml:"listen" default:"0.0.0.0:7402" doc:"Address and port, UDP and TCP."`
 	Advertise string   `yaml:"advertise" default:"" doc:"Address and port that other nodes reach this node by. Empty: as listen, which must then name one address."`
 	KeyFile   string   `yaml:"keyFile" default:"/etc/strongroom/gossip.key" doc:"File with the gossip key, the same on all nodes: 32 bytes in base64 (head -c 32 /dev/urandom | base64), mode 0600."`
-	Seeds     []string `yaml:"seeds" default:"[]" doc:"Gossip addresses of other nodes, asked at the start until one answers."`
+	Seeds     []string `yaml:"seeds" default:"[]" doc:"Gossip addresses of other nodes, host:port, where the host may be a DNS name; asked whenever this node hears from fewer members than there are."`
+	SeedsFile string   `yaml:"seedsFile" default:"" doc:"File with more such addresses, one a line, read again each time. Empty: none."`
 }
 
 // HSM configures the token.
@@ -120,6 +128,42 @@ func (c *Config) Proxies() (origin.Proxies, error) {
 	return origin.NewProxies(c.API.TrustedProxies, c.API.ProxyProtocol)
 }
 
+// KMS bounds the data keys that a node keeps open.
+type KMS struct {
+	CachedDataKeys int      `yaml:"cachedDataKeys" default:"10000" doc:"Data keys of secrets that were read which are kept in memory, at most, so that the next read of the same version asks no HSM; its events say cached. 0: none, and every read is a call to the HSM. A path rule with hsmEachRead sets them aside for what is below it."`
+	CacheFor       Duration `yaml:"cacheFor" default:"1m" doc:"How long a data key is kept, from the call to the HSM on, 1s to 1h. It is wiped earlier when its version is destroyed or its key disabled, and while the HSM does not work."`
+}
+
+// Snapshots configures the backups of one node.
+type Snapshots struct {
+	Dir   string   `yaml:"dir" default:"" doc:"Folder that this node saves its state to, encrypted and read back each time; put it on another disk, or have it copied elsewhere. Empty: this node saves none."`
+	Every Duration `yaml:"every" default:"1h" doc:"How often it does, 1m to 720h."`
+	Keep  int      `yaml:"keep" default:"48" doc:"How many saved snapshots stay, 1 to 10000; older ones are removed."`
+}
+
+// KnownWitnesses answers those who may cosign checkpoints.
+func (a *Audit) KnownWitnesses() ([]checkpoint.Witness, error) {
+	if len(a.Witnesses) > maxWitnesses {
+		return nil, fmt.Errorf("must be %d at most; there are %d", maxWitnesses, len(a.Witnesses))
+	}
+	var out []checkpoint.Witness
+	names := map[string]bool{}
+	for _, text := range a.Witnesses {
+		w, err := checkpoint.ParseWitness(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q %w", text, err)
+		}
+		if names[w.Name()] {
+			return nil, fmt.Errorf("%s is there twice; a witness has one key", w.Name())
+		}
+		names[w.Name()] = true
+		out = append(out, w)
+	}
+	return out, nil
+}
+
+const maxWitnesses = 16
+
 // Generate configures generated values.
 type Generate struct {
 	HSMRandom bool `yaml:"hsmRandom" default:"false" doc:"Generated values come from the HSM's random numbers and this machine's, mixed so that they are as good as the better of the two; while the HSM is not there, nothing is generated. RSA keys are made from this machine's alone. All nodes should have the same."`
@@ -128,9 +172,18 @@ type Generate struct {
 // Audit configures the trail.
 type Audit struct {
 	Dir          string `yaml:"dir" default:"" doc:"Folder of the trail. Empty: audit below node.dataDir."`
-	Durability   string `yaml:"durability" default:"written" doc:"When a request may be answered: written (the event is with the operating system: survives the process, not a power cut) or synced (it is on the disk)."`
+	Durability   string `yaml:"durability" default:"written" doc:"When a request may be answered: written (the event is with the operating system: survives the process, not a power cut), synced (it is on the disk) or quorum (it is on the disks of a majority of the voting members: a node that burns down loses nothing)."`
 	SegmentBytes int64  `yaml:"segmentBytes" default:"67108864" doc:"Size at which a new file is begun, 1 MiB to 1 GiB."`
 	MinFreeBytes int64  `yaml:"minFreeBytes" default:"67108864" doc:"Free space below which the trail refuses events, and so the node requests."`
+	Compress     bool   `yaml:"compress" default:"true" doc:"Files that are full are compressed (zstd), to about a quarter."`
+
+	RetainFor   Duration `yaml:"retainFor" default:"0s" doc:"Files whose events are all older than this are removed once a checkpoint is over them and every sink has taken them; what is left verifies as before. At least 1h; 0s keeps all."`
+	RetainBytes int64    `yaml:"retainBytes" default:"0" doc:"The oldest files are removed, on the same conditions, while all of a chain take more than this, of at least twice segmentBytes; 0 sets no bound."`
+
+	CheckpointEvery  Duration `yaml:"checkpointEvery" default:"1m" doc:"After so long a chain that has grown is signed by the cluster's key in the HSM, 1s to 1h."`
+	CheckpointEvents int64    `yaml:"checkpointEvents" default:"1000" doc:"After so many events it is signed at once, 1 to 1000000."`
+	Witnesses        []string `yaml:"witnesses" default:"[]" doc:"Who may cosign checkpoints for this cluster: NAME+KEY of each, as strongroom audit witness prints it, 16 at most. What others hand in is refused. All nodes should have the same."`
+	Sinks            []Sink   `yaml:"sinks" default:"[]" doc:"Where this node hands on the events of its trail; what an entry may hold is listed below. A sink that does not work delays nobody and loses nothing."`
 }
 
 // Raft configures consensus.
@@ -276,5 +329,8 @@ func (c *Config) derive() {
 	}
 	if c.Audit.Dir == "" && c.Node.DataDir != "" {
 		c.Audit.Dir = strings.TrimRight(c.Node.DataDir, "/") + "/audit"
+	}
+	for i := range c.Audit.Sinks {
+		c.Audit.Sinks[i].defaults()
 	}
 }

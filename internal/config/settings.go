@@ -88,6 +88,9 @@ func Reference() string {
 			fmt.Fprintf(&b, "| `%s` | %s | %s |\n", one.Name, value, strings.ReplaceAll(one.Doc, "|", `\|`))
 		}
 		b.WriteString("\n")
+		if s[0] == "audit" {
+			b.WriteString(sinkReference())
+		}
 	}
 	return b.String()
 }

@@ -47,6 +47,7 @@ func (c *Config) faults() []string {
 	c.bounds(&f)
 	c.timing(&f)
 	c.allowLists(&f)
+	c.sinks(&f)
 	if _, err := c.Proxies(); err != nil {
 		f.add("api.trustedProxies", "%v", err)
 	}
@@ -93,9 +94,15 @@ func (c *Config) paths(f *faultList) {
 	} {
 		f.check(filepath.IsAbs(p.path), p.name, "must be an absolute path; it is %q", p.path)
 	}
+	f.check(c.Snapshots.Dir == "" || filepath.IsAbs(c.Snapshots.Dir), "snapshots.dir", "must be empty or an absolute path; it is %q", c.Snapshots.Dir)
 	f.check(c.HSM.SyncDir == "" || filepath.IsAbs(c.HSM.SyncDir), "hsm.syncDir", "must be empty or an absolute path; it is %q", c.HSM.SyncDir)
 	f.check(len(c.HSM.InitArgs) <= 4096 && !strings.ContainsRune(c.HSM.InitArgs, 0), "hsm.initArgs", "must have at most 4096 bytes and no zero byte")
 	f.check(c.Login.TokenReviewerFile == "" || filepath.IsAbs(c.Login.TokenReviewerFile), "login.tokenReviewerFile", "must be empty or an absolute path; it is %q", c.Login.TokenReviewerFile)
+	for _, one := range []struct{ name, path string }{
+		{"cluster.joinFile", c.Cluster.JoinFile}, {"cluster.joinTokenFile", c.Cluster.JoinTokenFile}, {"gossip.seedsFile", c.Gossip.SeedsFile},
+	} {
+		f.check(one.path == "" || filepath.IsAbs(one.path), one.name, "must be empty or an absolute path; it is %q", one.path)
+	}
 	f.check(c.Node.PIDFile == "" || filepath.IsAbs(c.Node.PIDFile), "node.pidFile", "must be empty or an absolute path; it is %q", c.Node.PIDFile)
 	for name := range c.HSM.Env {
 		f.check(name != "" && !strings.ContainsAny(name, "=\x00"), "hsm.env", "%q cannot be the name of a variable", name)
@@ -115,6 +122,11 @@ func (c *Config) addresses(f *faultList) {
 			continue
 		}
 		f.check(reachable(a.advertise), a.name+".advertise", "%q is no address that others can reach; name this node's own address and port", a.advertise)
+	}
+	for i, address := range c.Cluster.Join {
+		if err := hostPort(address); err != nil {
+			f.add(fmt.Sprintf("cluster.join[%d]", i), "%v", err)
+		}
 	}
 	for i, seed := range c.Gossip.Seeds {
 		if err := hostPort(seed); err != nil {
@@ -156,6 +168,8 @@ func (c *Config) members(f *faultList) {
 		f.check(!addresses[m.Address], name+".address", "%q is there twice", m.Address)
 		ids[m.ID], addresses[m.Address] = true, true
 	}
+	joins := len(c.Cluster.Join) > 0 || c.Cluster.JoinFile != ""
+	f.check(!joins || len(ids) == 0, "cluster.join", "goes without cluster.initialMembers: a node either begins a cluster with others or joins one that runs")
 	if len(ids) > 0 && c.Node.ID != "" {
 		f.check(ids[c.Node.ID], "cluster.initialMembers", "does not have this node, %q", c.Node.ID)
 	}
@@ -178,9 +192,16 @@ func (c *Config) bounds(f *faultList) {
 	between("hsm.sessions", int64(c.HSM.Sessions), 1, 64)
 	c.dialect(f)
 	f.check(len(c.HSM.TokenLabel) >= 1 && len(c.HSM.TokenLabel) <= 32, "hsm.tokenLabel", "must have 1 to 32 bytes; it is %q", c.HSM.TokenLabel)
-	f.check(c.Audit.Durability == "written" || c.Audit.Durability == "synced", "audit.durability", "must be written or synced; it is %q", c.Audit.Durability)
+	f.check(slices.Contains([]string{"written", "synced", "quorum"}, c.Audit.Durability), "audit.durability", "must be written, synced or quorum; it is %q", c.Audit.Durability)
 	between("audit.segmentBytes", c.Audit.SegmentBytes, 1<<20, 1<<30)
 	between("audit.minFreeBytes", c.Audit.MinFreeBytes, 0, 1<<40)
+	if _, err := c.Audit.KnownWitnesses(); err != nil {
+		f.add("audit.witnesses", "%v", err)
+	}
+	between("audit.checkpointEvents", c.Audit.CheckpointEvents, 1, 1_000_000)
+	f.check(c.Audit.CheckpointEvery.D() >= time.Second && c.Audit.CheckpointEvery.D() <= time.Hour, "audit.checkpointEvery", "must be 1s to 1h; it is %s", c.Audit.CheckpointEvery)
+	f.check(c.Audit.RetainFor == 0 || c.Audit.RetainFor.D() >= time.Hour, "audit.retainFor", "must be at least 1h, or 0s to keep all; it is %s", c.Audit.RetainFor)
+	f.check(c.Audit.RetainBytes == 0 || c.Audit.RetainBytes >= 2*c.Audit.SegmentBytes, "audit.retainBytes", "must be at least twice audit.segmentBytes, or 0 for no bound; it is %d", c.Audit.RetainBytes)
 	between("raft.snapshotThreshold", int64(min(c.Raft.SnapshotThreshold, 1<<62)), 16, 10_000_000)
 }
 
@@ -198,6 +219,10 @@ func (c *Config) timing(f *faultList) {
 	}
 	between("api.timeout", c.API.Timeout, time.Second, 2*time.Minute)
 	between("cluster.maxClockOffset", c.Cluster.MaxClockOffset, 100*time.Millisecond, time.Minute)
+	between("snapshots.every", c.Snapshots.Every, time.Minute, 30*24*time.Hour)
+	f.check(1 <= c.Snapshots.Keep && c.Snapshots.Keep <= 10_000, "snapshots.keep", "must be 1 to 10000; it is %d", c.Snapshots.Keep)
+	between("kms.cacheFor", c.KMS.CacheFor, time.Second, time.Hour)
+	f.check(0 <= c.KMS.CachedDataKeys && c.KMS.CachedDataKeys <= 1_000_000, "kms.cachedDataKeys", "must be 0 to 1000000; it is %d", c.KMS.CachedDataKeys)
 	between("hsm.operationTimeout", c.HSM.OperationTimeout, 50*time.Millisecond, time.Minute)
 	between("hsm.probeInterval", c.HSM.ProbeInterval, 100*time.Millisecond, time.Minute)
 	r := c.Raft
@@ -214,20 +239,23 @@ func (c *Config) timing(f *faultList) {
 	f.check(r.Election >= r.Heartbeat, "raft.election", "must be at least raft.heartbeat (%v); it is %v", r.Heartbeat, r.Election)
 }
 
+// namedFile is a file that a setting names.
+type namedFile struct {
+	name, path string
+	secret     bool
+}
+
 // CheckFiles looks at every file that c names: it must be there, and one
 // that holds a secret must be a regular file that only its owner may read.
 // The error lists all faults, one a line.
 func (c *Config) CheckFiles() error {
 	var f faultList
-	for _, one := range []struct {
-		name, path string
-		secret     bool
-	}{
+	for _, one := range append([]namedFile{
 		{"api.certFile", c.API.CertFile, false}, {"api.keyFile", c.API.KeyFile, true},
 		{"cluster.certFile", c.Cluster.CertFile, false}, {"cluster.keyFile", c.Cluster.KeyFile, true},
 		{"cluster.caFile", c.Cluster.CAFile, false}, {"gossip.keyFile", c.Gossip.KeyFile, true},
 		{"hsm.module", c.HSM.Module, false}, {"hsm.pinFile", c.HSM.PINFile, true},
-	} {
+	}, c.sinkFiles()...) {
 		if err := checkFile(one.path, one.secret); err != nil {
 			f.add(one.name, "%v", err)
 		}

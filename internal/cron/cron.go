@@ -13,7 +13,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	_ "time/tzdata" // the zones are in the binary: no node decides by what its machine has installed
+	// For a machine that has no zones installed. Those that are installed come
+	// before these (ZONEINFO, then the system's): nodes whose zones are of
+	// different releases can differ on when a schedule is due. The leader alone
+	// asks, so that is a difference from one leader to the next, never between
+	// two at a time.
+	_ "time/tzdata"
 )
 
 // Schedule is a parsed expression. It is immutable.

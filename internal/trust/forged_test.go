@@ -150,6 +150,9 @@ func TestForgedTokensAreNotTaken(t *testing.T) {
 		"other claims":              change(1, base64.RawURLEncoding.EncodeToString([]byte(strings.Replace(payload, `"s"`, `"t"`, 1)))),
 		"padding":                   good + "=",
 		"a line feed":               parts[0] + "\n." + parts[1] + "." + parts[2],
+		"a line feed at the end":    good + "\n",
+		"a line feed in the middle": parts[0] + "." + parts[1] + "." + parts[2][:9] + "\r\n" + parts[2][9:],
+		"another last sign":         good[:len(good)-1] + string(good[len(good)-1]+1),
 		"four parts":                good + ".x",
 		"the JSON form":             `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`,
 	} {

@@ -15,6 +15,11 @@ type load func(ctx context.Context, worker int) error
 // tenth of it.
 func measure(ctx context.Context, do load, n int, d time.Duration) figure {
 	drive(ctx, do, n, d/10)
+	return measureOnly(ctx, do, n, d)
+}
+
+// measureOnly is measure without the warm-up.
+func measureOnly(ctx context.Context, do load, n int, d time.Duration) figure {
 	took, errs, elapsed := drive(ctx, do, n, d)
 	f := figure{Connections: n, Errors: errs}
 	if len(took) == 0 {

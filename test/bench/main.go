@@ -29,6 +29,7 @@ type options struct {
 	conns    string
 	out      string
 	module   string
+	follow   bool
 }
 
 func main() {
@@ -39,6 +40,7 @@ func main() {
 	flag.StringVar(&o.conns, "connections", "1,16,64", "numbers of connections")
 	flag.StringVar(&o.out, "json", "bench.json", "where to write the figures as JSON (empty: nowhere)")
 	flag.StringVar(&o.module, "module", "/usr/lib/softhsm/libsofthsm2.so", "SoftHSM, for its floor")
+	flag.BoolVar(&o.follow, "followers", false, "measure reads through a node that follows, and what they cost the leader, and nothing else")
 	flag.Parse()
 	if err := run(context.Background(), o, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -83,6 +85,9 @@ func run(ctx context.Context, o options, w io.Writer) error {
 	fmt.Fprintf(w, "preparing %d secrets of %d bytes …\n", o.secrets, valueBytes)
 	if err := target.prepare(ctx, o.secrets); err != nil {
 		return err
+	}
+	if o.follow {
+		return followers(ctx, o, conns, target, w)
 	}
 	r := report{Time: time.Now().UTC(), CPUs: runtime.NumCPU(), Go: runtime.Version(), Secrets: o.secrets, Seconds: o.duration.Seconds()}
 	floors, closeFloors, err := newFloors(o.module)

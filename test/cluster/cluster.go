@@ -5,8 +5,10 @@ package cluster
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -15,10 +17,14 @@ import (
 	"testing"
 	"time"
 
+	hraft "github.com/hashicorp/raft"
+	boltstore "github.com/hashicorp/raft-boltdb/v2"
 	"github.com/stretchr/testify/require"
 
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/atrest"
 	"github.com/strongroom/strongroom/internal/pki"
+	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/raft"
 )
 
@@ -54,13 +60,37 @@ type Node struct {
 	DataDir string
 	// Fatal gets what the node calls Fatal with.
 	Fatal chan error
+	// Joins: it is none of the first members. Token is the join token that it
+	// brings, if any.
+	Joins bool
+	Token string
 
 	cluster *Cluster
 	cert    tls.Certificate
 	faults  *raft.Faults
-	dead    atomic.Bool
-	gossip  string
-	raft    atomic.Pointer[raft.Node]
+	// StorageKeys are the node's, by generation, where a program has its HSM
+	// keep them.
+	StorageKeys map[uint32][]byte
+	dead        atomic.Bool
+	gossip      string
+	raft        atomic.Pointer[raft.Node]
+}
+
+// NewStorageKey answers a storage key.
+func NewStorageKey(t testing.TB) []byte {
+	key := make([]byte, atrest.KeyBytes)
+	_, err := rand.Read(key)
+	require.NoError(t, err)
+	return key
+}
+
+// storage answers the storage keys of the node.
+func (n *Node) storage(bool) (*atrest.Keys, error) {
+	keys := map[uint32]secret.Bytes{}
+	for generation, key := range n.StorageKeys {
+		keys[generation] = secret.Copy(key)
+	}
+	return atrest.New(ID, n.ID, keys)
 }
 
 // Raft answers the running node, nil while it is down.
@@ -98,7 +128,7 @@ func (c *Cluster) node(id, address string) *Node {
 	cert, err := tls.X509KeyPair(pair.Cert, pair.Key)
 	require.NoError(c.t, err)
 	n := &Node{
-		ID: id, Address: address, DataDir: filepath.Join(c.t.TempDir(), id), Fatal: make(chan error, 1),
+		StorageKeys: map[uint32][]byte{1: NewStorageKey(c.t)}, ID: id, Address: address, DataDir: filepath.Join(c.t.TempDir(), id), Fatal: make(chan error, 1),
 		cluster: c, cert: cert, faults: &raft.Faults{}, gossip: "127.0.0.1:0",
 	}
 	if c.options.Faults != nil {
@@ -112,16 +142,41 @@ func (c *Cluster) node(id, address string) *Node {
 func (c *Cluster) servers() []raft.Server {
 	var out []raft.Server
 	for _, n := range c.Nodes {
-		out = append(out, raft.Server{ID: n.ID, Address: n.Address})
+		if !n.Joins {
+			out = append(out, raft.Server{ID: n.ID, Address: n.Address})
+		}
 	}
 	return out
+}
+
+// Add makes a node that is none of the first members, at an address of its own
+// or at the given one. It does not start it.
+func (c *Cluster) Add(id, address string) *Node {
+	c.t.Helper()
+	if address == "" {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(c.t, err)
+		address = l.Addr().String()
+		require.NoError(c.t, l.Close())
+	}
+	n := c.node(id, address)
+	n.Joins = true
+	c.Nodes = append(c.Nodes, n)
+	return n
+}
+
+// Wipe empties the folder of a node that is down.
+func (c *Cluster) Wipe(n *Node) {
+	c.t.Helper()
+	require.Nil(c.t, n.Raft(), "the node is down")
+	require.NoError(c.t, os.RemoveAll(n.DataDir))
 }
 
 func (c *Cluster) config(n *Node) raft.Config {
 	pool := x509.NewCertPool()
 	require.True(c.t, pool.AppendCertsFromPEM(c.ca.Cert))
 	out := raft.Config{
-		NodeID: n.ID, ClusterID: ID, DataDir: n.DataDir,
+		NodeID: n.ID, ClusterID: ID, DataDir: n.DataDir, Storage: n.storage,
 		BindAddress: n.Address, AdvertiseAddress: n.Address, APIAddress: "https://" + n.ID, Version: "test",
 		Certificate: func() (*tls.Certificate, error) { return &n.cert, nil }, CAs: pool,
 		InitialMembers: c.servers(),
@@ -134,6 +189,19 @@ func (c *Cluster) config(n *Node) raft.Config {
 			default:
 			}
 		},
+	}
+	if n.Joins {
+		out.InitialMembers = nil
+		out.Join = func() []string {
+			var addresses []string
+			for _, s := range c.servers() {
+				addresses = append(addresses, s.Address)
+			}
+			return addresses
+		}
+		if n.Token != "" {
+			out.JoinToken = func() (secret.Bytes, error) { return secret.Copy([]byte(n.Token)), nil }
+		}
 	}
 	for _, other := range c.Nodes {
 		if other != n && other.gossip != "127.0.0.1:0" {
@@ -159,6 +227,17 @@ func (c *Cluster) StartNode(n *Node) {
 	n.dead.Store(false)
 	c.open(n, nil)
 }
+
+// RefusesToStart answers why a node that is down does not start.
+func (c *Cluster) RefusesToStart(n *Node) error {
+	c.t.Helper()
+	_, err := raft.Open(context.Background(), c.config(n), fsm.New())
+	require.Error(c.t, err)
+	return err
+}
+
+// Config is what a node is opened with.
+func (c *Cluster) Config(n *Node) raft.Config { return c.config(n) }
 
 // Stop closes the node in good order.
 func (c *Cluster) Stop(n *Node) {
@@ -224,6 +303,43 @@ func (c *Cluster) Others(n *Node) []*Node {
 func Await(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	require.Eventually(t, done, Patience, 2*time.Millisecond, "waiting for %s", what)
+}
+
+// DamageEntry flips a bit in an entry, if it is there, of the log of a node
+// that is down.
+func (n *Node) DamageEntry(t testing.TB, index uint64) {
+	t.Helper()
+	n.withDatabase(t, func(db *boltstore.BoltStore) {
+		var e hraft.Log
+		err := db.GetLog(index, &e)
+		if errors.Is(err, hraft.ErrLogNotFound) {
+			return
+		}
+		require.NoError(t, err)
+		e.Data[len(e.Data)-1] ^= 1
+		require.NoError(t, db.StoreLog(&e))
+	})
+}
+
+// LogRange answers the first and last index in the log of a node that is down.
+func (n *Node) LogRange(t testing.TB) (first, last uint64) {
+	t.Helper()
+	n.withDatabase(t, func(db *boltstore.BoltStore) {
+		var err error
+		first, err = db.FirstIndex()
+		require.NoError(t, err)
+		last, err = db.LastIndex()
+		require.NoError(t, err)
+	})
+	return first, last
+}
+
+func (n *Node) withDatabase(t testing.TB, do func(*boltstore.BoltStore)) {
+	t.Helper()
+	db, err := boltstore.NewBoltStore(filepath.Join(n.DataDir, "raft.db"))
+	require.NoError(t, err)
+	do(db)
+	require.NoError(t, db.Close())
 }
 
 // Snapshots answers how many snapshots the node has on disk.

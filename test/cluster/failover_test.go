@@ -293,7 +293,7 @@ func TestMembersTellOfEachOther(t *testing.T) {
 	c := cluster.Start(t, 3)
 	c.MustWrite("register", "v1")
 	for _, n := range c.Nodes {
-		n.Raft().SetHSM("ok")
+		n.Raft().SetHealth(raft.HSMHealthy, raft.TrailOK)
 	}
 	for _, n := range c.Nodes {
 		cluster.Await(t, "gossip", func() bool {
@@ -303,7 +303,7 @@ func TestMembersTellOfEachOther(t *testing.T) {
 				if m.Role == raft.RoleLeader {
 					leaders++
 				}
-				if !m.Alive || m.HSM != "ok" || m.APIAddress != "https://"+m.ID || m.Version != "test" || m.AppliedIndex < 2 {
+				if !m.Alive || m.HSM != "ok" || m.Audit != "ok" || m.APIAddress != "https://"+m.ID || m.Version != "test" || m.AppliedIndex < 2 {
 					return false
 				}
 			}

@@ -88,6 +88,20 @@ func (n *Node) Read(ctx context.Context, register string) (string, error) {
 	return Value(state, register), nil
 }
 
+// Follow answers a register by a read that node, which does not lead, serves
+// itself.
+func (n *Node) Follow(ctx context.Context, register string) (string, error) {
+	r := n.Raft()
+	if r == nil {
+		return "", fault.New(fault.NoLeader, "the node is down")
+	}
+	reading, err := r.AskLeader(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	return Value(reading.State, register), nil
+}
+
 // Value answers a register in a state, empty if it was never written.
 func Value(state *fsm.State, register string) string {
 	p := state.Policy(register)

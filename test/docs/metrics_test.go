@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -12,7 +13,10 @@ import (
 // A node that has worked shows every metric that it has; the catalogue in
 // docs/operations.md lists them with their types, and no other.
 func TestTheCatalogueOfMetricsIsComplete(t *testing.T) {
-	c := suite.Fresh(t, 3) // a leader measures the clocks of others
+	c := suite.Fresh(t, 3)              // a leader measures the clocks of others
+	c.Configure(func(node int) string { // a sink has metrics of its own
+		return fmt.Sprintf("audit:\n  sinks:\n    - {name: docs, type: file, path: %q}\n", filepath.Join(c.NodeDir(node), "sink.jsonl"))
+	})
 	leads := c.Leader()
 	c.OK(leads, "secrets/createSecret", `{"path":"/app/docs/metrics","value":"eA=="}`)
 	c.OK(leads, "secrets/getSecretValue", `{"path":"/app/docs/metrics"}`)

@@ -40,6 +40,24 @@ func source(t *testing.T) string {
 	return b.String()
 }
 
+// testNames are the tests that there are, for manuals that say what holds them.
+func testNames(t *testing.T) map[string]bool {
+	t.Helper()
+	out := map[string]bool{}
+	declared := regexp.MustCompile(`(?m)^func (Test[A-Za-z]+)\(`)
+	require.NoError(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		for _, m := range declared.FindAllStringSubmatch(string(raw), -1) {
+			out[m[1]] = true
+		}
+		return err
+	}))
+	return out
+}
+
 // words answers everything in text that could be a name.
 func words(text string) map[string]bool {
 	out := map[string]bool{}
@@ -51,7 +69,7 @@ func words(text string) map[string]bool {
 
 // events are the names in the audit trail.
 func events() []string {
-	out := []string{"kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon", "secrets.rotation_step", "secrets.rotation_failed"}
+	out := []string{"audit.open", "audit.recovered", "audit.prune", "audit.chain_broken", "kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon", "secrets.rotation_step", "secrets.rotation_failed", "audit.copy_broken", "audit.anchor_mismatch", "audit.new_chain", "cluster.admit_member", "cluster.remove_dead_member"}
 	for _, op := range engine.Operations() {
 		out = append(out, op.Event)
 	}
@@ -82,8 +100,10 @@ func TestNamesInTheManualsAreThoseOfTheCode(t *testing.T) {
 		dotted    = regexp.MustCompile(`^([a-z]+)\.[A-Za-z_]+$`)
 		variable  = regexp.MustCompile(`^[A-Z]+(_[A-Z]+)+$`)
 		mixedCase = regexp.MustCompile(`^[A-Za-z][a-z]*([A-Z][a-z]+)+$`)
+		testName  = regexp.MustCompile(`^Test[A-Z][A-Za-z]+$`)
 		kebab     = regexp.MustCompile(`^[a-z]+(-[a-z]+)+$`)
 	)
+	tests := testNames(t)
 	checked := map[string]int{}
 	for name, text := range manuals(t) {
 		for _, span := range spans(text) {
@@ -96,13 +116,16 @@ func TestNamesInTheManualsAreThoseOfTheCode(t *testing.T) {
 			} else if m := dotted.FindStringSubmatch(span); m != nil && slices.Contains(append(sections, services...), m[1]) && !strings.HasSuffix(span, ".go") {
 				checked["setting or event"]++
 				require.True(t, slices.Contains(settings, span) || slices.Contains(events(), span) || known[strings.TrimPrefix(span, m[1]+".")] && name == "docs/api.md", "%s names %s", name, span)
+			} else if testName.MatchString(span) {
+				checked["test"]++
+				require.True(t, tests[span], "%s names %s, which is no test", name, span)
 			} else if variable.MatchString(span) || mixedCase.MatchString(span) || kebab.MatchString(span) {
 				checked["word"]++
 				require.True(t, known[span], "%s names %s, which the code does not know", name, span)
 			}
 		}
 	}
-	for _, what := range []string{"operation", "action", "setting or event", "word"} {
+	for _, what := range []string{"operation", "action", "setting or event", "test", "word"} {
 		require.Positive(t, checked[what], what)
 	}
 }

@@ -79,7 +79,10 @@ func TestTheRootKeyCannotLeaveAnyToken(t *testing.T) {
 			require.Contains(t, access, "sensitive", "node%d: %+v", node, o)
 			require.NotContains(t, access, "extractable", "node%d: %+v", node, o)
 		}
-		require.Len(t, objects, 4, "a root key, its MAC key, and the pair that received them: %+v", objects)
+		require.Len(t, objects, 5, "a root key, its MAC key, the pair that received them, and the storage root: %+v", objects)
+		storage := seen["Secret strongroom storage"]
+		require.Equal(t, "encrypt, decrypt", storage.usage)
+		require.Contains(t, storage.access, "never extractable, local")
 		root, mac := seen["Secret strongroom root v1"], seen["Secret strongroom root mac v1"]
 		require.Equal(t, "wrap, unwrap", root.usage, "it encrypts and decrypts nothing itself")
 		require.Equal(t, root.id, mac.id)
@@ -88,7 +91,7 @@ func TestTheRootKeyCannotLeaveAnyToken(t *testing.T) {
 		transport := seen["Private strongroom transport"]
 		require.Contains(t, transport.access, "never extractable, local", "born in this token")
 		require.Equal(t, "unwrap", transport.usage)
-		require.Equal(t, 2, strings.Count(complaints, "CKR_ATTRIBUTE_SENSITIVE"), "asked for the bytes of both secret keys, the token said no: %s", complaints)
+		require.Equal(t, 3, strings.Count(complaints, "CKR_ATTRIBUTE_SENSITIVE"), "asked for the bytes of all secret keys, the token said no: %s", complaints)
 	}
 	require.Len(t, ids, 1, "the same root in all three: %v", ids)
 }

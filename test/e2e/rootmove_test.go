@@ -62,6 +62,10 @@ func (m move) newHSM() {
 	require.NoError(m.t, os.Mkdir(tokens, 0o700))
 	m.step(0, "hsm", "init-token", "--config", m.config(m.to), "--so-pin-file", filepath.Join(m.NodeDir(m.to), "hsm-so-pin"))
 	m.step(0, "hsm", "create-transport-key", "--config", m.config(m.to), "--out", m.file("new.pem"))
+	m.StartNode(m.to)
+	m.Await("the node to say that this is another HSM", func() bool { return strings.Contains(m.Log(m.to), "the HSM has no storage root for generation 1") })
+	m.AwaitEnd(m.to)
+	m.step(0, "hsm", "rotate-storage-key", "--lost", "--config", m.config(m.to))
 }
 
 func (m move) export(code int, fingerprint, out string) localcluster.Run {

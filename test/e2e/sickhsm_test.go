@@ -57,6 +57,8 @@ func sicken(t *testing.T, c *localcluster.Cluster) *sickHSMs {
 		require.NotNil(t, real)
 		config = module.ReplaceAll(config, fmt.Appendf(nil, `${1}%q`, library))
 		config = regexp.MustCompile(`(?m)^  env:$`).ReplaceAll(config, fmt.Appendf(nil, "  env:\n    FAULTY_REAL: %q\n    FAULTY_CONTROL: %q", real[2], control))
+		// What is served from memory meets no fault.
+		config = append(config, "kms:\n  cachedDataKeys: 0\n"...)
 		require.NoError(t, os.WriteFile(path, config, 0o600))
 	}
 	c.Up()

@@ -35,20 +35,27 @@ var mayImport = map[string][]string{
 	"internal/wordlist": {},
 	"internal/outbound": {},
 	"internal/origin":   {},
-	"internal/config":   {"internal/dialect", "internal/origin"},
+	"internal/config":   {"internal/checkpoint", "internal/dialect", "internal/origin"},
 	"api/wire":          {"internal/secret", "internal/fault"},
 	"internal/cron":     {},
 	"internal/sigv4":    {},
+	// What a node keeps on its disk, sealed under keys that its HSM opens.
+	"internal/atrest": {"internal/fault", "internal/secret"},
+	// What is signed over an audit trail: for the node that signs, and for those
+	// who verify and witness without one.
+	"internal/checkpoint": {},
+	"internal/notice":     {},
+	"internal/backup":     {"internal/fault", "internal/secret", "internal/wrapped"},
 
 	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped", "internal/dialect"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
 	"iam":    {"internal/names", "internal/fault", "internal/secret"},
-	"audit":  {"internal/names", "internal/fault"},
+	"audit":  {"internal/checkpoint", "internal/names", "internal/fault"},
 
 	"kms":  {"fsm", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
-	"raft": {"fsm", "internal/fault"},
+	"raft": {"fsm", "internal/atrest", "internal/fault", "internal/secret"},
 
-	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/cron", "internal/names", "internal/fault", "internal/secret", "internal/sigv4", "internal/wordlist", "internal/wrapped"},
+	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/backup", "internal/checkpoint", "internal/cron", "internal/notice", "internal/names", "internal/fault", "internal/secret", "internal/sigv4", "internal/wordlist", "internal/wrapped"},
 
 	"client":         {"api/wire", "internal/secret", "internal/fault", "internal/sigv4"},
 	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
@@ -59,6 +66,9 @@ var mayImport = map[string][]string{
 	"internal/rotate": {"engine", "api/wire", "internal/fault", "internal/outbound", "internal/secret"},
 	// The way out to the issuers of trusts: it implements engine.TrustVerifier.
 	"internal/trust": {"engine", "fsm", "internal/fault", "internal/outbound"},
+
+	// The way out of the audit trail's events.
+	"internal/sink": {"audit", "internal/fault", "internal/outbound"},
 
 	"cmd/strongroom": {"*"},
 }
@@ -76,6 +86,7 @@ var soleImporter = map[string]string{
 	"github.com/go-sql-driver/mysql":      "internal/rotate",
 	"github.com/go-jose/go-jose/v4":       "internal/trust",
 	"golang.org/x/oauth2":                 "cmd/strongroom",
+	"filippo.io/age":                      "internal/backup",
 }
 
 type source struct {

@@ -9,11 +9,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/internal/checkpoint"
 	"github.com/strongroom/strongroom/test/localcluster"
 )
 
@@ -58,7 +60,18 @@ func (w *traffic) ok(operation, format string, args ...any) map[string]any {
 	if !op.Reveals() {
 		w.answers = append(w.answers, answer{operation, string(r.Body)})
 	}
+	if op.Streams {
+		return nil
+	}
 	return r.Object(w.c)
+}
+
+// otherEnd is token with another last character, whatever that was.
+func otherEnd(token string) string {
+	if strings.HasSuffix(token, "0") {
+		return token[:len(token)-1] + "1"
+	}
+	return token[:len(token)-1] + "0"
 }
 
 // secrets makes secrets of the name, with versions in every state.
@@ -145,7 +158,7 @@ func (w *traffic) principals(name string) (token string) {
 	w.exercised["iam/logout"] = true
 	w.ok("iam/revokeTokens", `{"principal":"%s-2","accessKeys":true}`, name)
 	w.ok("iam/deletePrincipal", `{"name":"%s-2"}`, name)
-	for _, one := range []string{gone, made["token"].(string), token[:len(token)-1] + "0", "srt_" + w.core} {
+	for _, one := range []string{gone, made["token"].(string), otherEnd(token), "srt_" + w.core} {
 		r := w.c.Send(1+w.count%3, one, "iam/whoAmI", `{}`)
 		require.Equal(w.t, "Unauthenticated", r.Code())
 		w.answers = append(w.answers, answer{"a wrong token", string(r.Body)})
@@ -156,6 +169,9 @@ func (w *traffic) principals(name string) (token string) {
 	w.ok("iam/listAccessPolicies", `{}`)
 	w.ok("iam/deleteAccessPolicy", `{"name":%q}`, name)
 	w.logins(name)
+	w.approvals(name)
+	w.breakGlass(name)
+	w.mistrust(name)
 	w.ok("iam/putPolicy", `{"name":"%s-none","statements":[{"effect":"deny","actions":["*"],"paths":["/none/**"]}]}`, name)
 	w.ok("iam/putPolicy", `{"name":"%s-none","statements":[{"effect":"deny","actions":["secrets:*"],"paths":["/none/**"]}]}`, name)
 	w.ok("iam/listPolicyRevisions", `{"name":"%s-none"}`, name)
@@ -180,6 +196,83 @@ func (w *traffic) principals(name string) (token string) {
 	return token
 }
 
+// approvals has somebody else approve a request that holds a value, and deny
+// another; a third is taken back.
+func (w *traffic) approvals(name string) {
+	other, path := name+"-approver", "/app/leak/held/"+name
+	w.ok("secrets/createSecret", `{"path":%q}`, path)
+	w.ok("iam/createPrincipal", `{"name":%q,"kind":"user"}`, other)
+	w.ok("iam/putPolicy", `{"name":%q,"statements":[{"effect":"allow","actions":["iam:approve","iam:deny"]}]}`, other)
+	w.ok("iam/attachPolicy", `{"policy":%q,"principal":%q}`, other, other)
+	w.ok("iam/putPolicy", `{"name":"%s-held","statements":[{"effect":"requireApproval","actions":["secrets:putSecretValue"],"paths":[%q],"approval":{"principals":[%q],"count":1}}]}`, name, path, other)
+	w.ok("iam/attachPolicy", `{"policy":"%s-held","group":"everyone"}`, name)
+	token := w.token(other)
+	ask := func() (request string, id any) {
+		request = fmt.Sprintf(`{"path":%q,"value":%q}`, path, w.value64())
+		r := w.c.Send(1, w.c.Token, "secrets/putSecretValue", "%s", request)
+		require.Equal(w.t, "AccessDenied", r.Code())
+		w.answers = append(w.answers, answer{"a request that is held back", string(r.Body)})
+		return request, w.ok("iam/requestApproval", `{"operation":"secrets/putSecretValue","request":%s,"reason":"leak"}`, request)["approvalId"]
+	}
+	request, id := ask()
+	for _, verdict := range []string{"approve", "deny"} {
+		r := w.c.Send(1, token, "iam/"+verdict, `{"approvalId":%q}`, id)
+		require.Equal(w.t, "", r.Code())
+		w.answers = append(w.answers, answer{"iam/" + verdict, string(r.Body)})
+		w.exercised["iam/"+verdict] = true
+		if verdict == "approve" {
+			w.ok("iam/describeApproval", `{"approvalId":%q}`, id)
+			w.ok("secrets/putSecretValue", "%s", request)
+			_, id = ask()
+		}
+	}
+	_, id = ask()
+	w.ok("iam/withdrawApproval", `{"approvalId":%q}`, id)
+	w.ok("iam/listApprovals", `{}`)
+}
+
+// breakGlass has somebody read a value in a session that others close and
+// review.
+func (w *traffic) breakGlass(name string) {
+	who, path := name+"-on-call", "/app/leak/glass/"+name
+	w.ok("secrets/createSecret", `{"path":%q,"value":%q}`, path, w.value64())
+	w.ok("iam/createPrincipal", `{"name":%q,"kind":"user"}`, who)
+	w.ok("iam/putPolicy", `{"name":%q,"statements":[{"effect":"allow","actions":["iam:openBreakGlass"]}]}`, who)
+	w.ok("iam/attachPolicy", `{"policy":%q,"principal":%q}`, who, who)
+	w.ok("iam/putPolicy", `{"name":"%s-glass","statements":[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/leak/glass/**"]}]}`, name)
+	w.ok("iam/attachPolicy", `{"policy":"%s-glass","principal":%q,"mode":"breakGlass"}`, name, who)
+	token := w.token(who)
+	opened := w.c.Send(2, token, "iam/openBreakGlass", `{"reason":"leak"}`)
+	require.Equal(w.t, "", opened.Code())
+	w.answers = append(w.answers, answer{"iam/openBreakGlass", string(opened.Body)})
+	w.exercised["iam/openBreakGlass"] = true
+	require.Equal(w.t, "", w.c.Send(3, token, "secrets/getSecretValue", `{"path":%q}`, path).Code())
+	id := opened.Object(w.c)["breakGlassId"]
+	w.ok("iam/closeBreakGlass", `{"breakGlassId":%q}`, id)
+	w.ok("iam/reviewBreakGlass", `{"breakGlassId":%q,"notes":"leak"}`, id)
+	w.ok("iam/listBreakGlass", `{}`)
+}
+
+// mistrust marks a secret and a principal that are not trusted any more, and
+// lets the detectors find something to say.
+func (w *traffic) mistrust(name string) {
+	path, who := "/app/leak/trap/"+name, name+"-thief"
+	w.ok("secrets/createSecret", `{"path":%q,"value":%q}`, path, localcluster.B64(w.core))
+	w.ok("secrets/setCanary", `{"path":%q,"canary":true,"reason":"leak"}`, path)
+	w.ok("secrets/listCanaries", `{}`)
+	w.ok("iam/createPrincipal", `{"name":%q,"kind":"service"}`, who)
+	w.ok("iam/putPolicy", `{"name":%q,"statements":[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/leak/trap/**"]}]}`, who)
+	w.ok("iam/attachPolicy", `{"policy":%q,"principal":%q}`, who, who)
+	require.Equal(w.t, "", w.c.Send(2, w.token(who), "secrets/getSecretValue", `{"path":%q}`, path).Code())
+	w.ok("audit/describeDetectors", `{}`)
+	w.ok("audit/putDetectors", `{"rules":[{"detector":"canary"}],"reason":"leak"}`)
+	w.ok("audit/incident", `{"principal":%q}`, who)
+	w.ok("secrets/markCompromised", `{"path":%q,"versions":[1],"reason":"leak"}`, path)
+	w.ok("secrets/listCompromised", `{}`)
+	w.ok("iam/quarantinePrincipal", `{"principal":%q,"reason":"leak"}`, who)
+	w.ok("iam/releasePrincipal", `{"principal":%q,"reason":"leak"}`, who)
+}
+
 func (w *traffic) token(principal string) string {
 	token := w.ok("iam/createToken", `{"principal":%q,"description":"leak"}`, principal)["token"].(string)
 	w.add(mark{name: "a token of " + principal, text: token})
@@ -189,10 +282,50 @@ func (w *traffic) token(principal string) string {
 func (w *traffic) cluster() {
 	w.ok("cluster/status", `{}`)
 	w.ok("cluster/getRootKey", `{}`)
+	w.ok("cluster/saveSnapshot", `{}`)
+	w.c.Await("a snapshot that was saved under the root key of now", func() bool {
+		return w.c.Send(w.c.Leader(), w.c.Token, "cluster/verifySnapshot", `{}`).Status == http.StatusOK
+	})
+	w.exercised["cluster/verifySnapshot"] = true
+	w.members()
 	w.rotateRoot()
 	w.ok("audit/queryEvents", `{"limit":1000}`)
+	w.ok("audit/exportEvents", `{}`)
+	nodes := w.ok("audit/getCheckpoint", `{}`)["checkpoints"].([]any)
+	w.ok("audit/getProof", `{"node":%q,"sequence":1}`, nodes[0].(map[string]any)["node"])
+	w.cosigned()
+	w.ok("audit/listChains", `{}`)
 	w.c.Lead(w.c.Others(w.c.Leader())[0])
 	w.exercised["cluster/transferLeadership"] = true
+}
+
+// cosigned hands in what a witness cosigned. Who has just begun to lead may not
+// have all of the chain yet.
+func (w *traffic) cosigned() {
+	const operation = "audit/addCosignature"
+	w.c.Await("a cosignature to be taken", func() bool {
+		nodes := w.ok("audit/getCheckpoint", `{}`)["checkpoints"].([]any)
+		note, err := checkpoint.Cosign([]byte(nodes[0].(map[string]any)["note"].(string)), leakWitness, witnessKey(), time.Now())
+		require.NoError(w.t, err)
+		r := w.c.Send(w.c.Leader(), w.c.Token, operation, `{"note":%q}`, note)
+		w.answers = append(w.answers, answer{operation, string(r.Body)})
+		return r.Status == http.StatusOK
+	})
+	w.exercised[operation] = true
+}
+
+// members announces a node that never comes, and lets it go.
+func (w *traffic) members() {
+	node := fmt.Sprintf("never%d", w.count) // an id is good once
+	w.ok("cluster/addMember", `{"nodeId":%q,"address":"127.0.0.1:9"}`, node)
+	w.ok("cluster/members", `{}`)
+	w.ok("cluster/removeMember", `{"nodeId":%q,"reason":"leak"}`, node)
+	w.ok("cluster/setAutopilot", `{"minVoters":3}`)
+	w.ok("cluster/getAutopilot", `{}`)
+	made := w.ok("cluster/createJoinToken", `{"nodeId":"other"}`)
+	w.add(mark{name: "a join token", text: made["token"].(string)})
+	w.ok("cluster/listJoinTokens", `{}`)
+	w.ok("cluster/revokeJoinToken", `{"tokenId":%q}`, made["tokenId"])
 }
 
 // background puts marked values without a pause until stop is called, so that

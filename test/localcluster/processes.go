@@ -3,6 +3,7 @@ package localcluster
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -171,6 +172,19 @@ func (c *Cluster) StartNode(node int, within ...string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.extra[node], err = start(cmd)
 	require.NoError(c.t, err)
+}
+
+// Configure adds settings to every node's file, and starts the cluster anew.
+func (c *Cluster) Configure(settings func(node int) string) {
+	c.t.Helper()
+	c.Stop()
+	for node := 1; node <= c.Nodes; node++ {
+		f, err := os.OpenFile(filepath.Join(c.NodeDir(node), "config.yaml"), os.O_APPEND|os.O_WRONLY, 0o600)
+		require.NoError(c.t, err)
+		_, err = f.WriteString(settings(node))
+		require.NoError(c.t, errors.Join(err, f.Close()))
+	}
+	c.Up()
 }
 
 // Revive starts what does not run and waits until every node is ready.

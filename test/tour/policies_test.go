@@ -9,10 +9,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// policyLines answers the commands of docs/policies.md, in order.
-func policyLines(t *testing.T) []string {
+// manualLines answers the commands of a page of docs, in order.
+func manualLines(t *testing.T, page string) []string {
 	t.Helper()
-	raw, err := os.ReadFile("../../docs/policies.md")
+	raw, err := os.ReadFile("../../docs/" + page)
 	require.NoError(t, err)
 	var out []string
 	for _, block := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(string(raw), -1) {
@@ -22,7 +22,6 @@ func policyLines(t *testing.T) []string {
 			}
 		}
 	}
-	require.Greater(t, len(out), 30, "the commands must have been found")
 	return out
 }
 
@@ -30,7 +29,8 @@ func policyLines(t *testing.T) []string {
 // around it says.
 func TestTheManualOfPolicies(t *testing.T) {
 	c := suite.Fresh(t, 1)
-	lines := policyLines(t)
+	lines := manualLines(t, "policies.md")
+	require.Greater(t, len(lines), 30, "the commands must have been found")
 	printed := runLines(t, c, checkout(t, c), lines)
 	const path = "/app/demo/web/db-password"
 	for line, want := range map[string]string{
