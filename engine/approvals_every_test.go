@@ -22,7 +22,7 @@ func TestEveryOperationCanBeApproved(t *testing.T) {
 		service, name, _ := strings.Cut(c.operation, "/")
 		o := engine.Find(service, name)
 		bob := s.principal("bob", approves)
-		s.now = s.now.Add(time.Second)
+		s.setNow(s.now().Add(time.Second))
 		s.ok("iam/putPolicy", `{"name":"all","statements":[{"effect":"requireApproval","actions":["*"],"approval":{"principals":["bob"],"count":1}}]}`)
 		s.ok("iam/attachPolicy", `{"policy":"all","principal":"admin"}`)
 		ask := fmt.Sprintf(`{"operation":%q,"request":%s,"reason":"ticket 7"}`, c.operation, c.good)
@@ -61,7 +61,7 @@ func TestEveryOperationCanBeApproved(t *testing.T) {
 			s.refused(fault.AccessDenied, "needs the approval", err)
 		} else {
 			require.NoError(t, err, "its answer may have been lost")
-			s.now = s.now.Add(5 * time.Minute)
+			s.setNow(s.now().Add(5 * time.Minute))
 			_, err = s.as(s.admin, c.operation, c.good)
 			s.refused(fault.AccessDenied, "needs the approval", err)
 		}

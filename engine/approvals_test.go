@@ -36,7 +36,7 @@ func newHeld(t *testing.T, actions, reach string) *heldBack {
 	w.ok("iam/addToGroup", `{"group":"security","principal":"carl"}`)
 	w.ok("iam/putPolicy", `{"name":"two","statements":[{"effect":"requireApproval","actions":[%s]%s,"approval":{"groups":["security"],"count":1,"validFor":"1h"}}]}`, actions, reach)
 	w.ok("iam/attachPolicy", `{"policy":"two","principal":"ann"}`)
-	w.now = w.now.Add(time.Second) // who approves was there before
+	w.setNow(w.now().Add(time.Second)) // who approves was there before
 	return h
 }
 
@@ -145,7 +145,7 @@ func TestAnApprovalIsOfTheExactRequest(t *testing.T) {
 	again := into[wire.PutSecretValueResponse](t, h.okAs(h.ann, put, same))
 	require.Equal(t, first.VersionID, again.VersionID)
 	h.lacks2(put, strings.Replace(same, `"t"`, `"u"`, 1))
-	h.now = h.now.Add(5 * time.Minute)
+	h.setNow(h.now().Add(5 * time.Minute))
 	h.lacks2(put, same)
 }
 
@@ -178,7 +178,7 @@ func TestAnApprovalHoldsOnlyAsLongAsItsGrounds(t *testing.T) {
 		"who approved left":    func(h *heldBack, _ string) { h.ok("iam/removeFromGroup", `{"group":"security","principal":"bob"}`) },
 		"who approved is gone": func(h *heldBack, _ string) { h.ok("iam/deletePrincipal", `{"name":"bob"}`) },
 		"the policy asks more": func(h *heldBack, _ string) { h.demands(2) },
-		"it expired":           func(h *heldBack, _ string) { h.now = h.now.Add(time.Hour) },
+		"it expired":           func(h *heldBack, _ string) { h.setNow(h.now().Add(time.Hour)) },
 		"it was denied":        func(h *heldBack, id string) { require.NoError(h.t, h.say(h.carl, "deny", id)) },
 		"it was taken back":    func(h *heldBack, id string) { require.NoError(h.t, h.say(h.ann, "withdrawApproval", id)) },
 		"another policy asks too": func(h *heldBack, _ string) {
@@ -198,7 +198,7 @@ func TestAnApprovalHoldsOnlyAsLongAsItsGrounds(t *testing.T) {
 	h := heldRead(t)
 	asked := h.ask("secrets/getSecretValue", readDB)
 	require.NoError(t, h.say(h.bob, "approve", asked.ApprovalID))
-	h.now = asked.ExpiresAt.Add(-time.Millisecond)
+	h.setNow(asked.ExpiresAt.Add(-time.Millisecond))
 	h.okAs(h.ann, "secrets/getSecretValue", readDB)
 }
 

@@ -82,16 +82,16 @@ func TestANodeSavesOnItsSchedule(t *testing.T) {
 	require.True(t, w.engine.BackupDue())
 	w.engine.KeepBackup(t.Context())
 	require.False(t, w.engine.BackupDue())
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	require.True(t, w.engine.BackupDue())
 	for i := range 3 {
 		w.put("/app/dev/web/db", fmt.Sprint("more ", i))
-		w.now = w.now.Add(time.Hour)
+		w.setNow(w.now().Add(time.Hour))
 		w.engine.KeepBackup(t.Context())
 	}
 	all := w.savedFiles()
 	require.Len(t, all, 2)
-	require.Equal(t, []time.Time{w.now, w.now.Add(-time.Hour)}, []time.Time{all[0].At, all[1].At})
+	require.Equal(t, []time.Time{w.now(), w.now().Add(-time.Hour)}, []time.Time{all[0].At, all[1].At})
 	file, err := os.ReadFile(all[0].Path)
 	require.NoError(t, err)
 	state, err := w.restored(file)
@@ -114,7 +114,7 @@ strongroom_snapshots_saved_total{result="ok"} 4
 	got := into[wire.VerifySnapshotResponse](t, w.ok("cluster/verifySnapshot", `{}`))
 	require.Equal(t, []any{"n1", filepath.Base(all[0].Path), all[0].Size, state.Index(), uint32(1), uint64(1), uint64(5)},
 		[]any{got.NodeID, got.File, got.Size, got.Index, got.RootVersion, got.Secrets, got.Versions})
-	require.Equal(t, w.now, got.CreatedAt.Time)
+	require.Equal(t, w.now(), got.CreatedAt.Time)
 }
 
 func TestASnapshotThatIsNotGoodIsSaidSo(t *testing.T) {
@@ -157,7 +157,7 @@ func TestASnapshotThatCannotBeSavedIsTold(t *testing.T) {
 	require.False(t, w.engine.BackupDue())
 
 	w.token.Down.Store(true)
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	w.engine.KeepBackup(t.Context())
 	require.Len(t, w.savedFiles(), 1, "the good one stays")
 	require.Len(t, w.events(audit.Filter{Events: []string{"cluster.save_snapshot"}}), 3)
@@ -186,7 +186,7 @@ func TestAnotherRootKeyMakesABackupDue(t *testing.T) {
 	w.lead()
 	w.jobBecomes(started.JobID, "done")
 	require.True(t, w.engine.BackupDue())
-	w.now = w.now.Add(time.Second)
+	w.setNow(w.now().Add(time.Second))
 	w.engine.KeepBackup(t.Context())
 	require.False(t, w.engine.BackupDue())
 	require.NotEqual(t, path, w.savedFiles()[0].Path)

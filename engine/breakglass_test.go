@@ -34,7 +34,7 @@ func newEmergency(t *testing.T) *emergency {
 	e := &emergency{world: w, ann: ann, read: read}
 	w.principal("bob", `[{"effect":"allow","actions":["iam:reviewBreakGlass","iam:listBreakGlass","iam:closeBreakGlass"]}]`)
 	e.bob = string(into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"bob","ttl":"300d"}`)).Token.Expose())
-	w.now = time.Date(2026, 11, 28, 3, 0, 0, 0, time.UTC)
+	w.setNow(time.Date(2026, 11, 28, 3, 0, 0, 0, time.UTC))
 	return e
 }
 
@@ -87,7 +87,7 @@ func TestASessionFromTheAlarmToTheReview(t *testing.T) {
 	e.refused(fault.AccessDenied, "", e.api())
 	opened := e.open("")
 	require.Equal(t, []string{"emergency"}, opened.Policies)
-	require.Equal(t, e.now.Add(time.Hour), opened.ExpiresAt.UTC())
+	require.Equal(t, e.now().Add(time.Hour), opened.ExpiresAt.UTC())
 	e.metrics(1, 0, 0)
 	require.NoError(t, e.read(e.ann))
 	require.NoError(t, e.api())
@@ -95,8 +95,8 @@ func TestASessionFromTheAlarmToTheReview(t *testing.T) {
 	session := e.list(e.ann, "open")[0]
 	require.Equal(t, 2, session.Reads)
 	require.Equal(t, []wire.BreakGlassDuty{
-		{Duty: "rotate", Path: "/app/dev/api/key", Version: 1, Since: wire.Millis(e.now.UnixMilli())},
-		{Duty: "rotate", Path: "/app/dev/web/db", Version: 1, Since: wire.Millis(e.now.UnixMilli())},
+		{Duty: "rotate", Path: "/app/dev/api/key", Version: 1, Since: wire.Millis(e.now().UnixMilli())},
+		{Duty: "rotate", Path: "/app/dev/web/db", Version: 1, Since: wire.Millis(e.now().UnixMilli())},
 	}, session.Duties)
 	e.metrics(1, 2, 0)
 
@@ -147,9 +147,9 @@ func TestWhatASessionDoesNotOpen(t *testing.T) {
 func TestASessionEndsToTheMillisecond(t *testing.T) {
 	e := newEmergency(t)
 	end := e.open(`,"duration":"1m"`).ExpiresAt
-	e.now = end.Add(-time.Millisecond)
+	e.setNow(end.Add(-time.Millisecond))
 	require.NoError(t, e.api())
-	e.now = end.Time
+	e.setNow(end.Time)
 	e.refused(fault.AccessDenied, "", e.api())
 	require.Equal(t, "ended", e.list(e.ann, "all")[0].State, "with no Sweep")
 	e.metrics(0, 1, 1)
@@ -199,7 +199,7 @@ func TestSessionsThroughGroups(t *testing.T) {
 	require.Equal(t, "deny", e.explain(question, `,"groups":["oncall"]`).Decision, "claims open no glass")
 	e.ok("iam/addToGroup", `{"group":"oncall","principal":"ann","ttl":"30m"}`)
 	require.NoError(t, e.api())
-	e.now = e.now.Add(30 * time.Minute)
+	e.setNow(e.now().Add(30 * time.Minute))
 	e.refused(fault.AccessDenied, "", e.api())
 }
 
@@ -221,7 +221,7 @@ func TestWhoSeesWhichSession(t *testing.T) {
 	// Somebody else of the same name finds nothing.
 	require.NoError(t, e.api())
 	e.ok("iam/deletePrincipal", `{"name":"ann"}`)
-	e.now = e.now.Add(time.Second)
+	e.setNow(e.now().Add(time.Second))
 	e.ok("iam/createPrincipal", `{"name":"ann","kind":"user"}`)
 	again := e.tokenOf("ann")
 	require.Empty(t, e.list(again, "all"))

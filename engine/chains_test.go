@@ -178,7 +178,7 @@ func TestATrailThatPartedFromItsAnchorIsSaid(t *testing.T) {
 			head := w.trail.Settled()
 			h := fsm.TrailHead{Node: "n1", Chain: id[:], Sequence: head.Sequence, Hash: head.Hash[:]}
 			change(&h)
-			command, err := fsm.Encode(fsm.AnchorHeads{Meta: fsm.Meta{Time: w.now.UnixMilli(), Principal: "strongroom"}, Heads: []fsm.TrailHead{h}})
+			command, err := fsm.Encode(fsm.AnchorHeads{Meta: fsm.Meta{Time: w.now().UnixMilli(), Principal: "strongroom"}, Heads: []fsm.TrailHead{h}})
 			require.NoError(t, err)
 			_, err = w.log.Propose(t.Context(), command)
 			require.NoError(t, err)
@@ -297,7 +297,7 @@ func TestAChainOfADeadMemberIsTakenFromWhoHasACopy(t *testing.T) {
 
 	head := dead.trail.Settled()
 	command, err := fsm.Encode(fsm.AnchorHeads{
-		Meta:  fsm.Meta{Time: w.now.UnixMilli(), Principal: "strongroom"},
+		Meta:  fsm.Meta{Time: w.now().UnixMilli(), Principal: "strongroom"},
 		Heads: []fsm.TrailHead{{Node: "n9", Chain: id[:], Sequence: head.Sequence, Hash: head.Hash[:]}},
 	})
 	require.NoError(t, err)

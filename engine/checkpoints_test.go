@@ -32,7 +32,7 @@ func signedWorld(t *testing.T) *world {
 func (w *world) signTrail() {
 	w.t.Helper()
 	require.Eventually(w.t, func() bool { return w.trail.Settled() == w.trail.Head() }, 20*time.Second, time.Millisecond)
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	w.engine.SignChains(w.t.Context())
 }
 
@@ -204,7 +204,7 @@ func TestRetentionPrunes(t *testing.T) {
 		return w.trail.PrunedTo()
 	}
 	require.Zero(t, prune(), "nothing is old")
-	w.now = time.Now().Add(48 * time.Hour)
+	w.setNow(time.Now().Add(48 * time.Hour))
 	require.Zero(t, prune(), "a sink has taken nothing yet")
 	needed = 101
 	require.Eventually(t, func() bool { return prune() > 0 }, 20*time.Second, 10*time.Millisecond, "sealing is on its way")

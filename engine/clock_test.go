@@ -47,7 +47,7 @@ func clocks(t *testing.T) (w *world, o *others, read func(string) error, ann, bo
 		if !there {
 			return engine.ClockReading{}, errors.New("no answer")
 		}
-		return engine.ClockReading{UnixMs: w.now.Add(ahead).UnixMilli()}, nil
+		return engine.ClockReading{UnixMs: w.now().Add(ahead).UnixMilli()}, nil
 	}
 	ann, bob = w.principal("ann", readWeb), w.principal("bob", readWeb)
 	w.ok("iam/putAccessPolicy", `{"name":"day","paths":["/app/**"],"principals":["ann"],"timeWindows":[{"from":"00:00","to":"24:00","timezone":"UTC"}]}`)
@@ -103,7 +103,7 @@ func TestOnlyAMajorityThatAgreesCounts(t *testing.T) {
 	}
 	o.say(6*time.Second, 0)
 	delete(o.ahead, "n3")
-	w.now = w.now.Add(61 * time.Second) // what n3 said is too old by now
+	w.setNow(w.now().Add(61 * time.Second)) // what n3 said is too old by now
 	w.askClocks()
 	clockOff(t, w, "-6.0s", read(ann))
 }
@@ -112,9 +112,9 @@ func TestOldEvidenceDoesNotCount(t *testing.T) {
 	w, o, read, ann, _ := clocks(t)
 	o.say(time.Hour, time.Hour)
 	w.askClocks()
-	w.now = w.now.Add(60 * time.Second)
+	w.setNow(w.now().Add(60 * time.Second))
 	clockOff(t, w, "-3600.0s", read(ann))
-	w.now = w.now.Add(time.Millisecond)
+	w.setNow(w.now().Add(time.Millisecond))
 	require.NoError(t, read(ann))
 }
 
@@ -125,8 +125,8 @@ func TestTheRoundTripIsAllowedFor(t *testing.T) {
 	w.engine.Cluster.Members = func() []wire.NodeStatus { return []wire.NodeStatus{{NodeID: "n2"}} }
 	var ahead time.Duration
 	w.engine.Cluster.PeerClock = func(context.Context, string, engine.ClockQuery) (engine.ClockReading, error) {
-		w.now = w.now.Add(trip)
-		return engine.ClockReading{UnixMs: w.now.Add(-trip / 2).Add(ahead).UnixMilli()}, nil
+		w.setNow(w.now().Add(trip))
+		return engine.ClockReading{UnixMs: w.now().Add(-trip / 2).Add(ahead).UnixMilli()}, nil
 	}
 	ahead = 7 * time.Second
 	w.askClocks()
@@ -139,13 +139,13 @@ func TestTheRoundTripIsAllowedFor(t *testing.T) {
 // A leader before this one has written at a time that has not come here.
 func TestAStateFromTheFutureMeansThatTheClockIsBehind(t *testing.T) {
 	w, _, read, ann, bob := clocks(t)
-	written := w.now
-	w.now = written.Add(-5 * time.Second)
+	written := w.now()
+	w.setNow(written.Add(-5 * time.Second))
 	require.NoError(t, read(ann))
-	w.now = written.Add(-5*time.Second - time.Millisecond)
+	w.setNow(written.Add(-5*time.Second - time.Millisecond))
 	clockOff(t, w, "-5.0s", read(ann))
 	require.NoError(t, read(bob))
-	w.now = written
+	w.setNow(written)
 	require.NoError(t, read(ann))
 }
 
@@ -187,14 +187,14 @@ func TestAClockThatIsOffAndConditionsOfStatements(t *testing.T) {
 // Clocks that are all within half of the bound of the true time refuse nothing.
 func TestClocksWithinHalfTheBoundNeverRefuse(t *testing.T) {
 	w, o, read, ann, _ := clocks(t)
-	start := w.now
+	start := w.now()
 	rapid.Check(t, func(r *rapid.T) {
 		half := int(engine.DefaultMaxClockOffset/2) / 1e6
 		near := func(name string) time.Duration {
 			return time.Duration(rapid.IntRange(-half, half).Draw(r, name)) * time.Millisecond
 		}
 		own := near("own")
-		w.now = start.Add(own)
+		w.setNow(start.Add(own))
 		o.say(near("n2")-own, near("n3")-own)
 		w.askClocks()
 		require.NoError(r, read(ann))
@@ -211,6 +211,6 @@ func TestOffsetsAreMeasured(t *testing.T) {
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader(help+`strongroom_clock_offset_seconds{peer="n2"} 1.5
 strongroom_clock_offset_seconds{peer="n3"} -2
 `)))
-	w.now = w.now.Add(61 * time.Second)
+	w.setNow(w.now().Add(61 * time.Second))
 	require.NoError(t, testutil.GatherAndCompare(registry, strings.NewReader("")), "too old")
 }

@@ -57,7 +57,7 @@ func TestStatusSaysWhoseClockIsOff(t *testing.T) {
 	}
 
 	// A member that went silent is not spoken of once its word is too old.
-	w.now = w.now.Add(61 * s)
+	w.setNow(w.now().Add(61 * s))
 	offsets, _ = shownClocks(t, w)
 	require.Empty(t, offsets)
 }
@@ -65,7 +65,7 @@ func TestStatusSaysWhoseClockIsOff(t *testing.T) {
 // The state is evidence also where no member answers.
 func TestStatusSaysThatTheStateIsFromTheFuture(t *testing.T) {
 	w, _, _, _, _ := clocks(t)
-	w.now = w.now.Add(-7 * time.Second)
+	w.setNow(w.now().Add(-7 * time.Second))
 	offsets, refuse := shownClocks(t, w)
 	require.Equal(t, map[string]time.Duration{"n1": -7 * time.Second}, offsets)
 	require.Equal(t, []string{"n1"}, refuse)

@@ -50,19 +50,19 @@ func TestAConsumerIsSeenAtOnceAndHoldsWhatItWasGiven(t *testing.T) {
 	w, _ := rotated(t)
 	line := w.consumers("")[0]
 	require.Equal(t, []any{uint64(1), "web", "pod-1", false}, []any{line.Version, line.Principal, line.Instance, line.Confirmed})
-	require.Equal(t, w.now.Add(5*time.Minute).UnixMilli(), line.MayHoldUntil.UnixMilli())
-	require.Equal(t, w.now.UnixMilli(), line.LastReadAt.UnixMilli())
+	require.Equal(t, w.now().Add(5*time.Minute).UnixMilli(), line.MayHoldUntil.UnixMilli())
+	require.Equal(t, w.now().UnixMilli(), line.LastReadAt.UnixMilli())
 
 	err := w.destroys("")
 	w.refused(fault.VersionInUse, "version: 1", err)
 	shown := detail(t, err, "consumers").([]wire.Consumer)
 	require.Len(t, shown, 1)
 	require.Equal(t, "pod-1", shown[0].Instance)
-	require.Equal(t, w.now.Add(5*time.Minute).UnixMilli(), detail(t, err, "mayHoldUntil").(*wire.Time).UnixMilli())
-	w.now = w.now.Add(5*time.Minute - time.Millisecond)
+	require.Equal(t, w.now().Add(5*time.Minute).UnixMilli(), detail(t, err, "mayHoldUntil").(*wire.Time).UnixMilli())
+	w.setNow(w.now().Add(5*time.Minute - time.Millisecond))
 	w.refused(fault.VersionInUse, "", w.destroys(""))
 	require.Len(t, w.consumers(`,"holding":true`), 1)
-	w.now = w.now.Add(time.Millisecond)
+	w.setNow(w.now().Add(time.Millisecond))
 	require.Empty(t, w.consumers(`,"holding":true`))
 	require.NoError(t, w.destroys(""))
 	require.Len(t, w.consumers(""), 1, "who had it stays known")
@@ -78,18 +78,18 @@ func TestAConsumerMovesByWhatItSays(t *testing.T) {
 	lines := w.consumers("")
 	require.True(t, lines[0].Confirmed)
 	require.Equal(t, uint64(2), lines[1].MovedTo)
-	require.Equal(t, w.now.UnixMilli(), lines[1].MayHoldUntil.UnixMilli(), "since it said so")
+	require.Equal(t, w.now().UnixMilli(), lines[1].MayHoldUntil.UnixMilli(), "since it said so")
 	require.NoError(t, w.destroys(""))
 }
 
 func TestTheQuestionForNewsTellsWhatIsHeld(t *testing.T) {
 	w, web := rotated(t)
-	w.now = w.now.Add(4 * time.Minute)
+	w.setNow(w.now().Add(4 * time.Minute))
 	require.Contains(t, w.reads(web, `"instance":"pod-1","ifNotVersion":1`), b64("two"))
 	first := w.consumers(`,"version":1`)[0]
 	require.True(t, first.Confirmed)
-	require.Equal(t, w.now.Add(5*time.Minute).UnixMilli(), first.MayHoldUntil.UnixMilli(), "it says that it still has it")
-	w.now = w.now.Add(2 * time.Minute)
+	require.Equal(t, w.now().Add(5*time.Minute).UnixMilli(), first.MayHoldUntil.UnixMilli(), "it says that it still has it")
+	w.setNow(w.now().Add(2 * time.Minute))
 	w.refused(fault.VersionInUse, "", w.destroys(""))
 	_, err := w.as(web, "secrets/confirmVersion", `{"path":"`+held+`","version":2,"instance":"pod-1"}`)
 	require.NoError(t, err)
@@ -169,10 +169,10 @@ func TestLastReadIsInTheHistory(t *testing.T) {
 		return out
 	}
 	require.Nil(t, lastRead()[0])
-	require.Equal(t, w.now.UnixMilli(), lastRead()[1].UnixMilli())
+	require.Equal(t, w.now().UnixMilli(), lastRead()[1].UnixMilli())
 	w.engine.FlushLedger(t.Context())
-	require.Equal(t, w.now.UnixMilli(), w.log.machine.State().LastRead(held, 1))
-	require.Equal(t, w.now.UnixMilli(), lastRead()[1].UnixMilli())
+	require.Equal(t, w.now().UnixMilli(), w.log.machine.State().LastRead(held, 1))
+	require.Equal(t, w.now().UnixMilli(), lastRead()[1].UnixMilli())
 }
 
 func TestABatchOfObservationsIsOneCommandAndIsNotLost(t *testing.T) {
@@ -212,7 +212,7 @@ func TestTheLedgerIsRebuiltFromTheTrail(t *testing.T) {
 		"the process died": {restart: func(*world, *engine.Config) {}},
 		"the power went":   {restart: func(_ *world, cfg *engine.Config) { cfg.BootID = "another" }, lost: true},
 		"the disk burnt": {restart: func(w *world, cfg *engine.Config) {
-			w.now = w.now.Add(time.Second)
+			w.setNow(w.now().Add(time.Second))
 			w.dir = w.t.TempDir()
 			w.openTrail()
 			cfg.Trail = w.trail
@@ -236,7 +236,7 @@ func TestTheLedgerIsRebuiltFromTheTrail(t *testing.T) {
 			w.refused(fault.VersionInUse, "", err)
 			if c.lost {
 				require.Contains(t, fmt.Sprint(detail(t, err, "unknown")), "n1")
-				w.now = w.now.Add(5*time.Minute + 5*time.Second)
+				w.setNow(w.now().Add(5*time.Minute + 5*time.Second))
 				require.NoError(t, w.destroys(""), "nobody can hold it any more")
 				return
 			}
@@ -264,7 +264,7 @@ func (w *world) reborn(change func(*engine.Config)) {
 // is known.
 func TestAnUncertainDestructionHandsOutNothingMeanwhile(t *testing.T) {
 	w, web := rotated(t)
-	w.now = w.now.Add(10 * time.Minute)
+	w.setNow(w.now().Add(10 * time.Minute))
 	w.log.delay = true
 	w.refused(fault.Uncertain, "", w.destroys(""))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -281,7 +281,7 @@ func TestAnUncertainDestructionHandsOutNothingMeanwhile(t *testing.T) {
 // destroyed when it comes to it.
 func TestAReadThatLookedBeforeADestructionLooksAgain(t *testing.T) {
 	w, web := rotated(t)
-	w.now = w.now.Add(10 * time.Minute)
+	w.setNow(w.now().Add(10 * time.Minute))
 	looks := 0
 	w.log.onRead = func() {
 		if looks++; looks == 1 {

@@ -25,7 +25,7 @@ func (w *world) strangeWitness(name string) cosigner {
 	w.t.Helper()
 	public, key, err := ed25519.GenerateKey(nil)
 	require.NoError(w.t, err)
-	text, err := checkpoint.Cosign([]byte("x\n\n"), name, key, w.now)
+	text, err := checkpoint.Cosign([]byte("x\n\n"), name, key, w.now())
 	require.NoError(w.t, err)
 	require.NotEmpty(w.t, text)
 	known, err := checkpoint.ParseWitness(name + "+" + b64(string(public)))
@@ -43,7 +43,7 @@ func (w *world) witness(name string) cosigner {
 
 func (w *world) cosign(note string, by cosigner) string {
 	w.t.Helper()
-	out, err := checkpoint.Cosign([]byte(note), by.Name(), by.key, w.now)
+	out, err := checkpoint.Cosign([]byte(note), by.Name(), by.key, w.now())
 	require.NoError(w.t, err)
 	return string(out)
 }

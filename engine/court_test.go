@@ -168,7 +168,7 @@ func (c *court) conditions(tags bool) string {
 	out := []string{draw(c.r, "condition", `"sourceCidrs":["10.0.0.0/8"]`, `"sourceCidrs":["192.0.2.0/24","2001:db8::/32"]`,
 		`"authMethods":["token"]`, `"authMethods":["oidc"]`, `"groups":["ops"]`, `"groups":["dev","none"]`, `"timeWindows":[`+courtWindow+`]`)}
 	if often(c.r, "time", 3) {
-		at := c.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(c.r, "hours")) * time.Hour).Format(time.RFC3339)
+		at := c.now().Add(time.Duration(rapid.IntRange(-1, 3).Draw(c.r, "hours")) * time.Hour).Format(time.RFC3339)
 		out = append(out, fmt.Sprintf(`%q:%q`, draw(c.r, "bound", "notBefore", "notAfter"), at))
 	}
 	if tags && often(c.r, "tags", 3) {
@@ -180,7 +180,7 @@ func (c *court) conditions(tags bool) string {
 func (c *court) accessPolicy(name string) {
 	limit := draw(c.r, "limit", `"timeWindows":[`+courtWindow+`]`, `"sourceCidrs":["10.0.0.0/8"]`, `"sourceCidrs":["192.0.2.0/24","10.0.0.0/8"]`, "")
 	if limit == "" || often(c.r, "window", 5) {
-		from := c.now.Add(time.Duration(rapid.IntRange(-1, 3).Draw(c.r, "from")) * time.Hour)
+		from := c.now().Add(time.Duration(rapid.IntRange(-1, 3).Draw(c.r, "from")) * time.Hour)
 		limit = strings.TrimPrefix(limit+fmt.Sprintf(`,"notBefore":%q`, from.Format(time.RFC3339)), ",")
 		if often(c.r, "ends", 5) {
 			limit += fmt.Sprintf(`,"notAfter":%q`, from.Add(time.Hour).Format(time.RFC3339))

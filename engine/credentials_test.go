@@ -19,7 +19,7 @@ func TestLifeOfAnAccessKeyIsBounded(t *testing.T) {
 	w, _ := leading(t)
 	for ttl, want := range map[string]time.Duration{"1s": time.Second, "366d": 366 * 24 * time.Hour} {
 		made := into[wire.CreateAccessKeyResponse](t, w.ok("iam/createAccessKey", `{"principal":"svc","ttl":%q}`, ttl))
-		require.Equal(t, w.now.Add(want), made.ExpiresAt.Time)
+		require.Equal(t, w.now().Add(want), made.ExpiresAt.Time)
 	}
 	for request, says := range map[string]string{
 		`"ttl":"0s"`: "ttl:", `"ttl":"367d"`: "ttl:", `"boundCidrs":["10.0.0.1/8"]`: "boundCidrs[0]:", `"description":"\u0007"`: "description:",
@@ -56,7 +56,7 @@ func TestTheSecretOfAnAccessKeyIsInNoAnswerButTheFirst(t *testing.T) {
 func TestAccessKeysSurviveTheRootKey(t *testing.T) {
 	w, k := leading(t)
 	w.withRoots()
-	must(w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`))
+	must(w.sendSigned(w.sign(k, who, `{}`, w.now()), who, `{}`))
 	require.EqualValues(t, 1, w.log.machine.State().FingerprintKey().Root)
 	stop := w.lead()
 	w.jobBecomes(w.rotateRoot().JobID, "done")
@@ -67,12 +67,12 @@ func TestAccessKeysSurviveTheRootKey(t *testing.T) {
 
 	w.reborn(func(*engine.Config) {}) // nothing derived is remembered
 	require.NoError(t, w.engine.OpenLedger(context.Background()))
-	w.now = w.now.Add(6 * time.Second)
-	must(w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`))
-	_, err := w.sendSigned(w.sign(pairOfKeys{k.id, k.secret + "x"}, who, `{}`, w.now), who, `{}`)
+	w.setNow(w.now().Add(6 * time.Second))
+	must(w.sendSigned(w.sign(k, who, `{}`, w.now()), who, `{}`))
+	_, err := w.sendSigned(w.sign(pairOfKeys{k.id, k.secret + "x"}, who, `{}`, w.now()), who, `{}`)
 	w.refused(fault.Unauthenticated, "", err)
 	later := w.accessKeyOf("svc", "")
-	must(w.sendSigned(w.sign(later, who, `{}`, w.now), who, `{}`))
+	must(w.sendSigned(w.sign(later, who, `{}`, w.now()), who, `{}`))
 }
 
 func TestAPrincipalsCredentialsEndTogether(t *testing.T) {
@@ -90,18 +90,18 @@ func TestAPrincipalsCredentialsEndTogether(t *testing.T) {
 	for _, token := range []string{first, second} {
 		w.refused(fault.Unauthenticated, "", w.whoAmI(token))
 	}
-	must(w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`))
+	must(w.sendSigned(w.sign(k, who, `{}`, w.now()), who, `{}`))
 	again := into[wire.RevokeTokensResponse](t, w.ok("iam/revokeTokens", `{"principal":"svc","accessKeys":true}`))
 	require.Equal(t, wire.RevokeTokensResponse{Principal: "svc", DeletedAccessKeys: 1}, again)
-	_, err = w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`)
+	_, err = w.sendSigned(w.sign(k, who, `{}`, w.now()), who, `{}`)
 	w.refused(fault.Unauthenticated, "", err)
-	must(w.sendSigned(w.sign(admin, who, `{}`, w.now), who, `{}`))
+	must(w.sendSigned(w.sign(admin, who, `{}`, w.now()), who, `{}`))
 	require.NoError(t, w.whoAmI(some), "nobody else's")
 
 	w.principal("leaver", `[{"effect":"allow","actions":["iam:listPolicies"]}]`)
 	leaver := w.accessKeyOf("leaver", "")
 	w.ok("iam/deletePrincipal", `{"name":"leaver"}`)
-	_, err = w.sendSigned(w.sign(leaver, who, `{}`, w.now), who, `{}`)
+	_, err = w.sendSigned(w.sign(leaver, who, `{}`, w.now()), who, `{}`)
 	w.refused(fault.Unauthenticated, "", err)
 }
 
@@ -112,7 +112,7 @@ func TestLogoutEndsTheTokenItIsMadeWith(t *testing.T) {
 	require.NoError(t, err)
 	w.refused(fault.Unauthenticated, "", w.whoAmI(first))
 	require.NoError(t, w.whoAmI(second))
-	_, err = w.sendSigned(w.sign(k, "iam/logout", `{}`, w.now), "iam/logout", `{}`)
+	_, err = w.sendSigned(w.sign(k, "iam/logout", `{}`, w.now()), "iam/logout", `{}`)
 	w.refused(fault.Conflict, "only a token can log out", err)
 }
 
@@ -121,7 +121,7 @@ func TestTokensAreListedByState(t *testing.T) {
 	w.ok("iam/createToken", `{"principal":"svc","ttl":"1s"}`)
 	revoked := into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc"}`))
 	w.ok("iam/revokeToken", `{"tokenId":%q}`, revoked.TokenID)
-	w.now = w.now.Add(time.Second)
+	w.setNow(w.now().Add(time.Second))
 	for _, state := range []string{"active", "expired", "revoked"} {
 		list := into[wire.ListTokensResponse](t, w.ok("iam/listTokens", `{"principal":"svc","state":%q}`, state)).Tokens
 		require.Len(t, list, 1, state)
@@ -139,7 +139,7 @@ func TestTheLastUseIsKnown(t *testing.T) {
 	before := w.log.proposed
 	w.source = netip.MustParseAddr("192.0.2.50")
 	require.NoError(t, w.whoAmI(token))
-	must(w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`))
+	must(w.sendSigned(w.sign(k, who, `{}`, w.now()), who, `{}`))
 	require.Equal(t, before, w.log.proposed)
 	check := func() {
 		t.Helper()
@@ -147,13 +147,13 @@ func TestTheLastUseIsKnown(t *testing.T) {
 		for _, one := range into[wire.ListTokensResponse](t, w.ok("iam/listTokens", `{"principal":"svc"}`)).Tokens {
 			if one.LastUsedAt != nil {
 				used++
-				require.Equal(t, w.now, one.LastUsedAt.Time)
+				require.Equal(t, w.now(), one.LastUsedAt.Time)
 				require.Equal(t, "192.0.2.50", one.LastUsedFrom)
 			}
 		}
 		require.Equal(t, 1, used, "the other one was never used")
 		key := into[wire.ListAccessKeysResponse](t, w.ok("iam/listAccessKeys", `{"principal":"svc"}`)).AccessKeys[0]
-		require.Equal(t, w.now, key.LastUsedAt.Time)
+		require.Equal(t, w.now(), key.LastUsedAt.Time)
 		require.Equal(t, "192.0.2.50", key.LastUsedFrom)
 	}
 	check()

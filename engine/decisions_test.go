@@ -148,7 +148,7 @@ func TestLongDecisionsDoNotFillAPage(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, page.More)
 	require.Less(t, len(page.Events), denials)
-	w.members(map[string][]wire.AuditEvent{"n2": {{Node: "n2", Sequence: 1, Time: wire.Millis(w.now.Add(time.Hour).UnixMilli()), Event: "secrets.get_value", Outcome: "denied"}}})
+	w.members(map[string][]wire.AuditEvent{"n2": {{Node: "n2", Sequence: 1, Time: wire.Millis(w.now().Add(time.Hour).UnixMilli()), Event: "secrets.get_value", Outcome: "denied"}}})
 	var seen []string
 	for cursor, pages := "", 0; pages == 0 || cursor != ""; pages++ {
 		var page struct {

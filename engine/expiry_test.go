@@ -20,7 +20,7 @@ import (
 func (w *world) shortLived() {
 	w.t.Helper()
 	w.lived(1)
-	w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"expiresAt":%q,"notifyBefore":"3d"}`, life, b64("value 2"), w.now.Add(10*24*time.Hour).Format(time.RFC3339))
+	w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"expiresAt":%q,"notifyBefore":"3d"}`, life, b64("value 2"), w.now().Add(10*24*time.Hour).Format(time.RFC3339))
 }
 
 func TestItIsToldOnceThatAVersionExpires(t *testing.T) {
@@ -31,7 +31,7 @@ func TestItIsToldOnceThatAVersionExpires(t *testing.T) {
 	w.engine.TellExpiries(t.Context())
 	require.Equal(t, before, w.log.proposed, "nothing is proposed before its time")
 
-	w.now = w.now.Add(7 * 24 * time.Hour)
+	w.setNow(w.now().Add(7 * 24 * time.Hour))
 	w.engine.TellExpiries(t.Context())
 	w.engine.TellExpiries(t.Context())
 	told := w.named("secrets.version_expires_soon")
@@ -46,13 +46,13 @@ func TestItIsToldOnceThatAVersionExpires(t *testing.T) {
 	require.NoError(t, err)
 	v := into[wire.ListSecretVersionsResponse](t, answer).Versions[0]
 	require.Equal(t, "active", v.State)
-	require.Equal(t, w.now, v.NotifiedAt.Time)
+	require.Equal(t, w.now(), v.NotifiedAt.Time)
 	require.Equal(t, wire.Duration(3*24*time.Hour), *v.NotifyBefore)
 
 	proposed := w.log.proposed
 	w.engine.TellExpiries(t.Context())
 	require.Equal(t, proposed, w.log.proposed, "an idle cluster writes nothing")
-	w.now = w.now.Add(4 * 24 * time.Hour)
+	w.setNow(w.now().Add(4 * 24 * time.Hour))
 	answer, err = w.as(admin, "secrets/listSecretVersions", `{"path":"`+life+`"}`)
 	require.NoError(t, err)
 	require.Equal(t, "expired", into[wire.ListSecretVersionsResponse](t, answer).Versions[0].State)
@@ -63,9 +63,9 @@ func TestItIsToldOnceThatAVersionExpires(t *testing.T) {
 func TestALeaderThatWasOvertakenTellsNothing(t *testing.T) {
 	w := newWorld(t)
 	w.shortLived()
-	w.now = w.now.Add(8 * 24 * time.Hour)
+	w.setNow(w.now().Add(8 * 24 * time.Hour))
 	s := w.log.machine.State().Secret(life)
-	other, err := fsm.Encode(fsm.NoteExpiry{Meta: fsm.Meta{Time: w.now.UnixMilli()}, Path: life, SecretID: s.ID, Version: 2})
+	other, err := fsm.Encode(fsm.NoteExpiry{Meta: fsm.Meta{Time: w.now().UnixMilli()}, Path: life, SecretID: s.ID, Version: 2})
 	require.NoError(t, err)
 	w.log.proposing = func() {
 		w.log.proposing = nil
@@ -81,7 +81,7 @@ func TestALeaderThatWasOvertakenTellsNothing(t *testing.T) {
 func TestNothingIsMarkedAsToldThatCannotBe(t *testing.T) {
 	w := newWorld(t)
 	w.shortLived()
-	w.now = w.now.Add(8 * 24 * time.Hour)
+	w.setNow(w.now().Add(8 * 24 * time.Hour))
 	w.log.lost = true
 	w.engine.TellExpiries(t.Context())
 	w.log.lost = false
@@ -108,11 +108,11 @@ func TestVersionsThatExpireAreCounted(t *testing.T) {
 	}
 	w.shortLived()
 	counted("0")
-	w.now = w.now.Add(8 * 24 * time.Hour)
+	w.setNow(w.now().Add(8 * 24 * time.Hour))
 	counted("1")
 	w.engine.TellExpiries(t.Context())
 	counted("1")
-	w.now = w.now.Add(2 * 24 * time.Hour)
+	w.setNow(w.now().Add(2 * 24 * time.Hour))
 	counted("0")
 }
 
@@ -120,7 +120,7 @@ func TestVersionsThatExpireAreCounted(t *testing.T) {
 func TestTheSameBytesWithAnotherLifeAreANewVersion(t *testing.T) {
 	w := newWorld(t)
 	w.shortLived()
-	at := w.now.Add(10 * 24 * time.Hour).Format(time.RFC3339)
+	at := w.now().Add(10 * 24 * time.Hour).Format(time.RFC3339)
 	put := func(more string) wire.PutSecretValueResponse {
 		return into[wire.PutSecretValueResponse](t, w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"expiresAt":%q%s}`, life, b64("value 2"), at, more))
 	}

@@ -107,7 +107,7 @@ func holdSession(t *testing.T, r *rapid.T) heard {
 	out := heard{seen: map[outcome]int{}}
 	c := newCourt(t, r)
 	for range rapid.IntRange(3, 10).Draw(r, "requests") {
-		c.now = c.now.Add(time.Duration(rapid.IntRange(0, 40).Draw(r, "minutes")) * time.Minute)
+		c.setNow(c.now().Add(time.Duration(rapid.IntRange(0, 40).Draw(r, "minutes")) * time.Minute))
 		c.source = netip.MustParseAddr(draw(r, "source", courtSources...))
 		principal, a := draw(r, "asker", courtPrincipals...), c.ask()
 		if often(r, "break glass", 3) {
@@ -115,7 +115,7 @@ func holdSession(t *testing.T, r *rapid.T) heard {
 		}
 		question := strings.TrimSuffix(fmt.Sprintf(`"principal":%q,"action":%q,"sourceAddress":%q,%s`, principal, a.action, c.source, a.about), ",")
 		said := c.explainTo(`{%s}`, question)
-		timed := c.explainTo(`{%s,"at":%q}`, question, c.now.Format("2006-01-02T15:04:05.000Z"))
+		timed := c.explainTo(`{%s,"at":%q}`, question, c.now().Format("2006-01-02T15:04:05.000Z"))
 		id, _, err := c.request(c.tokens[principal], a.operation, a.body)
 		done := enforced(err)
 		if event := c.events(audit.Filter{RequestID: id}); a.operation != "secrets/listSecrets" { // whose items are questions, too
@@ -235,7 +235,7 @@ func TestSimulationsAgreeWithWhatHappens(t *testing.T) {
 			a := asked{draw(r, "asker", courtPrincipals...), draw(r, "asked", courtPaths...)}
 			before[a] = may(a)
 		}
-		c.now = c.now.Add(time.Millisecond)
+		c.setNow(c.now().Add(time.Millisecond))
 		name := draw(r, "changed", courtPolicies...)
 		change := fmt.Sprintf(`"name":%q,"statements":[%s]`, name, c.statement())
 		said := into[wire.SimulatePolicyResponse](t, c.ok("iam/simulatePolicy", `{%s}`, change))

@@ -30,7 +30,7 @@ func TestADenialIsExplainedByItsId(t *testing.T) {
 	err := read(ann)
 	w.refused(fault.AccessDenied, "", err)
 	id := decisionOf(t, err)
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	got := w.explain(`{"decisionId":%q}`, id)
 	require.Equal(t, "deny", got.Decision)
 	require.Equal(t, "iam", got.Reason)
@@ -39,11 +39,11 @@ func TestADenialIsExplainedByItsId(t *testing.T) {
 	require.Equal(t, wire.AskedQuestion{
 		Principal: "ann", Action: "secrets:getSecretValue", Path: "/app/dev/web/db", SourceAddress: "192.0.2.7", AuthMethod: "token",
 	}, got.Question)
-	require.Equal(t, w.now.Add(-time.Hour), got.At.Time)
+	require.Equal(t, w.now().Add(-time.Hour), got.At.Time)
 	require.Equal(t, "secrets.get_value", got.Event)
 	require.Equal(t, "n1", got.Node)
 	require.Equal(t, "deny", got.Now.Decision)
-	require.Equal(t, w.now, got.Now.At.Time)
+	require.Equal(t, w.now(), got.Now.At.Time)
 	require.Contains(t, got.Now.Text, "; the closest is statements[0] of policy ann (path /app/dev/api/**)")
 
 	// What was decided stays; what would be decided follows the rules.
@@ -173,14 +173,14 @@ func TestAQuestionAboutAnotherTimeLeavesNoTrace(t *testing.T) {
 	w.ok("iam/putPolicy", `{"name":"web","statements":%s}`, readWeb)
 	w.ok("iam/attachPolicy", `{"policy":"web","principal":"ann","ttl":"2h"}`)
 	at := func(d time.Duration) string {
-		return w.explain(`{"principal":"ann","action":"secrets:getSecretValue","path":"/app/dev/web/db","at":%q}`, w.now.Add(d).Format(time.RFC3339)).Decision
+		return w.explain(`{"principal":"ann","action":"secrets:getSecretValue","path":"/app/dev/web/db","at":%q}`, w.now().Add(d).Format(time.RFC3339)).Decision
 	}
 	for range 2 {
 		require.Equal(t, "deny", at(2*time.Hour))
 		require.NoError(t, read(ann), "now it holds")
 		require.Equal(t, "allow", at(0))
 	}
-	w.now = w.now.Add(3 * time.Hour)
+	w.setNow(w.now().Add(3 * time.Hour))
 	require.Equal(t, "allow", at(-2*time.Hour))
 	w.refused(fault.AccessDenied, "", read(ann))
 }

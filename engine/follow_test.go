@@ -84,7 +84,7 @@ func newBehind(t *testing.T) *behind {
 	require.NoError(t, err)
 	b.engine, err = engine.New(engine.Config{
 		Node: "n2", ClusterID: w.engine.ClusterID, Log: behindLog{b}, KMS: service, Trail: b.trail, BootID: "boot",
-		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now.Add(b.clock) }, Trusts: trust.New(trust.Config{}),
+		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now().Add(b.clock) }, Trusts: trust.New(trust.Config{}),
 		Registerer: b.registry, Cluster: engine.Cluster{AskLeader: b.askLeader},
 	})
 	require.NoError(t, err)
@@ -99,7 +99,7 @@ func (b *behind) askLeader(ctx context.Context, item []byte) (engine.Reading, er
 		return engine.Reading{}, errors.New("no answer")
 	}
 	b.asked++
-	sent := b.now.Add(b.clock)
+	sent := b.now().Add(b.clock)
 	answer := b.world.engine.AnswerFollowers()
 	state, err := b.log.ReadState(ctx)
 	if err != nil {
@@ -210,7 +210,7 @@ func TestANodeThatFollowsServesReads(t *testing.T) {
 	require.Equal(t, "i1", events[1].Consumer.Instance)
 	require.NotZero(t, events[1].Consumer.Stamp)
 
-	b.now = b.now.Add(10 * time.Minute)
+	b.setNow(b.now().Add(10 * time.Minute))
 	b.handedOn("consent", b.admin, "secrets/getSecretValue", "%s", body)
 }
 
@@ -291,7 +291,7 @@ func TestNoVersionIsDestroyedWhileANodeThatFollowsHandsItOut(t *testing.T) {
 	b.served("secrets/getSecretValue", `{"path":%q,"version":1,"instance":"i1"}`, behindPath)
 	b.engine.TellLeader(context.Background())
 	b.refused(fault.VersionInUse, "", destroy())
-	b.now = b.now.Add(time.Second)
+	b.setNow(b.now().Add(time.Second))
 	b.ok("secrets/confirmVersion", `{"path":%q,"version":2,"instance":"i1"}`, behindPath)
 	require.NoError(t, destroy())
 	_, err := b.follow(b.admin, "secrets/getSecretValue", `{"path":%q,"version":1,"instance":"i1"}`, behindPath)
@@ -326,7 +326,7 @@ func TestAWordOnANodeThatFollowsReleases(t *testing.T) {
 	b.known(fmt.Sprintf(`{"path":%q,"instance":"i1"}`, behindPath))
 	b.served("secrets/getSecretValue", `{"path":%q,"instance":"i1"}`, behindPath)
 	b.engine.TellLeader(context.Background())
-	b.now = b.now.Add(time.Second)
+	b.setNow(b.now().Add(time.Second))
 	out := into[wire.GetSecretValueResponse](t, b.served("secrets/getSecretValue", `{"path":%q,"instance":"i1","ifNotVersion":2}`, behindPath))
 	require.True(t, out.NotModified)
 	b.engine.TellLeader(context.Background())
@@ -347,7 +347,7 @@ func TestAWordOfWhoIsDeniedDoesNotRelease(t *testing.T) {
 	require.NoError(t, err)
 	b.put(behindPath, "v2")
 	b.served("secrets/describeSecret", "%s", body) // it has heard of the session
-	b.now = b.now.Add(time.Second)
+	b.setNow(b.now().Add(time.Second))
 	b.ok("iam/detachPolicy", `{"policy":"svc","principal":"svc"}`)
 	_, err = b.follow(token, "secrets/getSecretValue", `{"path":%q,"ifNotVersion":2}`, behindPath)
 	b.refused(fault.AccessDenied, "", err)
@@ -366,8 +366,8 @@ func TestTheLeadersClockDecidesOnANodeThatFollows(t *testing.T) {
 	require.Equal(t, "admin", got.Principal)
 	events, _, err := b.trail.Query(context.Background(), audit.Filter{Events: []string{"iam.who_am_i"}, Limit: 10})
 	require.NoError(t, err)
-	require.True(t, b.now.Equal(events[0].Time), "%s", events[0].Time)
-	b.now = b.now.Add(25 * time.Hour)
+	require.True(t, b.now().Equal(events[0].Time), "%s", events[0].Time)
+	b.setNow(b.now().Add(25 * time.Hour))
 	b.handedOn("unauthenticated", b.admin, "iam/whoAmI", `{}`)
 }
 
@@ -391,7 +391,7 @@ func TestWhatANodeThatFollowsHandsOn(t *testing.T) {
 	b.handedOn("leader", b.admin, "secrets/getSecretValue", "%s", body)
 	b.deaf = false
 
-	b.between = func() { b.now = b.now.Add(11 * time.Second) }
+	b.between = func() { b.setNow(b.now().Add(11 * time.Second)) }
 	b.handedOn("slow", b.admin, "secrets/describeSecret", "%s", body)
 	b.between = nil
 
@@ -417,7 +417,7 @@ func TestWhatANodeNeverToldCountsAsHandedOut(t *testing.T) {
 	b.put(behindPath, "v2")
 	b.served("secrets/getSecretValue", `{"path":%q,"version":1,"instance":"i1"}`, behindPath)
 	require.Len(t, b.world.engine.Lent(), 1)
-	b.now = b.now.Add(time.Minute)
+	b.setNow(b.now().Add(time.Minute))
 	b.world.engine.FlushLedger(context.Background())
 	require.Empty(t, b.world.engine.Lent())
 	_, err := b.as(b.admin, "secrets/destroyVersion", fmt.Sprintf(`{"path":%q,"version":1,"reason":"old"}`, behindPath))
@@ -433,7 +433,7 @@ func TestTheLeaderIsToldOfUses(t *testing.T) {
 	require.NoError(t, err)
 	b.engine.TellLeader(context.Background())
 	tokens := into[wire.ListTokensResponse](t, b.ok("iam/listTokens", `{"principal":"svc"}`))
-	require.Equal(t, b.now.UnixMilli(), tokens.Tokens[0].LastUsedAt.UnixMilli())
+	require.Equal(t, b.now().UnixMilli(), tokens.Tokens[0].LastUsedAt.UnixMilli())
 }
 
 // Sessions end what was of them: a leader that took over knows nothing of what

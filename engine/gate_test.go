@@ -91,7 +91,7 @@ func TestTokensExpireAndAreBoundToAddresses(t *testing.T) {
 	_, err = w.as(token, "iam/whoAmI", `{}`)
 	w.refused(fault.Unauthenticated, "", err)
 	w.source = netip.MustParseAddr("192.0.2.9")
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	_, err = w.as(token, "iam/whoAmI", `{}`)
 	w.refused(fault.Unauthenticated, "", err)
 }

@@ -70,14 +70,14 @@ func TestEveryWayToAValueIsNoted(t *testing.T) {
 // In office hours ann needs no session for what is hers.
 func TestWhatNeedsNoSessionIsNoDuty(t *testing.T) {
 	e := newEmergency(t)
-	e.now = time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC)
+	e.setNow(time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC))
 	e.open(`,"duration":"12h"`)
 	require.NoError(t, e.read(e.ann))
 	require.Zero(t, e.list(e.ann, "all")[0].Reads)
-	e.now = time.Date(2026, 11, 27, 16, 30, 0, 0, time.UTC)
+	e.setNow(time.Date(2026, 11, 27, 16, 30, 0, 0, time.UTC))
 	require.NoError(t, e.read(e.ann), "the window has closed")
 	require.Equal(t, 1, e.list(e.ann, "all")[0].Reads)
-	require.Empty(t, e.events(audit.Filter{Events: []string{"secrets.get_value"}, Principal: "ann", To: e.now})[0].BreakGlassID)
+	require.Empty(t, e.events(audit.Filter{Events: []string{"secrets.get_value"}, Principal: "ann", To: e.now()})[0].BreakGlassID)
 }
 
 func TestTheTrailAndTheLogTellOfSessions(t *testing.T) {
@@ -117,15 +117,15 @@ func TestTheTrailAndTheLogTellOfSessions(t *testing.T) {
 func TestAWaitEndsWithItsSession(t *testing.T) {
 	e := newEmergency(t)
 	e.ok("iam/putAccessPolicy", `{"name":"office","paths":["/app/**"],"actions":["secrets:*"],"timeWindows":[{"from":"09:00","to":"17:30","timezone":"Europe/Madrid"}]}`)
-	e.now = time.Date(2026, 11, 28, 16, 29, 50, 0, time.UTC)
+	e.setNow(time.Date(2026, 11, 28, 16, 29, 50, 0, time.UTC))
 	end := e.open(`,"duration":"1m"`).ExpiresAt
 	wait := fmt.Sprintf(`{"paths":["/app/dev/api/key"],"afterIndex":%d,"timeout":"60s"}`, e.log.machine.State().Index())
-	e.now = e.now.Add(5 * time.Second)
+	e.setNow(e.now().Add(5 * time.Second))
 	_, err := e.patient(e.ann, wait)
 	var not *engine.NotYet
 	require.True(t, errors.As(err, &not), "%v", err)
 	require.Equal(t, 55*time.Second, not.For, "the window closes in five")
-	e.now = end.Time
+	e.setNow(end.Time)
 	_, err = e.patient(e.ann, wait)
 	e.refused(fault.AccessDenied, "", err)
 }
@@ -176,8 +176,8 @@ func TestDecisionsSayWhatASessionDid(t *testing.T) {
 	at := func(when time.Time) string {
 		return e.explain(`{"principal":"ann","action":"secrets:getSecretValue","path":"/app/dev/api/key","at":%q}`, when.Format(time.RFC3339)).Decision
 	}
-	require.Equal(t, "allow", at(e.now.Add(time.Hour-time.Second)))
-	require.Equal(t, "deny", at(e.now.Add(time.Hour)))
+	require.Equal(t, "allow", at(e.now().Add(time.Hour-time.Second)))
+	require.Equal(t, "deny", at(e.now().Add(time.Hour)))
 	list := e.explain(`{"principal":"ann","action":"secrets:listSecrets"}`)
 	require.Equal(t, e.id, list.BreakGlass)
 }
@@ -193,7 +193,7 @@ func TestALongListOfDutiesIsCut(t *testing.T) {
 	session := e.list(e.bob, "duties")[0]
 	require.Len(t, session.Duties, 100)
 	require.Equal(t, 103, session.RotateDuties)
-	require.Equal(t, fsm.GlassTotals{Open: 1, Rotate: 103}, e.log.machine.State().GlassTotals(e.now.UnixMilli()))
+	require.Equal(t, fsm.GlassTotals{Open: 1, Rotate: 103}, e.log.machine.State().GlassTotals(e.now().UnixMilli()))
 }
 
 // A read that others approved, and that needs the session as well, is noted
@@ -203,7 +203,7 @@ func TestAnApprovedReadIsNotedToo(t *testing.T) {
 	e.ok("iam/putPolicy", `{"name":"two","statements":[{"effect":"requireApproval","actions":["secrets:getSecretValue"],"paths":["/app/dev/**"],"approval":{"principals":["eve"],"count":1}}]}`)
 	e.ok("iam/attachPolicy", `{"policy":"two","principal":"ann"}`)
 	eve := e.principal("eve", `[{"effect":"allow","actions":["iam:approve"]}]`)
-	e.now = e.now.Add(time.Second)
+	e.setNow(e.now().Add(time.Second))
 	e.open(`,"duration":"12h"`)
 	read := func(path string) {
 		body := fmt.Sprintf(`{"path":%q}`, path)

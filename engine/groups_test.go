@@ -109,13 +109,13 @@ func TestGrantsForSomeTime(t *testing.T) {
 		w.ok("iam/addToGroup", `{"group":"all-of-them","principal":"ann"}`)
 		w.ok("iam/attachPolicy", `{"policy":"web","group":"ops"}`)
 		w.refused(fault.AccessDenied, "", read(ann))
-		start := w.now
+		start := w.now()
 		operation, body := cut(grant)
 		answer := w.ok(operation, "%s", body)
 		require.Contains(t, answer, `"expiresAt":"`+start.Add(2*time.Hour).UTC().Format("2006-01-02T15:04:05"), name)
-		w.now = start.Add(2*time.Hour - time.Millisecond)
+		w.setNow(start.Add(2*time.Hour - time.Millisecond))
 		require.NoError(t, read(ann), name)
-		w.now = start.Add(2 * time.Hour)
+		w.setNow(start.Add(2 * time.Hour))
 		w.refused(fault.AccessDenied, "", read(ann))
 		require.NotContains(t, w.ok("iam/describePrincipal", `{"name":"ann"}`), "incident 7", "what has ended is not shown as if it held")
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -113,7 +114,7 @@ func (l *memoryLog) ReadState(context.Context) (*fsm.State, error) {
 }
 
 // world is an engine with everything below it, an administrator, and a clock
-// that tests move.
+// that tests move, also while a leader's jobs read it.
 type world struct {
 	t      testing.TB
 	log    *memoryLog
@@ -122,7 +123,7 @@ type world struct {
 	dir    string
 	engine *engine.Engine
 	admin  string
-	now    time.Time
+	at     atomic.Pointer[time.Time]
 	source netip.Addr
 	// certificates are those of the connection of the next requests.
 	certificates [][]byte
@@ -130,15 +131,20 @@ type world struct {
 	steppedDown []string
 }
 
+func (w *world) now() time.Time { return *w.at.Load() }
+
+func (w *world) setNow(at time.Time) { w.at.Store(&at) }
+
 func newWorld(t testing.TB) *world {
 	ctx := context.Background()
 	w := &world{
 		t: t, token: softtoken.New(), log: &memoryLog{machine: fsm.New()}, dir: t.TempDir(),
-		now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), source: netip.MustParseAddr("192.0.2.7"),
+		source: netip.MustParseAddr("192.0.2.7"),
 	}
+	w.setNow(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC))
 	clusterID := uuid.NewString()
 	command, admin, err := engine.Genesis(ctx, engine.GenesisInput{
-		ClusterID: clusterID, Now: w.now, Token: w.token, Root: firstRoot(), AdminName: "admin", AdminTTL: 24 * time.Hour,
+		ClusterID: clusterID, Now: w.now(), Token: w.token, Root: firstRoot(), AdminName: "admin", AdminTTL: 24 * time.Hour,
 	})
 	require.NoError(t, err)
 	w.admin = string(admin.Expose())
@@ -152,7 +158,7 @@ func newWorld(t testing.TB) *world {
 	require.NoError(t, err)
 	w.engine, err = engine.New(engine.Config{
 		Node: "n1", ClusterID: clusterID, Log: w.log, KMS: service, Trail: w.trail, BootID: "boot",
-		Logger: slog.New(slog.DiscardHandler), Now: func() time.Time { return w.now }, Trusts: trust.New(trust.Config{}),
+		Logger: slog.New(slog.DiscardHandler), Now: w.now, Trusts: trust.New(trust.Config{}),
 		Cluster: engine.Cluster{StepDown: func(reason string) { w.steppedDown = append(w.steppedDown, reason) }},
 	})
 	require.NoError(t, err)

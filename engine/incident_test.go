@@ -54,12 +54,12 @@ func TestAnIncidentListsExactlyWhatWasGiven(t *testing.T) {
 	reader := w.principal("app", readsApp)
 	other := w.principal("other", readsApp)
 	must(w.as(reader, "secrets/getSecretValue", `{"path":"/app/d"}`)) // too long ago
-	w.now = w.now.Add(2 * time.Hour)
-	first := w.now
+	w.setNow(w.now().Add(2 * time.Hour))
+	first := w.now()
 	must(w.as(reader, "secrets/getSecretValue", `{"path":"/app/a"}`))
 	w.put("/app/a", "y")
 	w.source = netip.MustParseAddr("203.0.113.9")
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	must(w.as(reader, "secrets/batchGetSecretValue", `{"items":[{"path":"/app/a"},{"path":"/app/b"}]}`))
 	must(w.as(reader, "secrets/getSecretValue", `{"path":"/app/a","version":1}`))
 	must(w.as(other, "secrets/getSecretValue", `{"path":"/app/c"}`))
@@ -75,7 +75,7 @@ func TestAnIncidentListsExactlyWhatWasGiven(t *testing.T) {
 	require.Equal(t, []any{"/app/a", uint64(1), 2, "active", false, true}, []any{a1.Path, a1.Version, a1.Count, a1.State, a1.Current, a1.Rotated})
 	require.Equal(t, []string{"192.0.2.7", "203.0.113.9"}, a1.Sources)
 	require.Equal(t, first.UnixMilli(), a1.First.UnixMilli())
-	require.Equal(t, w.now.UnixMilli(), a1.Last.UnixMilli())
+	require.Equal(t, w.now().UnixMilli(), a1.Last.UnixMilli())
 	require.Len(t, a1.Credentials, 1)
 	require.Equal(t, []string{"n1"}, a1.Nodes)
 	require.Equal(t, []any{"/app/a", uint64(2), 1, true, false}, []any{a2.Path, a2.Version, a2.Count, a2.Current, a2.Rotated})
@@ -89,7 +89,7 @@ func TestAnIncidentListsExactlyWhatWasGiven(t *testing.T) {
 	require.True(t, out.Given[0].Compromised)
 	require.Equal(t, "gone", out.Given[2].State)
 	require.Equal(t, "alert", out.Quarantined.Reason)
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	w.ok("secrets/createSecret", `{"path":"/app/b","value":%q,"reuseRetiredPath":true}`, b64("z"))
 	require.Equal(t, "gone", w.incident(`{"principal":"app","since":"1h"}`).Given[2].State, "another secret has the path now")
 
@@ -134,7 +134,7 @@ func TestAnIncidentSaysWhatItCouldNotAsk(t *testing.T) {
 			return engine.TrailPage{}, fault.New(fault.NoLeader, "no answer")
 		}
 		return engine.TrailPage{Events: []wire.AuditEvent{{
-			Node: "n2", Sequence: 7, Time: &wire.Time{Time: w.now}, Event: "secrets.get_value", Outcome: audit.OK, Principal: "app", Path: "/app/far", Version: 2,
+			Node: "n2", Sequence: 7, Time: &wire.Time{Time: w.now()}, Event: "secrets.get_value", Outcome: audit.OK, Principal: "app", Path: "/app/far", Version: 2,
 		}}}, nil
 	}
 	out := w.incident(`{"principal":"app"}`)

@@ -53,7 +53,7 @@ func TestScheduledRotationIsDoneByTheLeader(t *testing.T) {
 	w.engine.RotateDue(t.Context())
 	require.EqualValues(t, 1, w.key("alias/default").Current)
 
-	w.now = w.now.Add(31 * 24 * time.Hour)
+	w.setNow(w.now().Add(31 * 24 * time.Hour))
 	w.token.Down.Store(true)
 	w.engine.RotateDue(t.Context())
 	require.EqualValues(t, 1, w.key("alias/default").Current, "not without the HSM")
@@ -99,10 +99,10 @@ func (w *world) key(ref string) *fsm.Key { return w.log.machine.State().KeyByRef
 func TestAWornVersionIsReplacedBeforeItsBound(t *testing.T) {
 	w := newWorld(t)
 	id := w.key("alias/default").ID
-	w.propose(fsm.ReserveSeals{Meta: fsm.Meta{Time: w.now.UnixMilli()}, KeyID: id, Version: 1, Count: fsm.MaxSeals / 2})
+	w.propose(fsm.ReserveSeals{Meta: fsm.Meta{Time: w.now().UnixMilli()}, KeyID: id, Version: 1, Count: fsm.MaxSeals / 2})
 	w.engine.RotateDue(t.Context())
 	require.EqualValues(t, 1, w.key(id).Current)
-	w.propose(fsm.ReserveSeals{Meta: fsm.Meta{Time: w.now.UnixMilli()}, KeyID: id, Version: 1, Count: 1})
+	w.propose(fsm.ReserveSeals{Meta: fsm.Meta{Time: w.now().UnixMilli()}, KeyID: id, Version: 1, Count: 1})
 	w.engine.RotateDue(t.Context())
 	require.EqualValues(t, 2, w.key(id).Current)
 }
@@ -110,7 +110,7 @@ func TestAWornVersionIsReplacedBeforeItsBound(t *testing.T) {
 func TestASealThatIsNotBookedIsNotMade(t *testing.T) {
 	w := newWorld(t)
 	id := w.key("alias/default").ID
-	w.propose(fsm.ReserveSeals{Meta: fsm.Meta{Time: w.now.UnixMilli()}, KeyID: id, Version: 1, Count: fsm.MaxSeals})
+	w.propose(fsm.ReserveSeals{Meta: fsm.Meta{Time: w.now().UnixMilli()}, KeyID: id, Version: 1, Count: fsm.MaxSeals})
 	seals := w.token.Seals.Load()
 	for _, request := range []string{
 		`kms/encrypt {"keyId":"alias/default","plaintext":"aGk="}`, `kms/generateDataKey {"keyId":"alias/default"}`,
@@ -140,7 +140,7 @@ func TestDeletionIsSeenComingAndCanBeTakenBack(t *testing.T) {
 	w.refused(fault.Conflict, "alias/default", err)
 	got := into[wire.KeyResponse](t, w.ok("kms/scheduleKeyDeletion", `{"keyId":"alias/old","waitingPeriod":"7d","reason":"service is gone"}`))
 	require.Equal(t, "pendingDeletion", got.State)
-	require.Equal(t, w.now.Add(7*24*time.Hour).UnixMilli(), got.DeletionAt.Milli())
+	require.Equal(t, w.now().Add(7*24*time.Hour).UnixMilli(), got.DeletionAt.Milli())
 
 	// Somebody still needs it: refused, and an event of its own.
 	_, err = w.as(w.admin, "kms/decrypt", fmt.Sprintf(`{"ciphertext":%q}`, raw64(sealed.Ciphertext)))
@@ -155,7 +155,7 @@ func TestDeletionIsSeenComingAndCanBeTakenBack(t *testing.T) {
 	w.ok("kms/decrypt", `{"ciphertext":%q}`, raw64(sealed.Ciphertext))
 
 	w.ok("kms/scheduleKeyDeletion", `{"keyId":"alias/old","waitingPeriod":"7d"}`)
-	w.now = w.now.Add(8 * 24 * time.Hour)
+	w.setNow(w.now().Add(8 * 24 * time.Hour))
 	w.engine.Reap(t.Context())
 	gone := into[wire.KeyResponse](t, w.ok("kms/describeKey", `{"keyId":%q}`, got.KeyID))
 	require.Equal(t, "destroyed", gone.State)
@@ -217,9 +217,9 @@ func TestLastUseIsKnownAtOnceAndKeptByTheCluster(t *testing.T) {
 	w.engine.WriteUses(t.Context())
 	before := w.log.index
 	w.ok("kms/encrypt", `{"keyId":"alias/default","plaintext":"aGk="}`)
-	used := w.now
+	used := w.now()
 	require.Equal(t, used.UnixMilli(), into[wire.KeyResponse](t, w.ok("kms/describeKey", `{"keyId":"alias/default"}`)).LastUsedAt.Milli())
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	w.engine.WriteUses(t.Context())
 	require.Equal(t, used.UnixMilli(), w.key("alias/default").LastUsedAt)
 	require.Equal(t, before+2, w.log.index, "one booking of seals, one entry for the use")
@@ -248,7 +248,7 @@ func TestKeyHealth(t *testing.T) {
 	w.ok("kms/createKey", `{"alias":"alias/off"}`)
 	w.ok("secrets/createSecret", `{"path":"/a/empty","kmsKeyId":"alias/off"}`)
 	w.ok("kms/disableKey", `{"keyId":"alias/off"}`)
-	w.now = w.now.Add(36 * time.Hour)
+	w.setNow(w.now().Add(36 * time.Hour))
 	health := into[wire.KeyHealthResponse](t, w.ok("kms/getKeyHealth", `{}`))
 	require.Len(t, health.Keys, 3)
 	for _, k := range health.Keys {
@@ -265,7 +265,7 @@ func TestKeyHealth(t *testing.T) {
 
 	// A round trip speaks for the key for a moment only.
 	w.token.Down.Store(true)
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	one := into[wire.KeyHealthResponse](t, w.ok("kms/getKeyHealth", `{"keyId":"alias/sign"}`))
 	require.Len(t, one.Keys, 1)
 	require.False(t, one.Keys[0].Nodes[0].Usable)

@@ -22,7 +22,7 @@ func TestADestructionCanWaitAndBeTakenBack(t *testing.T) {
 	}
 	got := into[wire.VersionStateResponse](t, w.ok("secrets/destroyVersion", `{"path":"/a/b","version":1,"delay":"90d","reason":"leaked"}`))
 	require.Equal(t, "pendingDestroy", got.State)
-	require.Equal(t, w.now.Add(90*24*time.Hour), got.DestroyAt.Time)
+	require.Equal(t, w.now().Add(90*24*time.Hour), got.DestroyAt.Time)
 	require.Equal(t, "leaked", state().Reason)
 
 	got = into[wire.VersionStateResponse](t, w.ok("secrets/cancelDestroyVersion", `{"path":"/a/b","version":1}`))
@@ -33,7 +33,7 @@ func TestADestructionCanWaitAndBeTakenBack(t *testing.T) {
 	w.refused(fault.Conflict, "nothing to cancel", err)
 
 	w.ok("secrets/destroyVersion", `{"path":"/a/b","version":1,"delay":"1h"}`)
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	_, err = w.as(w.admin, "secrets/cancelDestroyVersion", `{"path":"/a/b","version":1}`)
 	w.refused(fault.Conflict, "has passed", err)
 	w.ok("secrets/destroyVersion", `{"path":"/a/b","version":1,"delay":"0s"}`)
@@ -86,11 +86,11 @@ func TestRecoveryWindowsAreBounded(t *testing.T) {
 		}
 		got := into[wire.SecretStateResponse](t, w.ok("secrets/deleteSecret", "%s}", body))
 		require.Equal(t, "pendingDeletion", got.State)
-		require.Equal(t, w.now.Add(want), got.DeletionAt.Time)
+		require.Equal(t, w.now().Add(want), got.DeletionAt.Time)
 		shown := into[wire.DescribeSecretResponse](t, w.ok("secrets/describeSecret", `{"path":"/a/b"}`))
 		require.Equal(t, got.DeletionAt, shown.DeletionAt)
 
-		w.now = w.now.Add(want - time.Millisecond)
+		w.setNow(w.now().Add(want - time.Millisecond))
 		body = `{"path":"/a/b","clientToken":"r"}`
 		admin := w.longToken()
 		_, err := w.as(admin, "secrets/restoreSecret", body)
@@ -115,10 +115,10 @@ func TestRecoveryWindowsAreBounded(t *testing.T) {
 // state is asked, not the gate.
 func (w *world) longToken() string {
 	w.t.Helper()
-	now := w.now
-	w.now = time.UnixMilli(w.log.machine.State().Time()).UTC()
+	now := w.now()
+	w.setNow(time.UnixMilli(w.log.machine.State().Time()).UTC())
 	made := into[wire.CreateTokenResponse](w.t, w.ok("iam/createToken", `{"principal":"admin","ttl":"366d"}`))
-	w.now = now
+	w.setNow(now)
 	return string(made.Token.Expose())
 }
 

@@ -43,7 +43,7 @@ func TestReadsOfValuesAreLimited(t *testing.T) {
 	require.NotNil(t, batch.Results[0].GetSecretValueResponse)
 	require.NotNil(t, batch.Results[1].GetSecretValueResponse)
 	require.Equal(t, "RateLimited", batch.Results[2].Error.Code)
-	w.now = w.now.Add(time.Second)
+	w.setNow(w.now().Add(time.Second))
 	require.NoError(t, read(ann))
 	w.refusedFor(read(ann))
 	// A flood is told once: the second refusal in a row is not an event.
@@ -105,9 +105,9 @@ func TestSeveralLimits(t *testing.T) {
 		limit, _ := w.refusedFor(read(ann))
 		require.Equal(t, "b", limit)
 	}
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	require.NoError(t, read(ann))
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	limit, _ := w.refusedFor(read(ann))
 	require.Equal(t, "a", limit)
 }

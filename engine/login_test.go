@@ -26,7 +26,7 @@ func TestALoginMakesATokenOfTheTrust(t *testing.T) {
 	id, answer, err := w.request("", "iam/login", login("ci", i.jwt(w, map[string]any{"teams": []string{"web", "db", "wx y"}})))
 	require.NoError(t, err)
 	made := into[wire.LoginResponse](t, answer)
-	require.Equal(t, w.now.Add(30*time.Minute), made.ExpiresAt.Time)
+	require.Equal(t, w.now().Add(30*time.Minute), made.ExpiresAt.Time)
 	token := string(made.Token.Expose())
 
 	own, _ := w.story(id, "iam.login")
@@ -42,7 +42,7 @@ func TestALoginMakesATokenOfTheTrust(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.as(token, "iam/listPrincipals", `{}`)
 	w.refused(fault.AccessDenied, "", err)
-	w.now = w.now.Add(30 * time.Minute)
+	w.setNow(w.now().Add(30 * time.Minute))
 	_, err = w.as(token, "iam/listPolicies", `{}`)
 	w.refused(fault.Unauthenticated, "", err)
 }
@@ -52,9 +52,9 @@ func TestATokenNeverOutlivesItsJWT(t *testing.T) {
 	w := newWorld(t)
 	i := newIssuer(t)
 	w.trustIssuer("ci", i, `"principal":"admin"`)
-	answer, err := w.as("", "iam/login", login("ci", i.jwt(w, map[string]any{"exp": w.now.Unix() + 90})))
+	answer, err := w.as("", "iam/login", login("ci", i.jwt(w, map[string]any{"exp": w.now().Unix() + 90})))
 	require.NoError(t, err)
-	require.Equal(t, w.now.Unix()+90, into[wire.LoginResponse](t, answer).ExpiresAt.Unix())
+	require.Equal(t, w.now().Unix()+90, into[wire.LoginResponse](t, answer).ExpiresAt.Unix())
 }
 
 // TestWhoIsNotLetInHearsOneWord and the trail has the reason.
@@ -64,7 +64,7 @@ func TestWhoIsNotLetInHearsOneWord(t *testing.T) {
 	w.ok("iam/createPrincipal", `{"name":"leaver","kind":"service"}`)
 	w.trustIssuer("ci", i, `"principal":"leaver"`)
 	w.trustIssuer("mine", i, `"principalClaim":"user.name","principalPrefix":"svc-"`)
-	w.trustCertificates("mesh", newAuthority(t, w.now), `"sans":["dns:a.example"],"principal":"admin"`)
+	w.trustCertificates("mesh", newAuthority(t, w.now()), `"sans":["dns:a.example"],"principal":"admin"`)
 	many := make([]string, 70)
 	for n := range many {
 		many[n] = fmt.Sprint("g", n)
@@ -86,10 +86,10 @@ func TestWhoIsNotLetInHearsOneWord(t *testing.T) {
 		{"ci", i.jwt(w, map[string]any{"iss": "https://issuer.example/"}), "of another issuer"},
 		{"ci", i.jwt(w, map[string]any{"aud": "vault"}), "for another audience"},
 		{"ci", i.jwt(w, map[string]any{"aud": nil}), "for another audience"},
-		{"ci", i.jwt(w, map[string]any{"exp": w.now.Unix()}), "it has expired"},
+		{"ci", i.jwt(w, map[string]any{"exp": w.now().Unix()}), "it has expired"},
 		{"ci", i.jwt(w, map[string]any{"exp": nil}), "does not say when it expires"},
-		{"ci", i.jwt(w, map[string]any{"nbf": w.now.Unix() + 31}), "it is not valid yet"},
-		{"ci", i.jwt(w, map[string]any{"iat": w.now.Unix() + 31}), "it is not valid yet"},
+		{"ci", i.jwt(w, map[string]any{"nbf": w.now().Unix() + 31}), "it is not valid yet"},
+		{"ci", i.jwt(w, map[string]any{"iat": w.now().Unix() + 31}), "it is not valid yet"},
 		{"ci", i.jwt(w, map[string]any{"sub": "repo:evil/web"}), "its claims do not match"},
 		{"ci", i.jwt(w, map[string]any{"sub": nil}), "its claims do not match"},
 		{"mine", i.jwt(w, map[string]any{"user": map[string]any{"name": "nobody"}}), "it names no principal"},
@@ -113,7 +113,7 @@ func TestWhoIsNotLetInHearsOneWord(t *testing.T) {
 
 	_, err := w.as("", "iam/login", login("ci", strings.Repeat("x", 16<<10+1)))
 	w.refused(fault.InvalidRequest, "jwt: has 16385 bytes", err)
-	_, err = w.as("", "iam/login", login("ci", i.jwt(w, map[string]any{"nbf": w.now.Unix() + 30})))
+	_, err = w.as("", "iam/login", login("ci", i.jwt(w, map[string]any{"nbf": w.now().Unix() + 30})))
 	require.NoError(t, err, "within the skew of clocks")
 }
 
@@ -129,7 +129,7 @@ func TestFailedLoginsAreCountedBySource(t *testing.T) {
 				break
 			}
 		}
-		w.now = w.now.Add(time.Minute)
+		w.setNow(w.now().Add(time.Minute))
 		return n
 	}
 	require.Equal(t, 200, limited("iam/login", login("ci", "x")))
@@ -206,7 +206,7 @@ func TestATrustThatCouldNotBeUsedIsRefused(t *testing.T) {
 		w.refused(fault.InvalidRequest, says, err)
 	}
 	for _, san := range []string{"pay.example", "cn:pay", "dns:*", "uri:*", "email:"} {
-		_, err := w.as(w.admin, "iam/putTrust", fmt.Sprintf(`{"name":"x","kind":"certificate","principal":"admin","caPem":%q,"sans":[%q]}`, newAuthority(t, w.now).pem, san))
+		_, err := w.as(w.admin, "iam/putTrust", fmt.Sprintf(`{"name":"x","kind":"certificate","principal":"admin","caPem":%q,"sans":[%q]}`, newAuthority(t, w.now()).pem, san))
 		w.refused(fault.InvalidRequest, "sans[0]: must be dns:", err)
 	}
 	require.Empty(t, into[wire.ListTrustsResponse](t, w.ok("iam/listTrusts", `{}`)).Trusts)
@@ -214,7 +214,7 @@ func TestATrustThatCouldNotBeUsedIsRefused(t *testing.T) {
 
 func TestACertificateIsACredential(t *testing.T) {
 	w := newWorld(t)
-	a := newAuthority(t, w.now)
+	a := newAuthority(t, w.now())
 	w.principal("pay", `[{"effect":"allow","actions":["iam:listPolicies"]}]`)
 	w.trustCertificates("mesh", a, `"sans":["uri:spiffe://acme/*"],"principal":"pay","revokedSerials":["00:AC"]`)
 	ask := func(token string, der ...[]byte) (wire.WhoAmIResponse, error) {
@@ -231,7 +231,7 @@ func TestACertificateIsACredential(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "pay", me.Principal)
 	require.Regexp(t, "^cert:[0-9a-f]{32}$", me.CredentialID)
-	require.Equal(t, w.now.Add(time.Hour), me.ExpiresAt.Time)
+	require.Equal(t, w.now().Add(time.Hour), me.ExpiresAt.Time)
 
 	me, err = ask(w.admin, good)
 	require.NoError(t, err)
@@ -240,9 +240,9 @@ func TestACertificateIsACredential(t *testing.T) {
 	w.refused(fault.Unauthenticated, "", err)
 
 	for name, der := range map[string][]byte{
-		"of another authority": newAuthority(t, w.now).issue(nil),
-		"expired":              a.issue(func(c *x509.Certificate) { c.NotAfter = w.now.Add(-time.Second) }),
-		"not valid yet":        a.issue(func(c *x509.Certificate) { c.NotBefore = w.now.Add(time.Minute) }),
+		"of another authority": newAuthority(t, w.now()).issue(nil),
+		"expired":              a.issue(func(c *x509.Certificate) { c.NotAfter = w.now().Add(-time.Second) }),
+		"not valid yet":        a.issue(func(c *x509.Certificate) { c.NotBefore = w.now().Add(time.Minute) }),
 		"of a server":          a.issue(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth} }),
 		"of another name":      a.issue(func(c *x509.Certificate) { c.URIs[0].Host = "evil" }),
 		"below the name":       a.issue(func(c *x509.Certificate) { c.URIs[0].Path = "/pay/more" }),

@@ -45,7 +45,7 @@ func threeMembers(now time.Time) map[string]engine.MemberView {
 
 func TestMembersAreShownWithWhatTheyWaitFor(t *testing.T) {
 	w := newWorld(t)
-	w.inACluster(threeMembers(w.now))
+	w.inACluster(threeMembers(w.now()))
 	w.ok("cluster/addMember", `{"nodeId":"n4","address":"n4.example:7401","voter":false}`)
 	got := into[wire.MembersResponse](t, w.ok("cluster/members", `{}`)).Members
 	require.Len(t, got, 4)
@@ -65,7 +65,7 @@ func TestMembersAreShownWithWhatTheyWaitFor(t *testing.T) {
 func TestMemberWithoutTheRootKeyIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.withRoots()
-	w.inACluster(threeMembers(w.now))
+	w.inACluster(threeMembers(w.now()))
 	w.engine.Cluster.PeerRoots = func(_ context.Context, node string, _ engine.RootQuery) (engine.RootStatus, error) {
 		if node == "n2" {
 			return engine.RootStatus{}, errors.New("away")
@@ -81,7 +81,7 @@ func TestMemberWithoutTheRootKeyIsNamed(t *testing.T) {
 
 func TestMembersThatCannotBeAddedAreRefused(t *testing.T) {
 	w := newWorld(t)
-	w.inACluster(threeMembers(w.now))
+	w.inACluster(threeMembers(w.now()))
 	for body, says := range map[string]string{
 		`{"nodeId":"N4","address":"a:1"}`:            "nodeId: must be a node id",
 		`{"nodeId":"n4","address":":1"}`:             "address: must be host:port",
@@ -100,7 +100,7 @@ func TestMembersThatCannotBeAddedAreRefused(t *testing.T) {
 
 func TestRemovalAsksConsensusFirstAndIsForEver(t *testing.T) {
 	w := newWorld(t)
-	views := threeMembers(w.now)
+	views := threeMembers(w.now())
 	w.inACluster(views)
 	w.engine.Cluster.Membership.Removing = func(node string, commit func() error) error {
 		if node == "n2" {
@@ -150,7 +150,7 @@ func TestJoinTokenIsShownOnceAndKeptAsAHash(t *testing.T) {
 		_, err := w.as(w.admin, "cluster/createJoinToken", body)
 		w.refused(fault.InvalidRequest, says, err)
 	}
-	w.now = w.now.Add(3 * time.Hour)
+	w.setNow(w.now().Add(3 * time.Hour))
 	require.Equal(t, "expired", into[wire.ListJoinTokensResponse](t, w.ok("cluster/listJoinTokens", `{}`)).Tokens[0].State)
 	w.ok("cluster/revokeJoinToken", `{"tokenId":%q}`, made.TokenID)
 	require.Equal(t, "revoked", into[wire.ListJoinTokensResponse](t, w.ok("cluster/listJoinTokens", `{}`)).Tokens[0].State)

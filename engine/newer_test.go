@@ -17,7 +17,7 @@ func TestPoliciesOfANewerReleaseAreNotReadByHalf(t *testing.T) {
 	w := newWorld(t)
 	web, other := w.principal("web", readWeb), w.principal("other", readWeb)
 	meta := func() fsm.Meta {
-		return fsm.Meta{Time: w.now.UnixMilli(), Principal: "admin", RequestID: uuid.NewString()}
+		return fsm.Meta{Time: w.now().UnixMilli(), Principal: "admin", RequestID: uuid.NewString()}
 	}
 	newer := []string{"secrets:getSecretValue", "secrets:teleport"}
 	w.propose(fsm.PutPolicy{Meta: meta(), Name: "web", Statements: []fsm.Statement{{Effect: "allow", Actions: newer, Paths: []string{"/app/**"}}}})

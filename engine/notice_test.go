@@ -71,7 +71,7 @@ func TestAReadOfACanaryAlertsAtOnce(t *testing.T) {
 	w.notices()
 	w.notices()
 	require.Len(t, w.alerts(), 1, "one in an hour")
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	must(w.as(reader, "secrets/getSecretValue", `{"path":"/app/trap"}`))
 	w.notices()
 	require.Contains(t, w.alerts()[1].Reason, "1 more alerts of this kind were held back")
@@ -175,7 +175,7 @@ func TestWhoCannotBeNamedAlertsByAddress(t *testing.T) {
 func TestAlertsFeedNoDetector(t *testing.T) {
 	w, reader := noticing(t)
 	for i := range 20 {
-		w.now = w.now.Add(time.Hour)
+		w.setNow(w.now().Add(time.Hour))
 		must(w.as(reader, "secrets/getSecretValue", `{"path":"/app/trap"}`))
 		w.notices()
 		w.notices()
@@ -215,7 +215,7 @@ func TestAfterARestartNothingIsToldTwiceAndNothingIsLost(t *testing.T) {
 	require.Equal(t, "second", w.alerts()[1].Principal)
 
 	must(w.as(second, "secrets/getSecretValue", `{"path":"/app/a"}`))
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	w.ok("secrets/setCanary", `{"path":"/app/a","canary":true}`)
 	w.restarted()
 	w.notices()
@@ -223,7 +223,7 @@ func TestAfterARestartNothingIsToldTwiceAndNothingIsLost(t *testing.T) {
 
 	third := w.principal("third", readsApp)
 	must(w.as(third, "secrets/getSecretValue", `{"path":"/app/trap"}`))
-	w.now = w.now.Add(2 * time.Hour)
+	w.setNow(w.now().Add(2 * time.Hour))
 	w.restarted()
 	w.notices()
 	require.Len(t, w.alerts(), 2, "what is long past is not told as news")
@@ -259,7 +259,7 @@ func TestTheTrailsOfAllMembersAreFollowed(t *testing.T) {
 	away, asked := false, 0
 	event := func(sequence uint64, path string) wire.AuditEvent {
 		return wire.AuditEvent{
-			Node: "n2", Sequence: sequence, Time: &wire.Time{Time: w.now}, Event: "secrets.get_value", Outcome: audit.OK,
+			Node: "n2", Sequence: sequence, Time: &wire.Time{Time: w.now()}, Event: "secrets.get_value", Outcome: audit.OK,
 			Principal: "far", SourceAddress: "192.0.2.9", Path: path, Version: 1,
 		}
 	}
@@ -288,7 +288,7 @@ func TestTheTrailsOfAllMembersAreFollowed(t *testing.T) {
 	require.Equal(t, "far", alerts[0].Principal)
 
 	// It lost its disk, and counts from one again.
-	w.now = w.now.Add(2 * time.Hour)
+	w.setNow(w.now().Add(2 * time.Hour))
 	events = []wire.AuditEvent{event(1, "/app/trap")}
 	w.notices()
 	w.notices()
@@ -389,13 +389,13 @@ func TestWhoIsInQuarantineKnocksInSilence(t *testing.T) {
 	w.engine.Leads(true)
 	w.ok("secrets/setCanary", `{"path":"/app/dev/web/db","canary":true}`)
 	must(w.as(w.tokenOf("svc"), "secrets/getSecretValue", `{"path":"/app/dev/web/db"}`))
-	w.now = w.now.Add(time.Second)
+	w.setNow(w.now().Add(time.Second))
 	w.ok("iam/quarantinePrincipal", `{"principal":"svc","reason":"alert"}`)
 	w.notices()
 	require.Len(t, w.alerts(), 1, "what it did before is told")
 	for range 250 {
-		w.now = w.now.Add(time.Second)
-		_, err := w.sendSigned(w.sign(k, who, `{}`, w.now), who, `{}`)
+		w.setNow(w.now().Add(time.Second))
+		_, err := w.sendSigned(w.sign(k, who, `{}`, w.now()), who, `{}`)
 		w.refused(fault.Unauthenticated, "", err)
 	}
 	w.notices()

@@ -26,7 +26,7 @@ func TestLifeOfAPathRule(t *testing.T) {
 	w := newWorld(t)
 	first := into[wire.PathRuleResponse](t, w.ok("secrets/putPathRule", `{"prefix":"/app","owner":"platform","expectedRevision":0}`))
 	require.Equal(t, wire.PathRuleResponse{Prefix: "/app/", Revision: 1}, first)
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	second := into[wire.PathRuleResponse](t, w.ok("secrets/putPathRule",
 		`{"prefix":"/app/",%s,"kmsKeyId":"alias/default","rotationPeriod":"90d","consumerHorizon":"1h","requiredTags":["owner","tier=1|2"],"keepVersions":3,"minRetention":"30d","reason":"house rule","expectedRevision":1}`, convention))
 	require.Equal(t, uint64(2), second.Revision)
@@ -224,7 +224,7 @@ func TestLintTellsWhatARuleWouldChange(t *testing.T) {
 	}
 	w.ok("secrets/destroyVersion", `{"path":"/app/dev/web/db","version":2,"delay":"1d"}`)
 	w.ok("secrets/deleteSecret", `{"path":"/app/qa/db"}`)
-	w.now = w.now.Add(2 * time.Hour)
+	w.setNow(w.now().Add(2 * time.Hour))
 	require.Empty(t, w.lint(w.admin, ""))
 	before := w.log.proposed
 	got := w.lint(w.admin, `"prefix":"/app","rule":{`+convention+`,"requiredTags":["owner"],"keepVersions":2,"minRetention":"60d","rotationPeriod":"1h"}`)
@@ -282,7 +282,7 @@ func TestTheLeaderDestroysWhatARuleDoesNotKeep(t *testing.T) {
 	w.ok("secrets/getSecretValue", `{"path":"/app/a","version":1}`)
 	w.engine.Reap(t.Context())
 	require.Equal(t, "active", string(w.log.machine.State().Version("/app/a", 1).State), "its reader may hold it for a while")
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	w.engine.Reap(t.Context())
 	states := func() (out []string) {
 		for _, v := range into[wire.ListSecretVersionsResponse](t, w.ok("secrets/listSecretVersions", `{"path":"/app/a"}`)).Versions {

@@ -129,7 +129,7 @@ func TestAccessPoliciesRestrictByAddressPrincipalAndTime(t *testing.T) {
 		`{"name":"web-only","paths":["/app/prod/**"],"principals":["web"],"notBefore":"2026-03-05T00:00:00Z","notAfter":"2026-03-06T00:00:00Z"}`))
 	require.Equal(t, uint64(2), got.Revision)
 	denied("timeWindow", read(web, "11.0.0.1"))
-	w.now = time.Date(2026, 3, 5, 0, 0, 0, 0, time.UTC)
+	w.setNow(time.Date(2026, 3, 5, 0, 0, 0, 0, time.UTC))
 	require.NoError(t, read(web, "11.0.0.1"))
 	w.ok("iam/putAccessPolicy", `{"name":"everyone","paths":["/app/prod/pay/db"],"sourceCidrs":["192.0.2.0/24"]}`)
 	denied("sourceAddress", read(web, "11.0.0.1")) // both must be satisfied

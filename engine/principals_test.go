@@ -17,7 +17,7 @@ func TestLifeOfAPrincipal(t *testing.T) {
 	shown := into[wire.PrincipalResponse](t, w.ok("iam/describePrincipal", `{"name":"web"}`))
 	require.Equal(t, made, shown)
 	require.Equal(t, "admin", shown.CreatedBy)
-	require.Equal(t, w.now, shown.CreatedAt.Time)
+	require.Equal(t, w.now(), shown.CreatedAt.Time)
 	_, err := w.as(w.admin, "iam/createPrincipal", `{"name":"web","kind":"user"}`)
 	w.refused(fault.AlreadyExists, "name:", err)
 
@@ -117,7 +117,7 @@ func TestARetryAnswersWhenThePrincipalWasMade(t *testing.T) {
 	w := newWorld(t)
 	body := `{"name":"web","kind":"service","clientToken":"p-1"}`
 	first := w.ok("iam/createPrincipal", "%s", body)
-	w.now = w.now.Add(3600e9)
+	w.setNow(w.now().Add(3600e9))
 	require.JSONEq(t, first, w.ok("iam/createPrincipal", "%s", body))
 }
 

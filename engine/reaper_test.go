@@ -34,7 +34,7 @@ func TestTheReaperProposesNothingWhenNothingIsDue(t *testing.T) {
 
 func TestTheReaperProposesNothingWithoutLeadership(t *testing.T) {
 	s := newStock(t)
-	s.now = s.now.Add(365 * 24 * time.Hour)
+	s.setNow(s.now().Add(365 * 24 * time.Hour))
 	s.log.lost = true
 	before := s.log.index
 	s.reapFor(t, time.Minute)
@@ -43,7 +43,7 @@ func TestTheReaperProposesNothingWithoutLeadership(t *testing.T) {
 
 func TestTheReaperStopsWithItsContext(t *testing.T) {
 	s := newStock(t)
-	s.now = s.now.Add(365 * 24 * time.Hour)
+	s.setNow(s.now().Add(365 * 24 * time.Hour))
 	before := s.log.proposed
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -53,12 +53,12 @@ func TestTheReaperStopsWithItsContext(t *testing.T) {
 
 func TestTheReaperDoesWhatIsDueAndThenRests(t *testing.T) {
 	s := newStock(t)
-	s.now = s.now.Add(24 * time.Hour)
+	s.setNow(s.now().Add(24 * time.Hour))
 	s.reapFor(t, 5*time.Second)
 	require.Equal(t, fsm.VersionDestroyed, s.log.machine.State().Version("/app/dev/web/db", 2).State)
 	require.Equal(t, fsm.SecretPendingDeletion, s.log.machine.State().Secret("/app/dev/web/gone").State, "not yet")
 
-	s.now = s.now.Add(29 * 24 * time.Hour)
+	s.setNow(s.now().Add(29 * 24 * time.Hour))
 	s.reapFor(t, 5*time.Second)
 	require.Equal(t, fsm.SecretPurged, s.log.machine.State().Secret("/app/dev/web/gone").State)
 	require.Empty(t, s.log.machine.State().Version("/app/dev/web/gone", 1).Sealed)

@@ -42,7 +42,7 @@ func TestEveryWriteIsDoneOnceHoweverOftenItIsSent(t *testing.T) {
 		body := withToken(c.good, "retry-1")
 		first := s.ok(c.operation, "%s", body)
 		before := s.dump()
-		s.now = s.now.Add(time.Minute)
+		s.setNow(s.now().Add(time.Minute))
 
 		again, err := s.as(s.admin, c.operation, strings.Replace(body, "{", "{ ", 1))
 		if c.operation == "iam/logout" {
@@ -95,8 +95,8 @@ var lastUse = regexp.MustCompile(`,"last(UsedAt|ReadAt)":(null|"[^"]*")`)
 // dump answers all that lists and descriptions show.
 func (s *stock) dump() string {
 	var out strings.Builder
-	now := s.now
-	s.now = time.UnixMilli(s.log.machine.State().Time()).UTC()
+	now := s.now()
+	s.setNow(time.UnixMilli(s.log.machine.State().Time()).UTC())
 	for _, ask := range []string{
 		`secrets/listSecrets {"recursive":true}`, `secrets/listSecretVersions {"path":"/app/dev/web/db"}`,
 		`secrets/describeSecret {"path":"/app/dev/web/gone"}`, `kms/listKeys {}`, `iam/listPrincipals {}`, `iam/listTokens {}`,
@@ -106,7 +106,7 @@ func (s *stock) dump() string {
 		answer, err := s.as(s.admin, operation, body)
 		fmt.Fprintln(&out, ask, lastUse.ReplaceAllString(answer, ""), err)
 	}
-	s.now = now
+	s.setNow(now)
 	return out.String()
 }
 
@@ -121,10 +121,10 @@ func TestAClientTokenIsOfOnePrincipalAndOneOperationForADay(t *testing.T) {
 	w.ok("secrets/deleteSecret", `{"path":"/a/one","clientToken":"t"}`)
 
 	admin := string(into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"admin","ttl":"30d"}`)).Token.Expose())
-	w.now = w.now.Add(24*time.Hour - time.Millisecond)
+	w.setNow(w.now().Add(24*time.Hour - time.Millisecond))
 	_, err = w.as(admin, "secrets/createSecret", `{"path":"/a/three","clientToken":"t"}`)
 	w.refused(fault.Conflict, "clientToken", err)
-	w.now = w.now.Add(time.Millisecond)
+	w.setNow(w.now().Add(time.Millisecond))
 	_, err = w.as(admin, "secrets/createSecret", `{"path":"/a/three","clientToken":"t"}`)
 	require.NoError(t, err, "a day later it is forgotten")
 }

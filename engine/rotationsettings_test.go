@@ -26,9 +26,9 @@ func TestARuleMakesASecretOverdue(t *testing.T) {
 	for path, want := range map[string]bool{"/app/dev/web/old": true, "/app/dev/web/empty": false, turned: false} {
 		state := w.log.machine.State()
 		s := state.Secret(names.Path(path))
-		require.False(t, engine.RotationOverdue(state, s, 0, w.now.Add(23*time.Hour)), path)
-		require.False(t, engine.RotationOverdue(state, s, 23*time.Hour, w.now.Add(22*time.Hour)), path)
-		require.Equal(t, want, engine.RotationOverdue(state, s, 22*time.Hour, w.now.Add(23*time.Hour)), path)
+		require.False(t, engine.RotationOverdue(state, s, 0, w.now().Add(23*time.Hour)), path)
+		require.False(t, engine.RotationOverdue(state, s, 23*time.Hour, w.now().Add(22*time.Hour)), path)
+		require.Equal(t, want, engine.RotationOverdue(state, s, 22*time.Hour, w.now().Add(23*time.Hour)), path)
 	}
 }
 
@@ -38,7 +38,7 @@ func TestOverdueAndFailedRotationsAreCounted(t *testing.T) {
 	require.NoError(t, registry.Register(w.engine.RotationCollector()))
 	expect := func(overdue, failed, running int) {
 		t.Helper()
-		w.now = w.now.Add(time.Minute) // the count is kept for a while
+		w.setNow(w.now().Add(time.Minute)) // the count is kept for a while
 		var want strings.Builder
 		for _, m := range []struct {
 			name, help string
@@ -55,7 +55,7 @@ func TestOverdueAndFailedRotationsAreCounted(t *testing.T) {
 	}
 	expect(0, 0, 0)
 	f.fail["test"] = fault.New(fault.NotFound, "no")
-	w.now = w.now.Add(24*time.Hour + 10*time.Minute)
+	w.setNow(w.now().Add(24*time.Hour + 10*time.Minute))
 	w.turns(0)
 	expect(1, 0, 1)
 	w.turns(12 * time.Minute)
@@ -71,14 +71,14 @@ func TestGeneratedSecretsAreRotated(t *testing.T) {
 	w.ok("secrets/updateSecret", `{"path":%q,"rotation":{"kind":"generate","cron":"30 3 * * sun","timezone":"Europe/Berlin","generate":{"kind":"hex","length":8}}}`, turned)
 	w.admin = w.longToken()
 	require.Equal(t, "2026-03-08T02:30:00Z", w.rotation().NextRotationAt.UTC().Format(time.RFC3339))
-	w.now = w.rotation().NextRotationAt.Time
+	w.setNow(w.rotation().NextRotationAt.Time)
 	w.turns(0)
 	first := w.value(turned)
 	require.Len(t, first, 16)
 	require.Equal(t, "2026-03-15T02:30:00Z", w.rotation().NextRotationAt.UTC().Format(time.RFC3339))
 	_, err := w.as(w.admin, "secrets/rotateSecret", fmt.Sprintf(`{"path":%q}`, turned))
 	w.refused(fault.Conflict, "less than a minute ago", err)
-	w.now = w.now.Add(time.Minute)
+	w.setNow(w.now().Add(time.Minute))
 	w.ok("secrets/rotateSecret", `{"path":%q}`, turned)
 	w.turns(0)
 	require.NotEqual(t, first, w.value(turned))

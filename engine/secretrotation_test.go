@@ -26,7 +26,7 @@ func (w *world) waits(path string, until time.Time) {
 	s := w.log.machine.State().Secret(names.Path(path))
 	run := s.Rotation.Run
 	command, err := fsm.Encode(fsm.RetryRotation{
-		Meta: fsm.Meta{Time: w.now.UnixMilli(), Principal: "system:rotation"}, Path: path, SecretID: s.ID, ID: run.ID,
+		Meta: fsm.Meta{Time: w.now().UnixMilli(), Principal: "system:rotation"}, Path: path, SecretID: s.ID, ID: run.ID,
 		Step: run.Step, Attempts: run.Attempts, NextAt: until.UnixMilli(), Error: "the target is away",
 	})
 	require.NoError(w.t, err)
@@ -139,7 +139,8 @@ func (w *world) turns(f time.Duration) {
 			return
 		}
 		step := min(f, time.Minute)
-		w.now, f = w.now.Add(step), f-step
+		w.setNow(w.now().Add(step))
+		f -= step
 	}
 }
 
@@ -147,21 +148,21 @@ func TestASecretIsRotatedByItsSchedule(t *testing.T) {
 	w, f := turning(t)
 	status := w.rotation()
 	require.Equal(t, "idle", status.State)
-	require.Equal(t, w.now.Add(24*time.Hour), status.NextRotationAt.Time)
+	require.Equal(t, w.now().Add(24*time.Hour), status.NextRotationAt.Time)
 	require.Equal(t, "admin", status.SetBy)
 	proposed := w.log.proposed
 	w.turns(0)
 	require.Equal(t, proposed, w.log.proposed, "an idle cluster writes nothing")
 
-	w.now = w.now.Add(24 * time.Hour)
+	w.setNow(w.now().Add(24 * time.Hour))
 	w.turns(0)
 	require.Equal(t, []string{"create 1", "set 1", "test 1"}, f.calls)
 	require.Equal(t, f.inForce, w.value(turned))
 	require.Len(t, f.inForce, 32)
 	status = w.rotation()
 	require.Equal(t, "idle", status.State)
-	require.Equal(t, w.now, status.LastRotatedAt.Time)
-	require.Equal(t, w.now.Add(24*time.Hour), status.NextRotationAt.Time)
+	require.Equal(t, w.now(), status.LastRotatedAt.Time)
+	require.Equal(t, w.now().Add(24*time.Hour), status.NextRotationAt.Time)
 	require.False(t, status.Overdue)
 	labels := into[wire.DescribeSecretResponse](t, w.ok("secrets/describeSecret", `{"path":%q}`, turned)).Labels
 	require.Equal(t, map[string]uint64{"current": 2, "previous": 1}, labels)
@@ -218,7 +219,7 @@ func TestALeaderThatIsLostBetweenTwoStepsIsFollowedByAnother(t *testing.T) {
 			w.turns(0)
 			require.True(t, w.log.lost, "%d", n)
 			w.log.lost, w.log.proposing, w.log.committed = false, nil, nil
-			w.now = w.now.Add(time.Second)
+			w.setNow(w.now().Add(time.Second))
 			w.turns(0)
 			require.Equal(t, f.inForce, w.value(turned), "%d %s", n, when)
 			require.Equal(t, "idle", w.rotation().State)
@@ -233,14 +234,14 @@ func TestAStepThatFailsIsTriedAgainAndThenRolledBack(t *testing.T) {
 	for _, step := range []string{"create", "set", "test"} {
 		w, f := turning(t)
 		f.fail[step] = engine.TargetError(nil, "%s: the server is away", step)
-		w.now = w.now.Add(24 * time.Hour)
+		w.setNow(w.now().Add(24 * time.Hour))
 		w.turns(0)
 		status := w.rotation()
 		require.Equal(t, "running", status.State)
 		require.Equal(t, step, status.Step)
 		require.EqualValues(t, 1, status.Attempts)
 		require.Equal(t, step+": the server is away", status.LastError)
-		require.Equal(t, w.now.Add(2*time.Second), status.NextAttemptAt.Time)
+		require.Equal(t, w.now().Add(2*time.Second), status.NextAttemptAt.Time)
 
 		w.turns(14 * time.Minute)
 		status = w.rotation()
@@ -300,7 +301,7 @@ func TestAPersonCancelsARotationThatIsStuck(t *testing.T) {
 	for _, force := range []bool{false, true} {
 		w, f := turning(t)
 		f.fail["test"] = fault.New(fault.NotFound, "test: no")
-		w.now = w.now.Add(24 * time.Hour)
+		w.setNow(w.now().Add(24 * time.Hour))
 		w.turns(0)
 		require.Equal(t, "test", w.rotation().Step)
 		out := into[wire.RotationResponse](t, w.ok("secrets/cancelRotation", `{"path":%q,"force":%v,"reason":"stuck"}`, turned, force))
@@ -309,7 +310,7 @@ func TestAPersonCancelsARotationThatIsStuck(t *testing.T) {
 		status := w.rotation()
 		require.Equal(t, "cancelled", status.State)
 		require.Equal(t, "cancelled by admin: stuck", status.LastError)
-		require.Equal(t, w.now.Add(24*time.Hour), status.NextRotationAt.Time, "this turn is left out")
+		require.Equal(t, w.now().Add(24*time.Hour), status.NextRotationAt.Time, "this turn is left out")
 		require.Equal(t, !force, f.inForce == "first value")
 		versions := into[wire.ListSecretVersionsResponse](t, w.ok("secrets/listSecretVersions", `{"path":%q}`, turned)).Versions
 		require.Equal(t, map[bool]string{false: "destroyed", true: "disabled"}[force], versions[0].State)

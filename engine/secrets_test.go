@@ -136,7 +136,7 @@ func TestValuesExpire(t *testing.T) {
 	w := newWorld(t)
 	w.ok("secrets/createSecret", `{"path":"/a/b","value":%q,"expiresAt":"2026-03-04T06:00:00Z"}`, b64("one"))
 	require.Equal(t, "one", w.value("/a/b"))
-	w.now = time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC)
+	w.setNow(time.Date(2026, 3, 4, 6, 0, 0, 0, time.UTC))
 	_, err := w.as(w.admin, "secrets/getSecretValue", `{"path":"/a/b"}`)
 	w.refused(fault.VersionNotActive, "expired", err)
 	_, err = w.as(w.admin, "secrets/putSecretValue", fmt.Sprintf(`{"path":"/a/b","value":%q,"expiresAt":"2026-03-04T05:00:00Z"}`, b64("x")))
@@ -178,7 +178,7 @@ func TestDelayedDestructionIsDoneByTheReaper(t *testing.T) {
 	require.Contains(t, w.ok("secrets/getSecretValue", `{"path":"/a/b","version":1}`), b64("one"), "readable until it is due")
 	w.ok("secrets/cancelDestroyVersion", `{"path":"/a/b","version":1}`)
 	w.ok("secrets/destroyVersion", `{"path":"/a/b","version":1,"delay":"1h"}`)
-	w.now = w.now.Add(time.Hour + time.Second)
+	w.setNow(w.now().Add(time.Hour + time.Second))
 
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()

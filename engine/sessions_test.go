@@ -15,7 +15,7 @@ import (
 func TestNothingIsHandedOutInASessionThatOthersEnded(t *testing.T) {
 	w, read := reader(t)
 	require.NoError(t, read(w.admin))
-	w.propose(fsm.OpenLedger{Meta: fsm.Meta{Time: w.now.UnixMilli()}, Node: "n2", Trail: "t", Sequence: 1})
+	w.propose(fsm.OpenLedger{Meta: fsm.Meta{Time: w.now().UnixMilli()}, Node: "n2", Trail: "t", Sequence: 1})
 	w.refused(fault.NoLeader, "", read(w.admin))
 	require.NoError(t, w.engine.OpenLedger(t.Context()))
 	require.NoError(t, read(w.admin))

@@ -34,13 +34,13 @@ func history(t *testing.T) *world {
 	_, err := w.as(ann, "secrets/getSecretValue", `{"path":"/app/dev/web/cert"}`)
 	require.NoError(t, err)
 	w.refused(fault.AccessDenied, "", read(bob))
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	return w
 }
 
 func TestASimulationTellsWhoLosesAndWhoGains(t *testing.T) {
 	w := history(t)
-	at := wire.Millis(w.now.Add(-time.Hour).UnixMilli())
+	at := wire.Millis(w.now().Add(-time.Hour).UnixMilli())
 	db := wire.ChangedAnswer{Principal: "ann", Action: "secrets:getSecretValue", Path: "/app/dev/web/db", Count: 3, LastAt: at, Reason: "iam"}
 	cert := wire.ChangedAnswer{Principal: "ann", Action: "secrets:getSecretValue", Path: "/app/dev/web/cert", Count: 1, LastAt: at, Reason: "iam"}
 
@@ -101,9 +101,9 @@ func TestASimulationSaysWhatItCouldNotReplay(t *testing.T) {
 
 	none := w.simulate(`{"name":"ann","statements":[],"since":"30m"}`)
 	require.Empty(t, none.Loses, "it was an hour ago")
-	require.Equal(t, w.now.Add(-30*time.Minute), none.Since.Time)
+	require.Equal(t, w.now().Add(-30*time.Minute), none.Since.Time)
 
-	mark := wire.AuditEvent{Node: "n2", Sequence: 1, Time: wire.Millis(w.now.Add(-time.Minute).UnixMilli()), Event: "secrets.get_value", Outcome: "ok", Principal: "ann", Path: "/app/dev/web/db"}
+	mark := wire.AuditEvent{Node: "n2", Sequence: 1, Time: wire.Millis(w.now().Add(-time.Minute).UnixMilli()), Event: "secrets.get_value", Outcome: "ok", Principal: "ann", Path: "/app/dev/web/db"}
 	noise := []wire.AuditEvent{
 		{Node: "n2", Sequence: 2, Time: mark.Time, Event: "kms.decrypt", Outcome: "ok", Principal: "ann", Path: "/app/dev/web/db", KeyID: absentID},
 		{Node: "n2", Sequence: 3, Time: mark.Time, Event: "audit.open", Outcome: "ok"},
@@ -125,7 +125,7 @@ func TestALongTrailIsReplayedInPartAndSaysSo(t *testing.T) {
 	const many = 51_000
 	trail := make([]wire.AuditEvent, many)
 	for i := range trail {
-		trail[i] = wire.AuditEvent{Node: "n2", Sequence: uint64(i + 1), Time: wire.Millis(w.now.UnixMilli() - many + int64(i)), Event: "iam.list_policies", Outcome: "ok", Principal: "ann"}
+		trail[i] = wire.AuditEvent{Node: "n2", Sequence: uint64(i + 1), Time: wire.Millis(w.now().UnixMilli() - many + int64(i)), Event: "iam.list_policies", Outcome: "ok", Principal: "ann"}
 	}
 	w.members(map[string][]wire.AuditEvent{"n2": trail})
 	w.engine.Cluster.PeerEvents = func(_ context.Context, _ string, q engine.TrailQuery) (engine.TrailPage, error) {
@@ -196,10 +196,10 @@ func TestLintFindsWhatAReviewerShouldSee(t *testing.T) {
 		{"effect":"allow","actions":["secrets:updateSecret"],"paths":["/app/dev/web/**"]},
 		{"effect":"deny","actions":["secrets:updateSecret"],"paths":["/app/**"]}]}`)
 	w.ok("iam/attachPolicy", `{"policy":"mixed","group":"ops"}`)
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	_, err := w.as(ann, "secrets/getSecretValue", `{"path":"/app/dev/web/db"}`)
 	require.NoError(t, err)
-	w.now = w.now.Add(time.Hour)
+	w.setNow(w.now().Add(time.Hour))
 	got := findings(t, w, `{"policy":"mixed","since":"90m"}`)
 	for name, message := range map[string]string{
 		"mixed[0] wide":                 "reaches beyond one service",
@@ -297,7 +297,7 @@ func TestLintSeesThroughHolders(t *testing.T) {
 func TestNothingIsCalledUnusedOnHalfATrail(t *testing.T) {
 	w, _ := reader(t)
 	w.principal("web", readWeb)
-	w.now = w.now.Add(2 * time.Hour)
+	w.setNow(w.now().Add(2 * time.Hour))
 	require.NotEmpty(t, unusedOf(findings(t, w, `{"policy":"web","since":"1h"}`)))
 	w.members(map[string][]wire.AuditEvent{"n2": nil})
 	require.Empty(t, unusedOf(findings(t, w, `{"policy":"web","since":"1h"}`)))

@@ -61,14 +61,14 @@ func newStock(t *testing.T) *stock {
 	w.ok("secrets/setVersionLabel", `{"path":"/app/dev/web/db","version":1,"label":"blue"}`)
 	w.ok("secrets/putPathRule", `{"prefix":"/app/dev/","owner":"web"}`)
 	w.ok("secrets/putPathRule", `{"prefix":"/app/dev/web/","owner":"web","minRetention":"1s"}`)
-	w.now = w.now.Add(time.Second)
+	w.setNow(w.now().Add(time.Second))
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/gone","value":%q}`, b64(markValue+"-4"))
 	w.ok("secrets/deleteSecret", `{"path":"/app/dev/web/gone"}`)
 	w.ok("secrets/updateSecret", `{"path":"/app/dev/web/db","rotation":{"kind":"generate","generate":{"kind":"hex"}}}`)
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/turn"}`)
 	w.ok("secrets/updateSecret", `{"path":"/app/dev/web/turn","rotation":{"kind":"generate","generate":{"kind":"hex"},"interval":"30d"}}`)
 	w.ok("secrets/rotateSecret", `{"path":"/app/dev/web/turn"}`)
-	w.waits("/app/dev/web/turn", w.now.AddDate(10, 0, 0)) // on its way, with nothing for a leader to do
+	w.waits("/app/dev/web/turn", w.now().AddDate(10, 0, 0)) // on its way, with nothing for a leader to do
 	s.keyID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/pay"}`)).KeyID
 	s.offID = into[wire.KeyResponse](t, w.ok("kms/createKey", `{"alias":"alias/off"}`)).KeyID
 	w.ok("kms/disableKey", `{"keyId":"alias/off"}`)
@@ -164,7 +164,7 @@ func (s *stock) askForApprovals() {
 	eve := s.principal("eve", `[{"effect":"allow","actions":["secrets:deleteSecret"],"paths":["/app/prod/held/**"]}]`)
 	s.ok("iam/putPolicy", `{"name":"two","statements":[{"effect":"requireApproval","actions":["secrets:deleteSecret"],"paths":["/app/prod/held/**"],"approval":{"count":1}}]}`)
 	s.ok("iam/attachPolicy", `{"policy":"two","group":"everyone"}`)
-	s.now = s.now.Add(time.Second) // who approves was there before
+	s.setNow(s.now().Add(time.Second)) // who approves was there before
 	ask := func(token string, n int) string {
 		answer, err := s.as(token, "iam/requestApproval", fmt.Sprintf(`{"operation":"secrets/deleteSecret","request":{"path":"/app/prod/held/%d"},"reason":"unused"}`, n))
 		require.NoError(s.t, err)

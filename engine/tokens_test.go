@@ -25,10 +25,10 @@ func TestLifeOfATokenIsBounded(t *testing.T) {
 	w.ok("iam/createPrincipal", `{"name":"svc","kind":"service"}`)
 	for ttl, want := range map[string]time.Duration{"1s": time.Second, "366d": 366 * 24 * time.Hour, "90m": 90 * time.Minute} {
 		made := into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc","ttl":%q}`, ttl))
-		require.Equal(t, w.now.Add(want), made.ExpiresAt.Time, ttl)
+		require.Equal(t, w.now().Add(want), made.ExpiresAt.Time, ttl)
 	}
 	made := into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc"}`))
-	require.Equal(t, w.now.Add(24*time.Hour), made.ExpiresAt.Time, "there is always an end")
+	require.Equal(t, w.now().Add(24*time.Hour), made.ExpiresAt.Time, "there is always an end")
 	for _, ttl := range []string{"0s", "999ms", "367d", "8784h0m1s"} {
 		_, err := w.as(w.admin, "iam/createToken", fmt.Sprintf(`{"principal":"svc","ttl":%q}`, ttl))
 		w.refused(fault.InvalidRequest, "ttl:", err)
@@ -39,9 +39,9 @@ func TestATokenIsGoodUntilTheInstantItExpires(t *testing.T) {
 	w := newWorld(t)
 	w.ok("iam/createPrincipal", `{"name":"svc","kind":"service"}`)
 	token := string(into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"svc","ttl":"10s"}`)).Token.Expose())
-	w.now = w.now.Add(10*time.Second - time.Millisecond)
+	w.setNow(w.now().Add(10*time.Second - time.Millisecond))
 	require.NoError(t, w.whoAmI(token))
-	w.now = w.now.Add(time.Millisecond)
+	w.setNow(w.now().Add(time.Millisecond))
 	w.refused(fault.Unauthenticated, "not valid here", w.whoAmI(token))
 	state := into[wire.ListTokensResponse](t, w.ok("iam/listTokens", `{"principal":"svc"}`)).Tokens[0].State
 	require.Equal(t, "expired", state)

@@ -69,7 +69,7 @@ func TestPagesOfMergedTrailsHaveEveryEventOnce(t *testing.T) {
 		want := map[string]int{}
 		for _, node := range []string{"n2", "n3", "n4"} {
 			for i := range 1 + random.IntN(30) {
-				at := wire.Millis(w.now.UnixMilli() + random.Int64N(20))
+				at := wire.Millis(w.now().UnixMilli() + random.Int64N(20))
 				trails[node] = append(trails[node], wire.AuditEvent{Node: node, Sequence: uint64(i + 1), Time: at, Event: "secrets.marked"})
 				want[fmt.Sprint(node, " ", i+1)]++
 			}
@@ -114,8 +114,8 @@ func TestEventsAreFoundByEachOfTheirFields(t *testing.T) {
 	token := s.principal("nobody", `[{"effect":"allow","actions":["kms:encrypt"],"keys":["alias/unrelated"]}]`)
 	id, _, err := s.request(token, "secrets/getSecretValue", `{"path":"/app/dev/web/db","version":3}`)
 	s.refused(fault.AccessDenied, "", err)
-	from := s.now
-	s.now = s.now.Add(time.Hour)
+	from := s.now()
+	s.setNow(s.now().Add(time.Hour))
 	s.ok("kms/describeKey", `{"keyId":"alias/pay"}`)
 	for filter, event := range map[string]string{
 		`"requestId":"` + id + `"`:                                 "secrets.get_value",

@@ -39,7 +39,7 @@ func newIssuer(t testing.TB) *issuer {
 // claims put over it; nil takes one away.
 func (i *issuer) jwt(w *world, claims map[string]any) string {
 	i.t.Helper()
-	all := map[string]any{"iss": i.url, "aud": "strongroom", "sub": "repo:acme/web", "iat": w.now.Unix(), "exp": w.now.Add(time.Hour).Unix()}
+	all := map[string]any{"iss": i.url, "aud": "strongroom", "sub": "repo:acme/web", "iat": w.now().Unix(), "exp": w.now().Add(time.Hour).Unix()}
 	maps.Copy(all, claims)
 	maps.DeleteFunc(all, func(_ string, v any) bool { return v == nil })
 	payload, err := json.Marshal(all)
@@ -61,7 +61,7 @@ func (w *world) trustIssuer(name string, i *issuer, more string) {
 
 // authority is one of client certificates, in the form of a JSON text.
 func (s *stock) authority() string {
-	text, err := json.Marshal(newAuthority(s.t, s.now).pem)
+	text, err := json.Marshal(newAuthority(s.t, s.now()).pem)
 	require.NoError(s.t, err)
 	return string(text[1 : len(text)-1])
 }

@@ -23,7 +23,7 @@ func (w *world) usage(token, prefix string) wire.GetUsageResponse {
 
 func TestUsageIsWhatWasStoredAndForHowLong(t *testing.T) {
 	w := newWorld(t)
-	hours := func(n float64) { w.now = w.now.Add(time.Duration(n * float64(time.Hour))) }
+	hours := func(n float64) { w.setNow(w.now().Add(time.Duration(n * float64(time.Hour)))) }
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/db","value":%q}`, b64("12345"))
 	w.ok("secrets/createSecret", `{"path":"/app/dev/web/empty"}`)
 	w.ok("secrets/createSecret", `{"path":"/app/dev-2/x","value":%q}`, b64("1"))
@@ -35,7 +35,7 @@ func TestUsageIsWhatWasStoredAndForHowLong(t *testing.T) {
 	require.Equal(t, "/app/dev/", got.Prefix)
 	require.Equal(t, []uint64{2, 1, 3}, []uint64{got.Secrets, got.StoredVersions, got.StoredBytes})
 	require.InDelta(t, 2.5, got.VersionHours, 1e-9)
-	require.Equal(t, w.now.UnixMilli(), got.CountedAt.Milli())
+	require.Equal(t, w.now().UnixMilli(), got.CountedAt.Milli())
 	require.Equal(t, uint64(3), w.usage(w.admin, "/").Secrets)
 	require.InDelta(t, 5, w.usage(w.admin, "/").VersionHours, 1e-9)
 
@@ -81,7 +81,7 @@ func (w *world) fill(n int) {
 	key := w.log.machine.State().KeyByRef("alias/default").ID
 	for i := range n {
 		command, err := fsm.Encode(fsm.CreateSecret{
-			Meta: fsm.Meta{Time: w.now.UnixMilli(), Principal: "admin"}, Path: fmt.Sprintf("/app/t%03d/s%d/p%d", i%1000, i%7, i), SecretID: fmt.Sprint("s", i), KeyID: key,
+			Meta: fsm.Meta{Time: w.now().UnixMilli(), Principal: "admin"}, Path: fmt.Sprintf("/app/t%03d/s%d/p%d", i%1000, i%7, i), SecretID: fmt.Sprint("s", i), KeyID: key,
 			First: &fsm.NewVersion{Number: 1, VersionID: "v", Size: 32, KeyID: key, KeyVersion: 1, Sealed: []byte("s"), DataKey: []byte("d"), Fingerprint: []byte("f")},
 		})
 		require.NoError(w.t, err)

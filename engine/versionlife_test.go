@@ -219,11 +219,11 @@ func TestADisabledVersionIsReadByNobody(t *testing.T) {
 func TestAnExpiredVersionIsNotReadBecauseItWillBeDestroyed(t *testing.T) {
 	w := newWorld(t)
 	w.lived(1)
-	w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"activate":false,"expiresAt":%q}`, life, b64("short"), w.now.Add(time.Hour).Format(time.RFC3339))
+	w.ok("secrets/putSecretValue", `{"path":%q,"value":%q,"activate":false,"expiresAt":%q}`, life, b64("short"), w.now().Add(time.Hour).Format(time.RFC3339))
 	w.ok("secrets/destroyVersion", `{"path":%q,"version":2,"delay":"10d"}`, life)
 	_, err := w.read(`,"version":2`)
 	require.NoError(t, err)
-	w.now = w.now.Add(2 * time.Hour)
+	w.setNow(w.now().Add(2 * time.Hour))
 	_, err = w.read(`,"version":2`)
 	w.refused(fault.VersionNotActive, "expired", err)
 }

@@ -94,8 +94,8 @@ func TestChangesBelowAPrefixComeInPagesThatLoseNothing(t *testing.T) {
 	for i := range 499 {
 		w.ok("secrets/deleteSecret", `{"path":"/app/t%03d/s%d/p%d"}`, i, i%7, i)
 	}
-	w.now = w.now.Add(31 * 24 * time.Hour)
-	command, err := fsm.Encode(fsm.Sweep{Meta: fsm.Meta{Time: w.now.UnixMilli()}, Limit: 500})
+	w.setNow(w.now().Add(31 * 24 * time.Hour))
+	command, err := fsm.Encode(fsm.Sweep{Meta: fsm.Meta{Time: w.now().UnixMilli()}, Limit: 500})
 	require.NoError(t, err)
 	_, err = w.log.Propose(context.Background(), command)
 	require.NoError(t, err)
@@ -130,8 +130,8 @@ func (w *world) revive() string {
 	w.t.Helper()
 	text, hash, err := iam.NewToken(rand.Reader)
 	require.NoError(w.t, err)
-	command, err := fsm.Encode(fsm.CreateToken{Meta: fsm.Meta{Time: w.now.UnixMilli(), Principal: "admin"}, Token: fsm.Token{
-		ID: uuid.NewString(), Hash: hash[:], Principal: "admin", ExpiresAt: w.now.Add(time.Hour).UnixMilli(),
+	command, err := fsm.Encode(fsm.CreateToken{Meta: fsm.Meta{Time: w.now().UnixMilli(), Principal: "admin"}, Token: fsm.Token{
+		ID: uuid.NewString(), Hash: hash[:], Principal: "admin", ExpiresAt: w.now().Add(time.Hour).UnixMilli(),
 	}})
 	require.NoError(w.t, err)
 	result, err := w.log.Propose(context.Background(), command)

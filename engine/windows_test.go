@@ -23,7 +23,7 @@ const office = `{"name":"office","paths":["/app/**"],"principals":["ann"],"reaso
 func inNovember(t *testing.T, statements string) (w *world, read func(string) error, ann string) {
 	w, read = reader(t)
 	w.longLived()
-	w.now = time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC)
+	w.setNow(time.Date(2026, 11, 20, 0, 0, 0, 0, time.UTC))
 	w.principal("ann", statements)
 	made := into[wire.CreateTokenResponse](t, w.ok("iam/createToken", `{"principal":"ann","ttl":"300d"}`))
 	return w, read, string(made.Token.Expose())
@@ -39,8 +39,10 @@ func TestWindowsOfAccessPolicies(t *testing.T) {
 		"2026-11-27T16:30:00Z":     "2026-11-30T08:00:00Z", // over the weekend
 		"2026-11-28T12:00:00Z":     "2026-11-30T08:00:00Z",
 	} {
-		w.now, _ = time.Parse(time.RFC3339Nano, when)
-		err := read(ann)
+		at, err := time.Parse(time.RFC3339Nano, when)
+		require.NoError(t, err)
+		w.setNow(at)
+		err = read(ann)
 		if opens == "" {
 			require.NoError(t, err, when)
 			continue
@@ -62,7 +64,7 @@ func TestOpensAtIsWhenAllAreOpen(t *testing.T) {
 	w.ok("iam/putAccessPolicy", "%s", office)
 	w.ok("iam/putAccessPolicy", `{"name":"mondays","paths":["/app/dev/**"],"timeWindows":[{"days":["mon"],"from":"12:00","to":"24:00","timezone":"UTC"}],"principals":["ann"]}`)
 	w.ok("iam/putAccessPolicy", `{"name":"project","paths":["/app/dev/web/*"],"notBefore":"2026-12-01T00:00:00Z","principals":["ann"]}`)
-	w.now = time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC)
+	w.setNow(time.Date(2026, 11, 27, 10, 0, 0, 0, time.UTC))
 	require.Equal(t, "2026-12-07T12:00:00Z", detail(t, read(ann), "opensAt"))
 	w.ok("iam/putAccessPolicy", `{"name":"project","paths":["/app/dev/web/*"],"notAfter":"2026-12-01T00:00:00Z","principals":["ann"]}`)
 	require.Equal(t, "2026-11-30T12:00:00Z", detail(t, read(ann), "opensAt"))
@@ -92,7 +94,7 @@ func TestAccessPoliciesOfGroups(t *testing.T) {
 func TestAWindowThatClosesEndsWaits(t *testing.T) {
 	w, _, ann := inNovember(t, `[{"effect":"allow","roles":["secrets-read-access"],"paths":["/app/dev/web/**"]}]`)
 	w.ok("iam/putAccessPolicy", `{"name":"office","paths":["/app/**"],"actions":["secrets:*"],"timeWindows":[{"from":"09:00","to":"17:30","timezone":"Europe/Madrid"}]}`)
-	w.now = time.Date(2026, 11, 27, 16, 29, 30, 0, time.UTC)
+	w.setNow(time.Date(2026, 11, 27, 16, 29, 30, 0, time.UTC))
 	index := w.log.machine.State().Index()
 	for _, what := range []string{`"paths":["/app/dev/web/db"]`, `"paths":["/app/dev/web/db","/app/dev/web/x"]`, `"prefix":"/app/dev/"`} {
 		_, err := w.patient(ann, fmt.Sprintf(`{%s,"afterIndex":%d,"timeout":"60s"}`, what, index))
@@ -100,7 +102,7 @@ func TestAWindowThatClosesEndsWaits(t *testing.T) {
 		require.True(t, errors.As(err, &not), "%s: %v", what, err)
 		require.Equal(t, 30*time.Second, not.For, what)
 	}
-	w.now = w.now.Add(30 * time.Second)
+	w.setNow(w.now().Add(30 * time.Second))
 	_, err := w.patient(ann, fmt.Sprintf(`{"paths":["/app/dev/web/db"],"afterIndex":%d,"timeout":"60s"}`, index))
 	w.refused(fault.AccessDenied, "", err)
 	require.Equal(t, "2026-11-28T08:00:00Z", detail(t, err, "opensAt"))
@@ -110,10 +112,10 @@ func TestAWindowThatClosesEndsWaits(t *testing.T) {
 func TestWindowsOfStatements(t *testing.T) {
 	w, read, ann := inNovember(t, `[{"effect":"allow","roles":["secrets-value-access"],"paths":["/app/dev/web/**"]},
 		{"effect":"deny","actions":["secrets:getSecretValue"],"paths":["/app/dev/web/**"],"conditions":{"timeWindows":[{"days":["sat","sun"],"from":"00:00","to":"24:00","timezone":"UTC"}]}}]`)
-	w.now = time.Date(2026, 11, 27, 23, 59, 59, 999e6, time.UTC)
+	w.setNow(time.Date(2026, 11, 27, 23, 59, 59, 999e6, time.UTC))
 	require.NoError(t, read(ann))
-	w.now = w.now.Add(time.Millisecond)
+	w.setNow(w.now().Add(time.Millisecond))
 	w.refused(fault.AccessDenied, "", read(ann))
-	w.now = time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
+	w.setNow(time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC))
 	require.NoError(t, read(ann))
 }
