@@ -76,8 +76,9 @@ type Config struct {
 	// block and must not call Close.
 	Fatal func(error)
 
-	// Faults is for tests only; nil in every program.
-	Faults *Faults
+	// Faults and Simulation are for tests only; nil in every program.
+	Faults     *Faults
+	Simulation *Simulation
 }
 
 // Server is one member of the cluster.
@@ -222,5 +223,6 @@ func (c Config) library() *hraft.Config {
 	// A node that was removed says so (attend); the library would only go
 	// silent.
 	out.ShutdownOnRemove = false
+	out.PreVoteDisabled = c.Faults.NoPreVote
 	return out
 }

@@ -41,7 +41,8 @@ type dataDir struct {
 	path    string
 	lock    *os.File
 	marker  string
-	initial int // members that the configuration of this node names
+	initial int                     // members that the configuration of this node names
+	before  func(name string) error // asked before a file is written
 
 	mu     sync.Mutex
 	marked bool
@@ -71,7 +72,7 @@ func openDataDir(cfg Config) (*dataDir, error) {
 	if err := os.Chmod(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	d := &dataDir{path: cfg.DataDir, initial: len(cfg.InitialMembers), marker: fmt.Sprintf("%s\n%s\n%s\n", markerHead, cfg.ClusterID, cfg.NodeID)}
+	d := &dataDir{path: cfg.DataDir, initial: len(cfg.InitialMembers), before: cfg.beforeFile(), marker: fmt.Sprintf("%s\n%s\n%s\n", markerHead, cfg.ClusterID, cfg.NodeID)}
 	if err := d.open(cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -100,7 +101,7 @@ func (d *dataDir) open(cfg Config) error {
 	if err != nil {
 		return err
 	}
-	if d.logs, err = openLogStoreSafely(path, keys); err != nil {
+	if d.logs, err = d.openLog(cfg, path, keys); err != nil {
 		return err
 	}
 	// A vote must not be lost with the folder entry of the file that holds it.
@@ -110,6 +111,7 @@ func (d *dataDir) open(cfg Config) error {
 	if d.snaps, err = openSnapshots(filepath.Join(d.path, "snapshots"), cfg.Logger, keys); err != nil {
 		return err
 	}
+	d.snaps.before = d.before
 	return nil
 }
 
@@ -128,6 +130,17 @@ func (d *dataDir) openStorage(cfg Config, path string) (*atrest.Keys, error) {
 		return nil, fmt.Errorf("raft: the storage keys are of node %q of cluster %q", node, cluster)
 	}
 	return keys, nil
+}
+
+func (d *dataDir) openLog(cfg Config, path string, keys *atrest.Keys) (*logStore, error) {
+	if cfg.Simulation == nil {
+		return openLogStoreSafely(path, keys)
+	}
+	database, err := cfg.Simulation.OpenLog()
+	if err != nil {
+		return nil, err
+	}
+	return newLogStore(database, keys), nil
 }
 
 // openLogStoreSafely turns bbolt's panics over a damaged file into errors.
@@ -188,6 +201,9 @@ func (d *dataDir) mark() error {
 		return nil
 	}
 	temporary := filepath.Join(d.path, markerFile+".tmp")
+	if err := d.before(markerFile); err != nil {
+		return fmt.Errorf("write marker: %w", err)
+	}
 	if err := writeSynced(temporary, []byte(d.marker)); err != nil {
 		return fmt.Errorf("write marker: %w", err)
 	}

@@ -21,6 +21,10 @@ type Faults struct {
 	// node that follows and anybody's knowledge of it.
 	AnswerReturned func(leader string)
 
+	// Applied is called for each command that was applied, with the hash of the
+	// state behind it: what a checker of histories goes by.
+	Applied func(index, term uint64, command []byte, hash [32]byte)
+
 	// NoReadIndex has AskLeader answer what this node has applied, without a
 	// question. Reads are then stale.
 	NoReadIndex bool
@@ -38,6 +42,12 @@ type Faults struct {
 	NeverAsks bool
 	// NoAdmission lets a node take part without having asked.
 	NoAdmission bool
+	// NoBarrier lets a new leader serve before it has applied what its
+	// predecessors acknowledged. Reads are then stale.
+	NoBarrier bool
+	// NoPreVote lets a node raise its term before anybody has said that it
+	// could win. One that comes back then unseats a leader in good health.
+	NoPreVote bool
 	// NoStallGuard lets a node with a hanging disk go on leading.
 	NoStallGuard bool
 	// VoteWhileMending lets a node vote that has lost entries which it

@@ -89,7 +89,7 @@ func decodeHint(b []byte) (hint, bool) {
 
 // gossip runs memberlist.
 type gossip struct {
-	list  *memberlist.Memberlist
+	list  Gossiper
 	seeds []string
 	more  func() []string // further seeds, or nil
 	log   *slog.Logger
@@ -109,8 +109,15 @@ type known struct {
 	address string
 }
 
+func newGossip(cfg Config) *gossip {
+	return &gossip{seeds: cfg.Gossip.Seeds, more: cfg.Gossip.MoreSeeds, log: cfg.Logger, changed: make(chan struct{}, 1), known: map[string]known{}}
+}
+
 func openGossip(cfg Config, self func() hint) (*gossip, error) {
-	g := &gossip{seeds: cfg.Gossip.Seeds, more: cfg.Gossip.MoreSeeds, log: cfg.Logger, changed: make(chan struct{}, 1), known: map[string]known{}}
+	if cfg.Simulation != nil {
+		return simulateGossip(cfg, self), nil
+	}
+	g := newGossip(cfg)
 	if len(g.seeds) > maxGossipSeeds {
 		return nil, fmt.Errorf("gossip: %d seeds; at most %d", len(g.seeds), maxGossipSeeds)
 	}
@@ -133,9 +140,11 @@ func openGossip(cfg Config, self func() hint) (*gossip, error) {
 			return nil, fmt.Errorf("gossip: advertise address: %w", err)
 		}
 	}
-	if g.list, err = memberlist.Create(c); err != nil {
+	list, err := memberlist.Create(c)
+	if err != nil {
 		return nil, fmt.Errorf("gossip: %w", err)
 	}
+	g.list = list
 	return g, nil
 }
 

@@ -35,6 +35,8 @@ type link struct {
 	perPeer   int // connections that one member may open
 	join      func(ctx context.Context, conn net.Conn, peer string)
 
+	simulation *Simulation // nil: the network
+
 	ctx    context.Context
 	cancel context.CancelFunc
 	work   sync.WaitGroup
@@ -53,7 +55,7 @@ func newLink(cfg Config, id *identity, listener net.Listener, in *inbound) *link
 		advertise = listener.Addr().String()
 	}
 	return &link{
-		identity: id, listener: listener, advertise: advertise, in: in, log: cfg.Logger, perPeer: cfg.MaxConnections,
+		identity: id, listener: listener, advertise: advertise, in: in, log: cfg.Logger, perPeer: cfg.MaxConnections, simulation: cfg.Simulation,
 		ctx: ctx, cancel: cancel, peers: make(chan net.Conn, linkBacklog),
 		conns: map[*peerConn]bool{}, accepted: map[string]int{},
 	}
@@ -225,8 +227,7 @@ func (l *link) dial(ctx context.Context, want, address, protocol string) (net.Co
 	defer cancel()
 	stop := context.AfterFunc(l.ctx, cancel)
 	defer stop()
-	dialer := tls.Dialer{Config: l.identity.client(want, protocol)}
-	conn, err := dialer.DialContext(ctx, "tcp", address)
+	conn, err := l.connect(ctx, address, l.identity.client(want, protocol))
 	if err != nil {
 		return nil, fmt.Errorf("dial node %q at %s: %w", want, address, err)
 	}
@@ -235,6 +236,22 @@ func (l *link) dial(ctx context.Context, want, address, protocol string) (net.Co
 		return nil, errors.Join(net.ErrClosed, conn.Close())
 	}
 	return c, nil
+}
+
+func (l *link) connect(ctx context.Context, address string, config *tls.Config) (net.Conn, error) {
+	if l.simulation == nil {
+		dialer := tls.Dialer{Config: config}
+		return dialer.DialContext(ctx, "tcp", address)
+	}
+	raw, err := l.simulation.Dial(ctx, address)
+	if err != nil {
+		return nil, err
+	}
+	conn := tls.Client(raw, config)
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
+	return conn, nil
 }
 
 // close ends everything and waits for it.

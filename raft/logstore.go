@@ -49,7 +49,7 @@ func (e *CorruptError) Error() string {
 
 // logStore is the log and the votes of one node on disk.
 type logStore struct {
-	bolt *boltstore.BoltStore
+	bolt LogDatabase // raft-boltdb, or what a simulation has for it
 	keys *atrest.Keys
 
 	// writing is when the oldest write in flight began, in nanoseconds of
@@ -76,7 +76,11 @@ func openLogStore(path string, timeout time.Duration, keys *atrest.Keys) (*logSt
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return &logStore{bolt: bolt, keys: keys, born: time.Now(), stored: func() {}, mustStop: func(error) {}}, nil
+	return newLogStore(bolt, keys), nil
+}
+
+func newLogStore(bolt LogDatabase, keys *atrest.Keys) *logStore {
+	return &logStore{bolt: bolt, keys: keys, born: time.Now(), stored: func() {}, mustStop: func(error) {}}
 }
 
 // stalledFor answers how long the write in flight has been going on, 0 when

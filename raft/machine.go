@@ -18,6 +18,7 @@ var errHalted = errors.New("the state machine has stopped")
 type machine struct {
 	*fsm.Machine
 	mustStop func(error)
+	witness  func(index, term uint64, command []byte, hash [32]byte) // a test's, or nil
 	halted   atomic.Bool
 
 	mu      sync.Mutex
@@ -49,6 +50,9 @@ func (m *machine) Apply(entry *hraft.Log) any {
 		return outcome{err: err}
 	}
 	m.advance(entry.Index)
+	if m.witness != nil {
+		m.witness(entry.Index, entry.Term, entry.Data, m.State().Hash())
+	}
 	return outcome{result: result}
 }
 

@@ -69,6 +69,7 @@ func Open(ctx context.Context, cfg Config, m *fsm.Machine) (*Node, error) {
 	}
 	n := &Node{cfg: cfg, pilot: pilot{kicks: make(chan struct{}, 1)}, started: make(chan struct{}), closed: make(chan struct{})}
 	n.machine = newMachine(m, n.fail)
+	n.machine.witness = cfg.Faults.Applied
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}

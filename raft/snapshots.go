@@ -36,6 +36,7 @@ type snapshotStore struct {
 	*hraft.FileSnapshotStore
 	keys   *atrest.Keys
 	path   string
+	before func(name string) error // asked before anything of a snapshot is written
 	stored func() error
 }
 
@@ -45,12 +46,15 @@ func openSnapshots(path string, log *slog.Logger, keys *atrest.Keys) (*snapshotS
 	if err != nil {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
-	return &snapshotStore{FileSnapshotStore: files, keys: keys, path: path, stored: func() error { return nil }}, nil
+	return &snapshotStore{FileSnapshotStore: files, keys: keys, path: path, before: noQuestion, stored: func() error { return nil }}, nil
 }
 
 // Create implements hraft.SnapshotStore. The library makes folders 0755 and
 // files by umask.
 func (s *snapshotStore) Create(version hraft.SnapshotVersion, index, term uint64, members hraft.Configuration, membersIndex uint64, trans hraft.Transport) (hraft.SnapshotSink, error) {
+	if err := s.before("snapshot"); err != nil {
+		return nil, fmt.Errorf("snapshot: %w", err)
+	}
 	sink, err := s.FileSnapshotStore.Create(version, index, term, members, membersIndex, trans)
 	if err != nil {
 		return nil, err
@@ -181,14 +185,19 @@ type verifiedSink struct {
 	done   bool
 }
 
-func (s *verifiedSink) Write(p []byte) (int, error) { return s.sealer.Write(p) }
+func (s *verifiedSink) Write(p []byte) (int, error) {
+	if err := s.store.before("snapshot"); err != nil {
+		return 0, fmt.Errorf("snapshot: %w", err)
+	}
+	return s.sealer.Write(p)
+}
 
 func (s *verifiedSink) Close() error {
 	if s.done {
 		return nil
 	}
 	s.done = true
-	if err := s.sealer.Close(); err != nil {
+	if err := errors.Join(s.store.before("snapshot"), s.sealer.Close()); err != nil {
 		return errors.Join(err, s.SnapshotSink.Cancel())
 	}
 	if err := s.SnapshotSink.Close(); err != nil {

@@ -92,6 +92,9 @@ func (d *dataDir) admit() error {
 	if d.admitted.Load() {
 		return nil
 	}
+	if err := d.before(admittedFile); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
 	if err := writeFolderID(d.path, admittedFile, d.folder); err != nil {
 		return err
 	}
