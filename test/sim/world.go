@@ -31,8 +31,6 @@ type options struct {
 	Snapshot raft.SnapshotConfig
 	// Without takes guards away, for negative controls; nil: none.
 	Without func(*raft.Faults)
-	// Lies: the fsync of the disks returns too early.
-	Lies bool
 	// Pause is what a client waits between two requests, about.
 	Pause time.Duration
 }
@@ -111,7 +109,6 @@ func begin(t testing.TB, p *people, dir string, seed uint64, o options) *world {
 
 func (w *world) add(dir, id string, random *rand.Rand) *node {
 	n := &node{world: w, id: id, dir: filepath.Join(dir, id), disk: newDisk(random), cert: w.people.certs[id]}
-	n.disk.lies = w.options.Lies
 	n.disk.crash = func() { n.crash("in a write of its disk", w.network.chance(0.5)) }
 	require.NoError(w.t, n.place())
 	w.nodes = append(w.nodes, n)
