@@ -21,9 +21,9 @@ type Faults struct {
 	// node that follows and anybody's knowledge of it.
 	AnswerReturned func(leader string)
 
-	// Applied is called for each command that was applied, with the hash of the
+	// Witness is called for each command that was applied, with the hash of the
 	// state behind it: what a checker of histories goes by.
-	Applied func(index, term uint64, command []byte, hash [32]byte)
+	Witness func(index, term uint64, command []byte, hash [32]byte)
 
 	// NoReadIndex has AskLeader answer what this node has applied, without a
 	// question. Reads are then stale.
@@ -48,6 +48,14 @@ type Faults struct {
 	// NoPreVote lets a node raise its term before anybody has said that it
 	// could win. One that comes back then unseats a leader in good health.
 	NoPreVote bool
+	// Applied changes a command before this node applies it, as a bug or a bad
+	// memory would. Replicas then part.
+	Applied func(command []byte) []byte
+	// MarkEvery is the distance of two marks in entries, the same on all nodes;
+	// marks are then compared without much ado. 0: as released.
+	MarkEvery uint64
+	// NoComparison lets a node go on whose state is not that of the others.
+	NoComparison bool
 	// NoStallGuard lets a node with a hanging disk go on leading.
 	NoStallGuard bool
 	// VoteWhileMending lets a node vote that has lost entries which it

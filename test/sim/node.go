@@ -132,7 +132,7 @@ func (n *node) config(p *process) raft.Config {
 	w := n.world
 	logger := slog.New(&handler{log: w.log, id: n.id, world: w, process: p})
 	faults := w.options.faults(n.id)
-	faults.Applied = func(index, term uint64, command []byte, hash [32]byte) {
+	faults.Witness = func(index, term uint64, command []byte, hash [32]byte) {
 		if p.alive() {
 			w.history.applied(n.id, index, term, command, hash)
 		}
