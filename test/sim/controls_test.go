@@ -27,7 +27,7 @@ type control struct {
 
 const (
 	tries = 12 // schedules within which the guard must be missed
-	holds = 4  // schedules in which it must hold
+	holds = 2  // schedules in which it must hold
 )
 
 // patient is a lease that outlives answers that are slow to come home.
@@ -153,9 +153,9 @@ var controls = []control{
 				wait(time.Second, func(w *world) string {
 					l := w.leader()
 					term = l.raft.Term()
-					away := w.nodes[0]
+					away := w.members()[0]
 					if away == l.node {
-						away = w.nodes[1]
+						away = w.members()[1]
 					}
 					w.isolate(away)
 					return away.id + " is cut off"
@@ -176,7 +176,7 @@ var controls = []control{
 func noSnapshots(o *options) { o.Snapshot = raft.SnapshotConfig{} }
 
 func (w *world) isolate(v *node) {
-	for _, o := range w.nodes {
+	for _, o := range w.members() {
 		w.network.set(line{o.id, v.id}, trouble{cut: true})
 		w.network.set(line{v.id, o.id}, trouble{cut: true})
 	}
@@ -190,11 +190,11 @@ func forgetting(forget func(*node) string) []step {
 	return []step{
 		wait(time.Second, func(w *world) string {
 			has = w.victim(0, true)
-			behind := w.nodes[0]
+			behind := w.members()[0]
 			if behind == has {
-				behind = w.nodes[1]
+				behind = w.members()[1]
 			}
-			for _, n := range w.nodes {
+			for _, n := range w.members() {
 				if n != has && n != behind {
 					forgets = n
 				}
@@ -258,7 +258,7 @@ func TestALyingDiskIsNoticed(t *testing.T) {
 	require.Empty(t, honest.wrong, honest.log)
 	s := c.schedule(1, nil)
 	s.steps = append([]step{wait(time.Second, func(w *world) string {
-		for _, n := range w.nodes {
+		for _, n := range w.members() {
 			n.disk.set(func() { n.disk.lies = true })
 		}
 		return "no fsync does anything any more"

@@ -187,9 +187,11 @@ func (n *node) config(p *process) raft.Config {
 	return out
 }
 
-// wipe empties the node's disk. It is down.
+// wipe empties the node's disk. It is down. It never takes part again under
+// its id.
 func (n *node) wipe() error {
 	n.ending.Wait()
+	n.world.wiped = n
 	n.disk.set(func() {
 		fresh := newDisk(n.disk.random)
 		n.disk.now, n.disk.durable = fresh.now, fresh.durable

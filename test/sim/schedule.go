@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/raft"
 )
@@ -56,7 +57,7 @@ func draw(seed uint64) schedule {
 // r when the schedule is made, so that it does not depend on the run.
 var faults = []func(r *rand.Rand) func(*world) string{
 	cutOff, cutOff, partition, slowHome, handOver, handOver, handOverSlowly, lossy,
-	crash, crash, crashInWrite, powerCut, stall, slowDisk, failedWrite, reset, mute, rot, mend, mend,
+	crash, crash, crashInWrite, powerCut, stall, slowDisk, failedWrite, reset, mute, rot, replace, mend, mend,
 }
 
 // victim is a node: the leader, if one is known and leads says so.
@@ -64,14 +65,14 @@ func (w *world) victim(pick int, leads bool) *node {
 	if l := w.leader(); l != nil && leads {
 		return l.node
 	}
-	return w.nodes[pick%len(w.nodes)]
+	return w.members()[pick%len(w.members())]
 }
 
 func cutOff(r *rand.Rand) func(*world) string {
 	pick, leads, in, out := r.IntN(60), r.IntN(2) == 0, r.IntN(3) > 0, r.IntN(3) > 0
 	return func(w *world) string {
 		v := w.victim(pick, leads)
-		for _, o := range w.nodes {
+		for _, o := range w.members() {
 			if o == v {
 				continue
 			}
@@ -90,10 +91,10 @@ func cutOff(r *rand.Rand) func(*world) string {
 func partition(r *rand.Rand) func(*world) string {
 	pick, bridge := r.IntN(60), r.IntN(2) == 0
 	return func(w *world) string {
-		n := len(w.nodes)
+		n := len(w.members())
 		side := func(i int) bool { return (i+pick)%n < n/2 }
-		for i, a := range w.nodes {
-			for j, b := range w.nodes {
+		for i, a := range w.members() {
+			for j, b := range w.members() {
 				if i != j && (!bridge && side(i) != side(j) || bridge && (i+pick)%n < 2 && (j+pick)%n < 2) {
 					w.network.set(line{a.id, b.id}, trouble{cut: true})
 				}
@@ -118,7 +119,7 @@ func slowHome(r *rand.Rand) func(*world) string {
 }
 
 func (w *world) slow(v *node, late time.Duration) {
-	for _, o := range w.nodes {
+	for _, o := range w.members() {
 		if o != v {
 			w.network.set(line{o.id, v.id}, trouble{delay: late})
 		}
@@ -135,7 +136,7 @@ func (w *world) handOver(pick int) string {
 	if l == nil {
 		return "nobody leads who could hand over"
 	}
-	to := w.nodes[pick%len(w.nodes)].id
+	to := w.members()[pick%len(w.members())].id
 	w.clients.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
@@ -159,8 +160,8 @@ func handOverSlowly(r *rand.Rand) func(*world) string {
 func lossy(r *rand.Rand) func(*world) string {
 	share := 0.02 + r.Float64()*0.3
 	return func(w *world) string {
-		for _, a := range w.nodes {
-			for _, b := range w.nodes {
+		for _, a := range w.members() {
+			for _, b := range w.members() {
 				if a != b {
 					w.network.set(line{a.id, b.id}, trouble{loss: share})
 				}
@@ -192,10 +193,10 @@ func crashInWrite(r *rand.Rand) func(*world) string {
 
 func powerCut(*rand.Rand) func(*world) string {
 	return func(w *world) string {
-		for _, n := range w.nodes {
+		for _, n := range w.members() {
 			n.crash("the power is cut", true)
 		}
-		for _, n := range w.nodes {
+		for _, n := range w.members() {
 			w.restart(n)
 		}
 		return "the power is cut everywhere, and comes back"
@@ -218,7 +219,7 @@ func stall(r *rand.Rand) func(*world) string {
 func slowDisk(r *rand.Rand) func(*world) string {
 	pick, late := r.IntN(60), time.Duration(5+r.IntN(150))*time.Millisecond
 	return func(w *world) string {
-		v := w.nodes[pick%len(w.nodes)]
+		v := w.members()[pick%len(w.members())]
 		v.disk.set(func() { v.disk.slow = late })
 		return fmt.Sprintf("writes of the disk of %s take %v more", v.id, late)
 	}
@@ -262,8 +263,8 @@ func mute(r *rand.Rand) func(*world) string {
 func rot(r *rand.Rand) func(*world) string {
 	pick := r.IntN(60)
 	return func(w *world) string {
-		v := w.nodes[pick%len(w.nodes)]
-		for _, n := range w.nodes {
+		v := w.members()[pick%len(w.members())]
+		for _, n := range w.members() {
 			if p := n.running(); n != v && (p == nil || p.raft.Mending()) {
 				return "no other log may be damaged now"
 			}
@@ -276,10 +277,46 @@ func rot(r *rand.Rand) func(*world) string {
 	}
 }
 
+// replace removes a node for good and lets a new one join in its place, as far
+// as the cluster is able to just now.
+func replace(r *rand.Rand) func(*world) string {
+	pick := r.IntN(60)
+	return func(w *world) string {
+		l, v := w.leader(), w.members()[pick%len(w.members())]
+		if l == nil || v == l.node || len(w.members()) > w.options.Nodes+1 {
+			return "no node is replaced now"
+		}
+		meta := fsm.Meta{Time: time.Now().UnixMilli(), Principal: "admin", RequestID: "replace"}
+		id := fmt.Sprintf("n%d", len(w.members())+1)
+		did := w.commit(l, fsm.PutAutopilot{Meta: meta, Autopilot: fsm.Autopilot{Stabilization: 1000}}) &&
+			w.commit(l, fsm.SetNode{Meta: meta, NodeID: v.id, Remove: true, Reason: "replaced"}) &&
+			w.commit(l, fsm.SetNode{Meta: meta, NodeID: id, Address: id})
+		if !did {
+			return fmt.Sprintf("that %s is replaced is not sure", v.id)
+		}
+		n := w.add(id, rand.New(rand.NewPCG(w.random.Uint64(), 0)))
+		n.joins = true
+		w.restart(n)
+		return fmt.Sprintf("%s is removed, %s joins", v.id, id)
+	}
+}
+
+func (w *world) commit(l *process, command fsm.Command) bool {
+	encoded, err := fsm.Encode(command)
+	if err != nil {
+		w.history.violation("encode: %v", err)
+		return false
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	result, err := l.raft.Propose(ctx, encoded)
+	return err == nil && result.Refused == nil
+}
+
 func mend(*rand.Rand) func(*world) string {
 	return func(w *world) string {
 		w.network.mend()
-		for _, n := range w.nodes {
+		for _, n := range w.members() {
 			n.disk.set(func() { n.disk.slow = 0 })
 			w.restart(n)
 		}
@@ -299,8 +336,8 @@ func (w *world) perform(steps []step) {
 	for _, s := range steps {
 		<-time.After(s.after)
 		w.log.add("-- %s", s.do(w))
-		if slices.IndexFunc(w.nodes, func(n *node) bool { return n.running() == nil }) >= 0 && w.random.IntN(2) == 0 {
-			for _, n := range w.nodes {
+		if slices.IndexFunc(w.members(), func(n *node) bool { return n.running() == nil }) >= 0 && w.random.IntN(2) == 0 {
+			for _, n := range w.members() {
 				if n.running() == nil && w.random.IntN(2) == 0 {
 					w.restart(n)
 				}

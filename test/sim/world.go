@@ -54,7 +54,9 @@ type world struct {
 	log      *eventLog
 	history  *history
 	first    []raft.Server
-	nodes    []*node
+	dir      string
+	wiped    *node // the one that the cluster must not take back, if any
+	all      atomic.Pointer[[]*node]
 	clients  sync.WaitGroup
 	quit     context.CancelFunc
 	progress atomic.Int64 // writes that were acknowledged
@@ -87,19 +89,20 @@ func begin(t testing.TB, p *people, dir string, seed uint64, o options) *world {
 		t: t, options: o, random: part(2), network: network, people: p, history: newHistory(),
 		gossip: &gossipBus{network: network, members: map[string]*gossiper{}}, log: &eventLog{began: time.Now()},
 	}
+	w.dir = dir
 	for i := range o.Nodes {
-		n := w.add(dir, fmt.Sprintf("n%d", i+1), part(uint64(10+i)))
+		n := w.add(fmt.Sprintf("n%d", i+1), part(uint64(10+i)))
 		w.first = append(w.first, raft.Server{ID: n.id, Address: n.id})
 	}
-	founder := w.nodes[0]
+	founder := w.members()[0]
 	require.NoError(t, raft.Bootstrap(founder.config(&process{node: founder, dead: make(chan struct{})}), w.first, cluster.Genesis(t)))
 	founder.disk.stop()
-	for _, n := range w.nodes {
+	for _, n := range w.members() {
 		require.NoError(t, n.start())
 	}
 	w.await("the folder of every node", func() bool {
 		l := w.leader()
-		return l != nil && !slices.ContainsFunc(w.nodes, func(n *node) bool {
+		return l != nil && !slices.ContainsFunc(w.members(), func(n *node) bool {
 			r := l.raft.Local().ClusterNode(n.id)
 			return r == nil || r.Folder == nil
 		})
@@ -107,12 +110,22 @@ func begin(t testing.TB, p *people, dir string, seed uint64, o options) *world {
 	return w
 }
 
-func (w *world) add(dir, id string, random *rand.Rand) *node {
-	n := &node{world: w, id: id, dir: filepath.Join(dir, id), disk: newDisk(random), cert: w.people.certs[id]}
+func (w *world) add(id string, random *rand.Rand) *node {
+	n := &node{world: w, id: id, dir: filepath.Join(w.dir, id), disk: newDisk(random), cert: w.people.certs[id]}
 	n.disk.crash = func() { n.crash("in a write of its disk", w.network.chance(0.5)) }
 	require.NoError(w.t, n.place())
-	w.nodes = append(w.nodes, n)
+	// A new slice: clients read the old one.
+	all := append(slices.Clone(w.members()), n)
+	w.all.Store(&all)
 	return n
+}
+
+// members answers every node that there ever was.
+func (w *world) members() []*node {
+	if all := w.all.Load(); all != nil {
+		return *all
+	}
+	return nil
 }
 
 func (n *network) chance(p float64) bool {
@@ -139,7 +152,7 @@ func (w *world) await(what string, done func() bool) bool {
 
 // leader answers a process that leads and is ready, nil if there is none.
 func (w *world) leader() *process {
-	for _, n := range w.nodes {
+	for _, n := range w.members() {
 		if p := n.running(); p != nil {
 			if _, self, _ := p.raft.Leader(); self {
 				return p
@@ -154,11 +167,11 @@ func (w *world) end() {
 	if w.quit != nil {
 		w.quit()
 	}
-	for _, n := range w.nodes {
+	for _, n := range w.members() {
 		n.crash("the run is over", false)
 	}
 	w.clients.Wait()
-	for _, n := range w.nodes {
+	for _, n := range w.members() {
 		n.ending.Wait()
 	}
 }
@@ -194,7 +207,7 @@ type client struct {
 // one sends a request to any node: a write or a read as a leader serves them,
 // or a read as a follower does.
 func (c *client) one(ctx context.Context) {
-	n := c.nodes[c.random.IntN(len(c.nodes))]
+	n := c.members()[c.random.IntN(len(c.members()))]
 	if l := c.leader(); l != nil && c.random.IntN(3) > 0 {
 		n = l.node
 	}
@@ -259,7 +272,7 @@ func (c *client) put(ctx context.Context, p *process, register, value string) bo
 func (w *world) recover() {
 	w.log.add("everything is mended")
 	w.network.mend()
-	for _, n := range w.nodes {
+	for _, n := range w.members() {
 		n.disk.set(func() { n.disk.slow, n.disk.crashAt, n.disk.fails = 0, 0, false })
 		if err := n.start(); err != nil {
 			w.history.violation("%s does not start: %v", n.id, err)
@@ -287,25 +300,27 @@ func (w *world) recover() {
 		return
 	}
 	w.await("equal states everywhere", func() bool {
-		var states []*fsm.State
-		for _, n := range w.nodes {
-			p := n.running()
-			if p == nil {
+		l := w.leader()
+		if l == nil {
+			return false
+		}
+		want := l.raft.Local()
+		for _, n := range w.members() {
+			record, p := want.ClusterNode(n.id), n.running()
+			if record == nil || record.Removed() || w.wiped == n {
+				continue
+			}
+			if p == nil || p.raft.Standing() != nil || p.raft.Mending() {
 				return false
 			}
-			if p.raft.Standing() == nil {
-				states = append(states, p.raft.Local())
-			}
-		}
-		for _, s := range states {
-			if s.Index() < w.history.highest() || s.Index() != states[0].Index() || s.Hash() != states[0].Hash() {
+			if got := p.raft.Local(); got.Index() != want.Index() || got.Hash() != want.Hash() {
 				return false
 			}
 		}
-		return len(states) >= w.options.Nodes-1
+		return want.Index() >= w.history.highest()
 	})
 	w.await("a read through every node", func() bool {
-		for _, n := range w.nodes {
+		for _, n := range w.members() {
 			if p := n.running(); p == nil || p.raft.Standing() == nil && !w.reads(last, p) {
 				return false
 			}
