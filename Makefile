@@ -8,6 +8,7 @@ GO ?= go
 FUZZTIME ?= 20s
 TORTURE ?= 10
 KILLS ?= 200
+SEEDS ?= 1000
 SECRETS ?= 1000000
 EVENTS ?= 10000000
 # Unit packages run with the race detector; test/ starts real processes, which
@@ -67,6 +68,10 @@ fuzz: ## Each fuzz target for FUZZTIME (20s; FUZZTIME=10m for a long run)
 bench: deps build ## Measure a local cluster against the floors of this machine
 	@.ci/bench
 
+.PHONY: bench-failover
+bench-failover: deps build ## Kill, freeze and hand over leaders of a local cluster, and time how long nobody is served
+	$(GO) run ./test/bench/failover
+
 .PHONY: bench-trail
 bench-trail: ## Write an audit trail with EVENTS events (10000000) over 30 days, and ask for hours; wants 12 GiB of disk
 	$(GO) run ./test/scale/trail -n $(EVENTS)
@@ -78,6 +83,10 @@ bench-million: ## Load a state machine with SECRETS secrets (1000000): memory, s
 .PHONY: noticing
 noticing: ## Replay a month of made-up traffic: false alarms of the detectors, and how soon attacks are noticed
 	$(GO) run ./test/noticing/month
+
+.PHONY: sim
+sim: ## Run SEEDS schedules of faults (1000) over simulated clusters
+	STRONGROOM_SIM_SEEDS=$(SEEDS) $(GO) test -v -count=1 -timeout 600m -run Schedules ./test/sim
 
 .PHONY: torture
 torture: deps build ## Kill, stop and pause nodes at random for TORTURE minutes (10)
