@@ -108,7 +108,7 @@ func (c *call) attached(ctx context.Context, meta fsm.Meta, command fsm.Command,
 	if _, err := c.commit(ctx, command); err != nil {
 		return nil, err
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.afterCommit(ctx); err != nil {
 		return nil, uncertain(err, meta)
 	}
 	out := &wire.AttachPolicyResponse{Principal: principal, Group: group, Policies: []string{}}

@@ -83,6 +83,19 @@ func (c *call) refused(r *fsm.Refusal) error {
 	return err
 }
 
+// afterCommit takes a look at a state with what this call has committed, to
+// describe it in the answer, and to open nothing by. This node's own state holds
+// that, and nothing that is not committed. A consistent read would fail where
+// leadership is handed over just then, and make an outcome that is known
+// unknown.
+func (c *call) afterCommit(ctx context.Context) error {
+	if state := c.engine.Log.Local(); c.follow == nil && state.Index() >= c.index {
+		c.state, c.index = state, state.Index()
+		return nil
+	}
+	return c.refresh(ctx)
+}
+
 // refresh takes a new look at the state after a race.
 func (c *call) refresh(ctx context.Context) error {
 	if c.follow != nil {

@@ -76,7 +76,11 @@ func generateSecret(ctx context.Context, c *call, r *wire.GenerateSecretRequest)
 // generatedAnswer describes the stored version. It reads it back, so that a
 // retry, whose freshly made value was thrown away, answers the first one.
 func (c *call) generatedAnswer(ctx context.Context, r *wire.GenerateSecretRequest, result fsm.Result, recipe recipe, fresh *wire.Value, meta fsm.Meta) (*wire.GenerateSecretResponse, error) {
-	err := c.refresh(ctx)
+	look := c.afterCommit
+	if r.Reveal { // what opens a value goes by a state that is fresh
+		look = c.refresh
+	}
+	err := look(ctx)
 	if err != nil {
 		return nil, uncertain(err, meta)
 	}

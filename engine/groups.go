@@ -79,7 +79,7 @@ func createGroup(ctx context.Context, c *call, r *wire.CreateGroupRequest) (*wir
 		return nil, err
 	}
 	// The record as it is kept: a retry must answer when it was made first.
-	if err := c.refresh(ctx); err != nil {
+	if err := c.afterCommit(ctx); err != nil {
 		return nil, uncertain(err, meta)
 	}
 	kept := c.state.Group(r.Name)

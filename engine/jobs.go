@@ -130,7 +130,7 @@ func setJobState(ctx context.Context, c *call, r *wire.JobChangeRequest, to fsm.
 	if _, err := c.commit(ctx, fsm.SetJobState{Meta: meta, JobID: r.JobID, State: to}); err != nil {
 		return nil, err
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.afterCommit(ctx); err != nil {
 		return nil, uncertain(err, meta)
 	}
 	job, err := c.job(r.JobID)

@@ -123,7 +123,7 @@ func createPrincipal(ctx context.Context, c *call, r *wire.CreatePrincipalReques
 		return nil, err
 	}
 	// The record as it is kept: a retry must answer when it was made first.
-	if err := c.refresh(ctx); err != nil {
+	if err := c.afterCommit(ctx); err != nil {
 		return nil, uncertain(err, meta)
 	}
 	kept := c.state.Principal(r.Name)

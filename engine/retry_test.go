@@ -183,6 +183,30 @@ func TestACommittedWriteWhoseAnswerCannotBeMadeUpIsUncertain(t *testing.T) {
 	require.Positive(t, uncertain)
 }
 
+// A write that is committed when leadership goes is answered as what it is:
+// what describes it is in this node's own state. A value is not opened by that.
+func TestAWriteIsAnsweredAlthoughLeadershipGoesRightBehindIt(t *testing.T) {
+	w := newWorld(t)
+	w.ok("secrets/createSecret", `{"path":"/a/b","value":%q}`, b64("one"))
+	w.ok("iam/createPrincipal", `{"name":"ci","kind":"service"}`)
+	w.log.committed = func() error { w.log.lost = true; return nil }
+	lost := func() { w.log.lost = false }
+	put := into[wire.PutSecretValueResponse](t, w.ok("secrets/putSecretValue", `{"path":"/a/b","value":%q}`, b64("two")))
+	require.Equal(t, uint64(2), put.Version)
+	require.Equal(t, []string{"current"}, put.Labels)
+	lost()
+	made := into[wire.GenerateSecretResponse](t, w.ok("secrets/generateSecret", `{"path":"/a/b","kind":"password"}`))
+	require.Equal(t, uint64(3), made.Version)
+	lost()
+	w.ok("iam/createPrincipal", `{"name":"cd","kind":"service"}`)
+	lost()
+	_, err := w.as(w.admin, "secrets/generateSecret", `{"path":"/a/b","kind":"password","reveal":true}`)
+	w.refused(fault.Uncertain, "read the secret before you write again", err)
+	lost()
+	w.log.committed = nil
+	require.Equal(t, uint64(4), into[wire.PutSecretValueResponse](t, w.ok("secrets/putSecretValue", `{"path":"/a/b","value":%q}`, b64("x"))).Version-1)
+}
+
 // TestALateRetryOfAnUnchangedPutPutsNothingBack: the first time it found its
 // bytes there; by the second somebody has rotated.
 func TestALateRetryOfAnUnchangedPutPutsNothingBack(t *testing.T) {

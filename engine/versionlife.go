@@ -104,7 +104,7 @@ func removeVersionLabel(ctx context.Context, c *call, r *wire.RemoveVersionLabel
 
 // labelAnswer tells all labels as they are after the change.
 func (c *call) labelAnswer(ctx context.Context, label string, result fsm.Result, meta fsm.Meta) (*wire.VersionLabelResponse, error) {
-	if err := c.refresh(ctx); err != nil {
+	if err := c.afterCommit(ctx); err != nil {
 		return nil, uncertain(err, meta)
 	}
 	out := &wire.VersionLabelResponse{Path: result.Path, Version: result.Version, Label: label, Labels: map[string]uint64{}}

@@ -129,7 +129,7 @@ func putSecretValue(ctx context.Context, c *call, r *wire.PutSecretValueRequest)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.refresh(ctx); err != nil {
+	if err := c.afterCommit(ctx); err != nil {
 		// The version is committed; only its labels cannot be looked up now.
 		return nil, uncertain(err, meta)
 	}
