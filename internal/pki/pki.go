@@ -17,6 +17,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -181,7 +182,8 @@ func (p Pair) Replace(certFile, keyFile string) error {
 }
 
 // ReplaceFile puts content into a file that may be there, in one step: who
-// reads it finds the old content or the new one, whole.
+// reads it finds the old content or the new one, whole. It stays with its
+// owner: a server must still be able to read what root renewed.
 func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 	temporary := path + ".new"
 	// What an earlier try left behind may have another mode.
@@ -190,6 +192,13 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 	}
 	if err := writeNew(temporary, content, mode); err != nil {
 		return err
+	}
+	if info, err := os.Stat(path); err == nil {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			if err := os.Chown(temporary, int(stat.Uid), int(stat.Gid)); err != nil {
+				return errors.Join(fmt.Errorf("the owner of %s cannot be kept: %w", path, err), os.Remove(temporary))
+			}
+		}
 	}
 	if err := os.Rename(temporary, path); err != nil {
 		return err
