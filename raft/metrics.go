@@ -45,7 +45,7 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		Name: "strongroom_raft_untrusted_connections_total",
 		Help: "Connections of the node link that were closed because their certificates are of authorities that are not trusted any more.",
 	})
-	for _, outcome := range []string{"ok", "unreachable", "behind", "tooLarge"} { // zero is an answer, too
+	for _, outcome := range []string{"ok", "unreachable", "behind", "tooLarge", "apart"} { // zero is an answer, too
 		m.followed.WithLabelValues(outcome)
 	}
 	for _, outcome := range []string{"ok", string(fault.NoLeader)} {
@@ -67,9 +67,17 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		gauge("applied_index", "Index of the last applied command.", func() float64 { return float64(n.machine.appliedIndex()) }),
 		gauge("last_index", "Last index in the log.", func() float64 { return float64(n.raft.LastIndex()) }),
 		gauge("log_write_stall_seconds", "Age of the log write in flight.", func() float64 { return n.data.logs.stalledFor().Seconds() }),
+		gauge("disk_free_bytes", "Free space on the disk of the data folder.", func() float64 { return float64(n.space.free.Load()) }),
 		gauge("mending", "1 while entries that were damaged are fetched anew from the others; this node does not vote then.", func() float64 {
 			if n.mending.going() {
 				return 1
+			}
+			return 0
+		}),
+		gauge("state_equal_index", "Highest index at which a majority of the voters was found to have the state of this node.", func() float64 { return float64(n.equalAt.Load()) }),
+		gauge("state_apart_members", "Members whose state was found to be another one than that of this node.", func() float64 {
+			if apart := n.apart.Load(); apart != nil {
+				return float64(len(*apart))
 			}
 			return 0
 		}),
