@@ -33,6 +33,7 @@ const (
 	linkRoots     = "/link/v1/roots"
 	linkLedger    = "/link/v1/ledger"
 	linkClock     = "/link/v1/clock"
+	linkTLS       = "/link/v1/tls"
 	headerSource  = "Strongroom-Source-Address"
 	headerTimeout = "Strongroom-Timeout-Ms"
 	headerNotDone = "Strongroom-Not-Leader"
@@ -54,30 +55,24 @@ const (
 
 // Link is this node's side of requests to other members.
 type Link struct {
-	client *http.Client
+	dial      func(ctx context.Context, node string) (net.Conn, error)
+	transport atomic.Pointer[http.Transport]
+	client    *http.Client
 }
 
 // NewLink makes a Link that reaches members with dial.
 func NewLink(dial func(ctx context.Context, node string) (net.Conn, error)) *Link {
-	return &Link{client: &http.Client{
-		Transport: &http.Transport{
-			DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
-				node, _, err := net.SplitHostPort(address)
-				if err != nil {
-					return nil, err
-				}
-				return dial(ctx, node)
-			},
-			MaxIdleConnsPerHost: 128,
-			IdleConnTimeout:     60 * time.Second,
-			DisableCompression:  true,
-		},
+	l := &Link{dial: dial}
+	l.transport.Store(l.newTransport())
+	l.client = &http.Client{
+		Transport:     onTransport{&l.transport},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}}
+	}
+	return l
 }
 
 // Close lets go of idle connections.
-func (l *Link) Close() { l.client.CloseIdleConnections() }
+func (l *Link) Close() { l.transport.Load().CloseIdleConnections() }
 
 // forward hands a request on and copies the answer. If the leader surely did
 // nothing it answers NoLeader; if the connection broke after the request was
@@ -271,6 +266,11 @@ func (l *Link) Clock(ctx context.Context, node string, q engine.ClockQuery) (eng
 	return askPeer[engine.ClockReading](ctx, l, node, linkClock, q)
 }
 
+// TLS asks another member for the certificates and keys of its connections.
+func (l *Link) TLS(ctx context.Context, node string, q engine.TLSQuery) (engine.TLSView, error) {
+	return askPeer[engine.TLSView](ctx, l, node, linkTLS, q)
+}
+
 // maxPeerAnswer bounds what a member may answer to such a question.
 const maxPeerAnswer = 16 << 20
 
@@ -336,6 +336,9 @@ func (s *Server) servePeer(w http.ResponseWriter, r *http.Request) {
 		return
 	case linkClock:
 		answerPeer(s, w, r, s.Engine.LocalClock)
+		return
+	case linkTLS:
+		answerPeer(s, w, r, s.Engine.LocalTLS)
 		return
 	}
 	o := lookup(r.RequestURI, linkForward)

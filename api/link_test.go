@@ -118,7 +118,7 @@ func TestAClientCannotSayWhereItIs(t *testing.T) {
 	}
 	require.NotContains(t, leader.link.received(), "10.0.0.")
 	require.NotContains(t, leader.link.received(), headerHeard)
-	for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkChains, linkChain, linkClock} {
+	for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkChains, linkChain, linkClock, linkTLS} {
 		r := leader.send("POST " + path + " HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n" + headerSource + ": 10.0.0.1\r\n\r\n{}")
 		require.Equal(t, 404, r.status, "the link is not on the public port")
 	}
@@ -239,7 +239,7 @@ func TestTheLinkServesMembersOnly(t *testing.T) {
 		"nobody":                  func() (net.Conn, error) { return link.dial("n2") },
 		"a member without a name": func() (net.Conn, error) { return n.link.dial("") },
 	} {
-		for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkChains, linkChain, linkClock} {
+		for _, path := range []string{linkForward + "iam/whoAmI", linkTrail, linkChains, linkChain, linkClock, linkTLS} {
 			conn, err := dial()
 			require.NoError(t, err)
 			text := "POST " + path + " HTTP/1.1\r\nHost: n1\r\nAuthorization: Bearer " + n.admin + "\r\n" + headerSource + ": 10.0.0.1\r\nContent-Length: 2\r\n\r\n{}"

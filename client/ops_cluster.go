@@ -51,6 +51,11 @@ func (s ClusterService) Members(ctx context.Context, req wire.MembersRequest) (*
 	return do[wire.MembersResponse](ctx, s.c, "cluster", "members", &req)
 }
 
+// Tls: Show which certificates, authorities and gossip keys the members use and trust, and when they expire.
+func (s ClusterService) Tls(ctx context.Context, req wire.TLSRequest) (*wire.TLSResponse, error) {
+	return do[wire.TLSResponse](ctx, s.c, "cluster", "tls", &req)
+}
+
 // CreateJoinToken: Make a token that lets one node become a member, once. It is shown once, and only its hash is kept.
 // Plaintext in the answer is the caller's, who wipes it.
 func (s ClusterService) CreateJoinToken(ctx context.Context, req wire.CreateJoinTokenRequest) (*wire.CreateJoinTokenResponse, error) {

@@ -61,6 +61,10 @@ type Cluster struct {
 	PeerLedger func(ctx context.Context, node string, q LedgerQuery) (LedgerPage, error)
 	// PeerClock asks another member what time it is.
 	PeerClock func(ctx context.Context, node string, q ClockQuery) (ClockReading, error)
+	// TLS is what this node shows and trusts on its connections, and PeerTLS asks
+	// another member for the same.
+	TLS     func() TLSView
+	PeerTLS func(ctx context.Context, node string, q TLSQuery) (TLSView, error)
 	// Membership changes who is a member.
 	Membership Membership
 	// AskLeader asks the leader for its word, by which this node, which follows,

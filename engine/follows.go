@@ -92,6 +92,7 @@ var follows = map[string]string{
 	"cluster/getRootKey":         membersOnly,
 	"cluster/transferLeadership": writesOnly,
 	"cluster/members":            membersOnly,
+	"cluster/tls":                membersOnly,
 	"cluster/saveSnapshot":       membersOnly, // of the node that leads, as its documentation says
 	"cluster/verifySnapshot":     membersOnly,
 	"cluster/getAutopilot":       "",

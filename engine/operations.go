@@ -175,6 +175,7 @@ func buildTable() []*Operation {
 	out = append(out, clusterOperations()...)
 	out = append(out, backupOperations()...)
 	out = append(out, memberOperations()...)
+	out = append(out, tlsOperations()...)
 	out = append(out, joinTokenOperations()...)
 	out = append(out, autopilotOperations()...)
 	out = append(out, jobOperations()...)

@@ -351,6 +351,7 @@ func (s *stock) samples() []sample {
 		{"cluster/addMember", `{"nodeId":"node9","address":"10.0.0.9:7401"}`, `{"nodeId":"node9","address":"10.0.0.9"}`, "InvalidRequest", "node9", nil},
 		{"cluster/removeMember", `{"nodeId":"node8","reason":"incident"}`, `{"nodeId":"node7","reason":"incident"}`, "NotFound", "node8", nil},
 		{"cluster/members", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
+		{"cluster/tls", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"cluster/getAutopilot", `{}`, `{"consistency":{"minIndex":99999999}}`, "Conflict", "", nil},
 		{"cluster/setAutopilot", `{"minVoters":5}`, `{"minVoters":0}`, "InvalidRequest", "", nil},
 		{"cluster/createJoinToken", `{"nodeId":"node9"}`, `{"nodeId":"node9","ttl":"31d"}`, "InvalidRequest", "node9", nil},

@@ -48,7 +48,7 @@ func Roles() map[string][]Action {
 	iamRead := actions("iam", "listPrincipals", "describePrincipal", "listGroups", "listTokens", "listAccessKeys", "listTrusts", "listRateLimits",
 		"getPolicy", "listPolicies", "getAccessPolicy", "listAccessPolicies", "listApprovals", "listBreakGlass", "explain", "whoCan", "whatCan", "simulatePolicy")
 	auditRead := actions("audit", "queryEvents", "getCheckpoint", "getProof", "exportEvents", "describeDetectors", "incident")
-	clusterRead := actions("cluster", "status", "members", "getAutopilot", "listJoinTokens", "listJobs", "describeJob")
+	clusterRead := actions("cluster", "status", "members", "tls", "getAutopilot", "listJoinTokens", "listJobs", "describeJob")
 	return map[string][]Action{
 		"secrets-read-access":    secretsRead,
 		"secrets-value-access":   secretsValue,

@@ -33,8 +33,8 @@ var golden = map[string]string{
 		" revokeToken simulatePolicy whatCan whoCan",
 	"audit-read-access":    "audit: describeDetectors exportEvents getCheckpoint getProof incident queryEvents",
 	"audit-admin-access":   "audit: addCosignature describeDetectors exportEvents getCheckpoint getProof incident putDetectors queryEvents",
-	"cluster-read-access":  "cluster: describeJob getAutopilot listJobs listJoinTokens members status",
-	"cluster-admin-access": "cluster: addMember createJoinToken describeJob getAutopilot getRootKey listJobs listJoinTokens manageJobs members removeMember removeRootKey restoreSnapshot revokeJoinToken rotateRootKey saveSnapshot setAutopilot status transferLeadership verifySnapshot",
+	"cluster-read-access":  "cluster: describeJob getAutopilot listJobs listJoinTokens members status tls",
+	"cluster-admin-access": "cluster: addMember createJoinToken describeJob getAutopilot getRootKey listJobs listJoinTokens manageJobs members removeMember removeRootKey restoreSnapshot revokeJoinToken rotateRootKey saveSnapshot setAutopilot status tls transferLeadership verifySnapshot",
 }
 
 func TestRolesHoldExactlyTheseActions(t *testing.T) {

@@ -39,8 +39,10 @@ type Config struct {
 	// the URI SAN strongroom://<ClusterID>/node/<NodeID>. It is asked at
 	// each handshake.
 	Certificate func() (*tls.Certificate, error)
-	// CAs signs the nodes of this cluster and nothing else.
-	CAs *x509.CertPool
+	// Authorities answers who signs the nodes of this cluster; they sign nothing
+	// else. It is asked at each handshake and must answer the same pointer until
+	// others are trusted: connections are held against new ones, see Retrust.
+	Authorities func() *x509.CertPool
 
 	// InitialMembers are accepted on the node link while this node knows no
 	// Raft configuration yet, that is before it has heard from a leader.
@@ -99,7 +101,9 @@ type GossipConfig struct {
 	Seeds            []string // host:port of the gossip of other members
 	// MoreSeeds answers further seeds each time that they are needed; nil: none.
 	MoreSeeds func() []string
-	Key       []byte // 32 bytes, the same on every member
+	// Keys are of 32 bytes each. What is sent is under the first; what came under
+	// any of them is taken. UseGossipKeys changes them.
+	Keys []secret.Bytes
 }
 
 // Timing holds the clocks of consensus. All members should have the same.
@@ -189,10 +193,10 @@ func (c Config) check() error {
 	}
 	t := c.Timing
 	switch {
-	case c.Certificate == nil || c.CAs == nil:
+	case c.Certificate == nil || c.Authorities == nil:
 		return errors.New("raft: the node link needs a certificate and its authorities; it has no mode without them")
-	case len(c.Gossip.Key) != 32:
-		return fmt.Errorf("raft: the gossip key must have 32 bytes; it has %d", len(c.Gossip.Key))
+	case checkGossipKeys(c.Gossip.Keys) != nil:
+		return checkGossipKeys(c.Gossip.Keys)
 	case t.Heartbeat < 2*t.Lease:
 		return fmt.Errorf("raft: heartbeat must be at least twice the lease (%v); it is %v", t.Lease, t.Heartbeat)
 	case t.Election < t.Heartbeat:

@@ -61,6 +61,9 @@ type Faults struct {
 	// VoteWhileMending lets a node vote that has lost entries which it
 	// acknowledged. Acknowledged writes are then lost.
 	VoteWhileMending bool
+	// KeepUntrusted leaves connections open whose certificates are of an
+	// authority that is not trusted any more.
+	KeepUntrusted bool
 }
 
 func (f *Faults) cut(peer string) bool { return f.Cut != nil && f.Cut(peer) }

@@ -92,6 +92,7 @@ func decodeHint(b []byte) (hint, bool) {
 // gossip runs memberlist.
 type gossip struct {
 	list  Gossiper
+	ring  *memberlist.Keyring // nil in a simulation
 	seeds []string
 	more  func() []string // further seeds, or nil
 	log   *slog.Logger
@@ -124,14 +125,18 @@ func openGossip(cfg Config, self func() hint) (*gossip, error) {
 	if len(g.seeds) > maxGossipSeeds {
 		return nil, fmt.Errorf("gossip: %d seeds; at most %d", len(g.seeds), maxGossipSeeds)
 	}
+	ring, err := newKeyring(cfg.Gossip.Keys)
+	if err != nil {
+		return nil, err
+	}
+	g.ring = ring
 	c := memberlist.DefaultLANConfig()
 	c.Name = cfg.NodeID
 	c.Label = cfg.ClusterID
-	c.SecretKey = cfg.Gossip.Key
+	c.Keyring = g.ring
 	c.Delegate = delegate{self: func() hint { return g.health(self()) }}
 	c.Events = events{g}
 	c.Logger = log.New(lineWriter{cfg.Logger}, "", 0)
-	var err error
 	if c.BindAddr, c.BindPort, err = splitAddress(cfg.Gossip.BindAddress); err != nil {
 		return nil, fmt.Errorf("gossip: bind address: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // Protocols of the node link, told apart by ALPN. The number is the version.
@@ -23,7 +24,7 @@ const (
 type identity struct {
 	cluster     string
 	certificate func() (*tls.Certificate, error)
-	cas         *x509.CertPool
+	authorities func() *x509.CertPool
 	member      func(id string) bool
 }
 
@@ -61,13 +62,21 @@ func (i *identity) admit(state tls.ConnectionState) (string, error) {
 	return id, nil
 }
 
-// server answers the configuration of the accepting side.
+// server answers the configuration of the accepting side, which asks at each
+// handshake who is trusted then.
 func (i *identity) server() *tls.Config {
+	return &tls.Config{
+		MinVersion:         tls.VersionTLS13,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) { return i.serverNow(), nil },
+	}
+}
+
+func (i *identity) serverNow() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
 		NextProtos:             []string{protocolRaft, protocolLink, protocolJoin, protocolRead, protocolMarks},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
-		ClientCAs:              i.cas,
+		ClientCAs:              i.authorities(),
 		SessionTicketsDisabled: true, // each connection proves its certificate anew
 		GetCertificate:         func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return i.certificate() },
 		VerifyConnection: func(state tls.ConnectionState) error {
@@ -99,14 +108,7 @@ func (i *identity) verifyServer(state tls.ConnectionState, want, protocol string
 	if len(state.PeerCertificates) == 0 {
 		return errors.New("the peer showed no certificate")
 	}
-	intermediates := x509.NewCertPool()
-	for _, c := range state.PeerCertificates[1:] {
-		intermediates.AddCert(c)
-	}
-	_, err := state.PeerCertificates[0].Verify(x509.VerifyOptions{
-		Roots: i.cas, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	})
-	if err != nil {
+	if err := verifyChain(state.PeerCertificates, i.authorities(), x509.ExtKeyUsageServerAuth, time.Time{}); err != nil {
 		return err
 	}
 	id, err := i.nodeOf(state.PeerCertificates[0])
@@ -120,6 +122,17 @@ func (i *identity) verifyServer(state tls.ConnectionState, want, protocol string
 		return fmt.Errorf("the peer does not speak %s", protocol)
 	}
 	return nil
+}
+
+// verifyChain verifies shown, which has the node's own certificate first, for
+// the time at; zero: now.
+func verifyChain(shown []*x509.Certificate, authorities *x509.CertPool, usage x509.ExtKeyUsage, at time.Time) error {
+	intermediates := x509.NewCertPool()
+	for _, c := range shown[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := shown[0].Verify(x509.VerifyOptions{Roots: authorities, Intermediates: intermediates, CurrentTime: at, KeyUsages: []x509.ExtKeyUsage{usage}})
+	return err
 }
 
 // checkOwn requires that cert names this node, so that a mixed-up file is

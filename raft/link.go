@@ -159,6 +159,8 @@ type peerConn struct {
 	peer string
 	asks bool // it only asks whether it may take part
 	end  func() error
+
+	trust trust
 }
 
 // PeerID answers the node at the other end, as its certificate names it.
@@ -172,7 +174,9 @@ func (c *peerConn) Close() error { return c.end() }
 func (l *link) track(conn net.Conn, peer string, accepted bool) *peerConn {
 	c := &peerConn{Conn: conn, peer: peer}
 	if conn, is := conn.(interface{ ConnectionState() tls.ConnectionState }); is {
-		c.asks = conn.ConnectionState().NegotiatedProtocol == protocolJoin
+		state := conn.ConnectionState()
+		c.asks = state.NegotiatedProtocol == protocolJoin
+		c.trust = trust{shown: state.PeerCertificates, at: time.Now(), accepted: accepted, drains: !accepted && state.NegotiatedProtocol == protocolLink}
 	}
 	c.end = sync.OnceValue(func() error {
 		l.mu.Lock()

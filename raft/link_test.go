@@ -213,7 +213,7 @@ func TestDialRefusesAnotherNodeAtTheAddress(t *testing.T) {
 
 func TestGossipWithAnotherKeyOrLabelDoesNotJoin(t *testing.T) {
 	self := func() hint { return hint{api: "https://x", version: "test"} }
-	base := Config{NodeID: "n1", ClusterID: testCluster, Gossip: GossipConfig{BindAddress: "127.0.0.1:0", Key: bytes.Repeat([]byte{7}, 32)}}.withDefaults()
+	base := Config{NodeID: "n1", ClusterID: testCluster, Gossip: GossipConfig{BindAddress: "127.0.0.1:0", Keys: testGossipKeys(7)}}.withDefaults()
 	first, err := openGossip(base, self)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, first.close()) }()
@@ -228,7 +228,7 @@ func TestGossipWithAnotherKeyOrLabelDoesNotJoin(t *testing.T) {
 		return g
 	}
 	for name, change := range map[string]func(*Config){
-		"key":   func(c *Config) { c.Gossip.Key = bytes.Repeat([]byte{8}, 32) },
+		"key":   func(c *Config) { c.Gossip.Keys = testGossipKeys(8) },
 		"label": func(c *Config) { c.ClusterID = "c2" },
 	} {
 		stranger := join(change)

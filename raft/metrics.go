@@ -17,6 +17,7 @@ type metrics struct {
 	proposals  *prometheus.CounterVec
 	followed   *prometheus.CounterVec
 	questions  *prometheus.HistogramVec
+	untrusted  prometheus.Counter
 }
 
 func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
@@ -40,6 +41,10 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		Name: "strongroom_raft_follower_question_seconds", Help: "Time of one question to the leader, which serves all reads that waited for it.",
 		Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
 	}, []string{"outcome"})
+	m.untrusted = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "strongroom_raft_untrusted_connections_total",
+		Help: "Connections of the node link that were closed because their certificates are of authorities that are not trusted any more.",
+	})
 	for _, outcome := range []string{"ok", "unreachable", "behind", "tooLarge", "apart"} { // zero is an answer, too
 		m.followed.WithLabelValues(outcome)
 	}
@@ -50,7 +55,7 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "strongroom_raft_" + name, Help: help}, value)
 	}
 	m.all = []prometheus.Collector{
-		m.rounds, m.reads, m.proposals, m.followed, m.questions,
+		m.rounds, m.reads, m.proposals, m.followed, m.questions, m.untrusted,
 		gauge("leader", "1 while this node leads and is ready.", func() float64 {
 			if n.tenure() != nil {
 				return 1

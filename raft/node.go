@@ -158,7 +158,7 @@ func (n *Node) openLink(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("node link certificate: %w", err), closeListener(n.cfg.LinkListener))
 	}
-	id := &identity{cluster: n.cfg.ClusterID, certificate: n.cfg.Certificate, cas: n.cfg.CAs, member: n.isMember}
+	id := &identity{cluster: n.cfg.ClusterID, certificate: n.cfg.Certificate, authorities: n.cfg.Authorities, member: n.isMember}
 	if err := id.checkOwn(cert, n.cfg.NodeID); err != nil {
 		return errors.Join(fmt.Errorf("node link certificate: %w", err), closeListener(n.cfg.LinkListener))
 	}
@@ -298,7 +298,8 @@ func (n *Node) watchDisk(ctx context.Context) {
 	}
 }
 
-// cutStrangers closes connections of members that were removed.
+// cutStrangers closes connections of members that were removed, and of those
+// whose certificates nobody vouches for any more.
 func (n *Node) cutStrangers(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
@@ -306,6 +307,7 @@ func (n *Node) cutStrangers(ctx context.Context) {
 		select {
 		case <-tick.C:
 			n.link.cut(n.isMember)
+			n.Retrust()
 		case <-ctx.Done():
 			return
 		}

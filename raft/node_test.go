@@ -20,6 +20,7 @@ import (
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 	"github.com/strongroom/strongroom/internal/pki"
+	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/internal/wrapped"
 
 	hraft "github.com/hashicorp/raft"
@@ -56,7 +57,7 @@ func (a *authority) issue(cluster, node string) *tls.Certificate {
 func (a *authority) identity(cluster, node string) *identity {
 	cert := a.issue(cluster, node)
 	return &identity{
-		cluster: cluster, cas: a.pool, member: func(string) bool { return true },
+		cluster: cluster, authorities: func() *x509.CertPool { return a.pool }, member: func(string) bool { return true },
 		certificate: func() (*tls.Certificate, error) { return cert, nil },
 	}
 }
@@ -71,9 +72,18 @@ func (a *authority) config(t *testing.T) (Config, net.Listener) {
 		NodeID: "n1", ClusterID: testCluster, DataDir: filepath.Join(t.TempDir(), "data"), LinkListener: l,
 		Storage:          func(bool) (*atrest.Keys, error) { return testKeys(t, 1), nil },
 		AdvertiseAddress: l.Addr().String(), APIAddress: "https://n1", Version: "test",
-		Certificate: func() (*tls.Certificate, error) { return cert, nil }, CAs: a.pool,
-		Gossip: GossipConfig{BindAddress: "127.0.0.1:0", Key: bytes.Repeat([]byte{7}, 32)},
+		Certificate: func() (*tls.Certificate, error) { return cert, nil }, Authorities: func() *x509.CertPool { return a.pool },
+		Gossip: GossipConfig{BindAddress: "127.0.0.1:0", Keys: testGossipKeys(7)},
 	}, l
+}
+
+// testGossipKeys answers keys that differ, one for each number.
+func testGossipKeys(numbers ...byte) []secret.Bytes {
+	var out []secret.Bytes
+	for _, n := range numbers {
+		out = append(out, secret.New(bytes.Repeat([]byte{n}, 32)))
+	}
+	return out
 }
 
 func testGenesis(t *testing.T) []byte {
@@ -371,8 +381,8 @@ func TestConfigIsChecked(t *testing.T) {
 		"cluster":    func(c *Config) { c.ClusterID = "" },
 		"folder":     func(c *Config) { c.DataDir = "" },
 		"cert":       func(c *Config) { c.Certificate = nil },
-		"authority":  func(c *Config) { c.CAs = nil },
-		"gossip key": func(c *Config) { c.Gossip.Key = c.Gossip.Key[:16] },
+		"authority":  func(c *Config) { c.Authorities = nil },
+		"gossip key": func(c *Config) { c.Gossip.Keys = []secret.Bytes{secret.New(make([]byte, 16))} },
 		"gossip":     func(c *Config) { c.Gossip.BindAddress = ":1" },
 		"lease":      func(c *Config) { c.Timing.Lease = 200 * time.Millisecond },
 		"election":   func(c *Config) { c.Timing.Election = 100 * time.Millisecond },

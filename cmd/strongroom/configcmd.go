@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +19,7 @@ func configCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if _, err := readFiles(cfg); err != nil {
+			if _, err := readFiles(cfg, slog.New(slog.DiscardHandler), nil); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok (node %s of cluster %s)\n", path, cfg.Node.ID, cfg.Cluster.ID)

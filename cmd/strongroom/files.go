@@ -3,8 +3,6 @@ package main
 import (
 	"bytes"
 	"crypto/tls"
-	"crypto/x509"
-	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"os"
@@ -18,67 +16,18 @@ import (
 	"github.com/strongroom/strongroom/internal/config"
 	"github.com/strongroom/strongroom/internal/pki"
 	"github.com/strongroom/strongroom/internal/secret"
+	"github.com/strongroom/strongroom/internal/tlsfiles"
 	"github.com/strongroom/strongroom/pkcs11"
 	"github.com/strongroom/strongroom/raft"
 )
 
-// files is what the files of a configuration hold, apart from the PIN, which
-// only the HSM worker reads.
-type files struct {
-	api, link *pki.Reloader
-	cas       *x509.CertPool
-	gossipKey []byte
-}
-
-func readFiles(cfg config.Config) (files, error) {
-	var f files
-	var err error
-	if f.api, err = pki.NewReloader(cfg.API.CertFile, cfg.API.KeyFile); err != nil {
-		return f, fmt.Errorf("api.certFile, api.keyFile: %w", err)
-	}
-	if f.link, err = pki.NewReloader(cfg.Cluster.CertFile, cfg.Cluster.KeyFile); err != nil {
-		return f, fmt.Errorf("cluster.certFile, cluster.keyFile: %w", err)
-	}
-	cert, err := f.link.Certificate()
-	if err != nil {
-		return f, err
-	}
-	if err := namesNode(cert, cfg); err != nil {
-		return f, fmt.Errorf("cluster.certFile: %w", err)
-	}
-	pem, err := os.ReadFile(cfg.Cluster.CAFile)
-	if err != nil {
-		return f, fmt.Errorf("cluster.caFile: %w", err)
-	}
-	f.cas = x509.NewCertPool()
-	if !f.cas.AppendCertsFromPEM(pem) {
-		return f, fmt.Errorf("cluster.caFile: %s holds no certificate", cfg.Cluster.CAFile)
-	}
-	raw, err := config.ReadSecret(cfg.Gossip.KeyFile, 256)
-	if err != nil {
-		return f, fmt.Errorf("gossip.keyFile: %w", err)
-	}
-	f.gossipKey, err = base64.StdEncoding.DecodeString(string(bytes.TrimSpace(raw)))
-	if err != nil || len(f.gossipKey) != 32 {
-		return f, fmt.Errorf("gossip.keyFile: %s must hold 32 bytes in base64; make it with: head -c 32 /dev/urandom | base64", cfg.Gossip.KeyFile)
-	}
-	return f, nil
-}
-
-// namesNode tells a mixed-up certificate at the start, in words, rather than
-// by a link that never comes up.
-func namesNode(cert *tls.Certificate, cfg config.Config) error {
-	leaf, err := x509.ParseCertificate(cert.Certificate[0])
-	if err != nil {
-		return err
-	}
-	want := pki.NodeURI(cfg.Cluster.ID, cfg.Node.ID).String()
-	for _, uri := range leaf.URIs {
-		if uri.String() == want {
-			return nil
-		}
-	}
-	return fmt.Errorf("the certificate is not of %s; issue one with strongroom tls issue-node --config", want)
+// readFiles reads what this node shows and trusts on its connections.
+func readFiles(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) (*tlsfiles.Set, error) {
+	return tlsfiles.Open(tlsfiles.Config{
+		APICert: cfg.API.CertFile, APIKey: cfg.API.KeyFile, LinkCert: cfg.Cluster.CertFile, LinkKey: cfg.Cluster.KeyFile,
+		Authorities: cfg.Cluster.CAFile, GossipKeys: cfg.Gossip.KeyFile, NodeURI: pki.NodeURI(cfg.Cluster.ID, cfg.Node.ID).String(),
+		Logger: log.With("floor", "tls"), Registerer: reg,
+	})
 }
 
 func hsmConfig(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) pkcs11.Config {
@@ -95,14 +44,14 @@ func hsmConfig(cfg config.Config, log *slog.Logger, reg prometheus.Registerer) p
 	return out
 }
 
-func raftConfig(cfg config.Config, f files, log *slog.Logger, reg prometheus.Registerer) raft.Config {
+func raftConfig(cfg config.Config, f *tlsfiles.Set, log *slog.Logger, reg prometheus.Registerer) raft.Config {
 	out := raft.Config{
 		NodeID: cfg.Node.ID, ClusterID: cfg.Cluster.ID, DataDir: cfg.Node.DataDir,
 		BindAddress: cfg.Cluster.Listen, AdvertiseAddress: cfg.Cluster.Advertise,
 		APIAddress: "https://" + cfg.API.Advertise, Version: version(),
-		Certificate: f.link.Certificate, CAs: f.cas,
+		Certificate: func() (*tls.Certificate, error) { return f.Link(), nil }, Authorities: f.Pool,
 		Gossip: raft.GossipConfig{
-			BindAddress: cfg.Gossip.Listen, AdvertiseAddress: cfg.Gossip.Advertise, Seeds: cfg.Gossip.Seeds, Key: f.gossipKey,
+			BindAddress: cfg.Gossip.Listen, AdvertiseAddress: cfg.Gossip.Advertise, Seeds: cfg.Gossip.Seeds, Keys: f.GossipKeys(),
 		},
 		Timing: raft.Timing{
 			Heartbeat: cfg.Raft.Heartbeat.D(), Election: cfg.Raft.Election.D(), Lease: cfg.Raft.Lease.D(),

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -29,31 +30,32 @@ func withFiles(t *testing.T) (*devCluster, config.Config) {
 
 func TestFilesAreChecked(t *testing.T) {
 	d, cfg := withFiles(t)
-	_, err := readFiles(cfg)
+	quiet := slog.New(slog.DiscardHandler)
+	_, err := readFiles(cfg, quiet, nil)
 	require.NoError(t, err)
 
 	mixed := cfg
 	mixed.Cluster.CertFile, mixed.Cluster.KeyFile = d.nodePath(2, "node.pem"), d.nodePath(2, "node-key.pem")
-	_, err = readFiles(mixed)
+	_, err = readFiles(mixed, quiet, nil)
 	require.ErrorContains(t, err, "cluster.certFile")
 	require.ErrorContains(t, err, "/node/node1")
 
 	halves := cfg
 	halves.API.KeyFile = d.nodePath(2, "api-key.pem")
-	_, err = readFiles(halves)
+	_, err = readFiles(halves, quiet, nil)
 	require.ErrorContains(t, err, "api.keyFile")
 
 	for _, key := range []string{"", "short", base64.StdEncoding.EncodeToString(make([]byte, 31))} {
 		require.NoError(t, os.WriteFile(cfg.Gossip.KeyFile, []byte(key), 0o600))
-		_, err = readFiles(cfg)
+		_, err = readFiles(cfg, quiet, nil)
 		require.ErrorContains(t, err, "gossip.keyFile")
-		require.ErrorContains(t, err, "head -c 32")
+		require.ErrorContains(t, err, "strongroom tls gossip-key create")
 		if key != "" {
 			require.NotContains(t, err.Error(), key, "a key is not shown, not even a wrong one")
 		}
 	}
 	require.NoError(t, os.WriteFile(cfg.Cluster.CAFile, []byte("none"), 0o600))
-	_, err = readFiles(cfg)
+	_, err = readFiles(cfg, quiet, nil)
 	require.ErrorContains(t, err, "cluster.caFile")
 }
 

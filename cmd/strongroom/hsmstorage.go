@@ -63,7 +63,7 @@ func rotateStorageKey(ctx context.Context, cfg config.Config, lost bool) error {
 	if lost {
 		begin, seal = atrest.Replace, raft.StartOver
 	}
-	f, err := readFiles(cfg)
+	f, err := readFiles(cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}

@@ -73,7 +73,7 @@ func initCluster(ctx context.Context, cfg config.Config, o initOptions, out io.W
 	if err != nil {
 		return err
 	}
-	f, err := readFiles(cfg)
+	f, err := readFiles(cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}

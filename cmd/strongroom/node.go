@@ -25,6 +25,7 @@ import (
 	"github.com/strongroom/strongroom/internal/origin"
 	"github.com/strongroom/strongroom/internal/rotate"
 	"github.com/strongroom/strongroom/internal/sink"
+	"github.com/strongroom/strongroom/internal/tlsfiles"
 	"github.com/strongroom/strongroom/internal/trust"
 	"github.com/strongroom/strongroom/kms"
 	"github.com/strongroom/strongroom/pkcs11"
@@ -50,6 +51,9 @@ type node struct {
 	listener net.Listener
 	raw      *net.TCPListener // beneath listener
 	registry *prometheus.Registry
+	files    *tlsfiles.Set // certificates, authorities, gossip keys
+	renewing sync.Mutex    // see renew
+	peers    *api.Link
 
 	raftConfig raft.Config
 	proxies    origin.Proxies
@@ -74,8 +78,8 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 	registry := prometheus.NewRegistry()
 	n.registry = registry
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	f, err := readFiles(cfg)
-	if err != nil {
+	var err error
+	if n.files, err = readFiles(cfg, log, registry); err != nil {
 		return n, err
 	}
 	// The listener comes first: a second server with the same configuration
@@ -92,7 +96,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 		// Whoever has one may show it; who signed it is the engine's to decide.
 		ClientAuth:     tls.RequestClientCert,
 		NextProtos:     []string{"http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return f.api.Certificate() },
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return n.files.API(), nil },
 	})
 	starting, cancel := context.WithTimeout(ctx, deviceStart)
 	n.device, err = pkcs11.Open(starting, hsmConfig(cfg, log, registry))
@@ -109,7 +113,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 	if n.copies, err = audit.OpenCopies(copiesConfig(cfg, log)); err != nil {
 		return n, fmt.Errorf("copies of audit trails: %w", err)
 	}
-	rc := raftConfig(cfg, f, log, registry)
+	rc := raftConfig(cfg, n.files, log, registry)
 	rc.Fatal = n.mustStop
 	rc.Admitted = func(a raft.Admission) {
 		select {
@@ -152,6 +156,7 @@ func (n *node) listenBehindProxies(registry *prometheus.Registry) error {
 // openFrontEnd wires engine and API.
 func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 	link := api.NewLink(n.raft.DialLink)
+	n.peers = link
 	service, err := kms.New(n.device, n.cfg.Cluster.ID)
 	if err != nil {
 		return err
@@ -176,7 +181,8 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 			Members: n.members, Transfer: n.raft.TransferLeadership, PeerEvents: link.Events, PeerKeys: link.Keys,
 			PeerChains: link.Chains, PeerChain: link.Chain,
 			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, PeerLedger: link.Ledger, StepDown: n.stepDown,
-			PeerClock:  link.Clock,
+			PeerClock: link.Clock,
+			TLS:       n.shown, PeerTLS: link.TLS,
 			Membership: engine.Membership{Removing: n.raft.Removing, Settle: n.raft.Settle, Views: n.memberViews},
 			CaughtUp:   n.raft.CaughtUp, AskLeader: n.askLeader(), Fit: func() bool { return n.hsm().State == pkcs11.HealthOK },
 		},
@@ -246,6 +252,7 @@ func (n *node) start(ctx context.Context) {
 	n.background.Go(func() { n.engine.RunNotice(ctx) })
 	n.background.Go(func() { n.engine.RunCopies(ctx) })
 	n.background.Go(func() { n.recordAdmissions(ctx) })
+	n.background.Go(func() { n.files.Run(ctx, n.renew) })
 	n.background.Go(func() { n.keepRoots(ctx) })
 	n.background.Go(func() { n.watch(ctx) })
 }

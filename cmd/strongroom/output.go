@@ -122,6 +122,9 @@ func showTable(s *session, resp any) error {
 	if status, ok := resp.(*wire.StatusResponse); ok {
 		resp = worthSaying(status)
 	}
+	if tls, ok := resp.(*wire.TLSResponse); ok {
+		resp = shortTLS(tls)
+	}
 	w := tabwriter.NewWriter(s.out, 0, 4, 2, ' ', 0)
 	var lists []leaf
 	more := ""

@@ -30,8 +30,9 @@ func serverCommand() *cobra.Command {
 		Short: "Run a node of a cluster",
 		Long: `Runs a node until SIGTERM or SIGINT, then hands over leadership, lets requests in
 flight finish, and ends. An HSM that is away is waited for: the node says in
-its health and log that it is not ready, and why. SIGHUP has the audit sinks
-open their files and connections anew; the configuration is not read again.`,
+its health and log that it is not ready, and why. SIGHUP has it read certificates,
+authorities and gossip keys again, and the audit sinks open their files and
+connections anew; the configuration is not read again.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			reload := takeHangups(cmd.Context())
 			if err := harden(); err != nil {
@@ -114,7 +115,8 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, reload <-ch
 // reload is what SIGHUP does. Nothing here may fail: who is reloaded tells by
 // itself what it finds.
 func (n *node) reload() {
-	n.log.Info("reloading: audit sinks open their files and connections anew")
+	n.log.Info("reloading certificates, authorities and gossip keys; audit sinks open their files and connections anew")
+	n.renew(n.files.Reload())
 	n.sinks.Reload()
 }
 

@@ -212,7 +212,7 @@ func restoreCluster(ctx context.Context, cfg config.Config, path string, o resto
 	} else if done {
 		return fmt.Errorf("%s belongs to a cluster already; move it away, if you mean to start anew", cfg.Node.DataDir)
 	}
-	f, err := readFiles(cfg)
+	f, err := readFiles(cfg, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		return err
 	}

@@ -11,12 +11,16 @@ import (
 )
 
 // pairFlags are the files of an authority and of what it issues.
-type pairFlags struct{ caCert, caKey, outCert, outKey string }
+type pairFlags struct {
+	caCert, caKey, outCert, outKey string
+	replace                        bool
+}
 
 func (p *pairFlags) add(cmd *cobra.Command, ca bool) {
 	if ca {
 		cmd.Flags().StringVar(&p.caCert, "ca-cert", "", "certificate of the authority")
 		cmd.Flags().StringVar(&p.caKey, "ca-key", "", "private key of the authority")
+		cmd.Flags().BoolVar(&p.replace, "replace", false, "renew: the two files may be there, and are replaced; a running server takes them on SIGHUP")
 	}
 	cmd.Flags().StringVar(&p.outCert, "cert", "", "file for the certificate; must not be there yet")
 	cmd.Flags().StringVar(&p.outKey, "key", "", "file for the private key (mode 0600); must not be there yet")
@@ -38,8 +42,8 @@ func (p *pairFlags) check(ca bool) error {
 }
 
 func tlsCommand() *cobra.Command {
-	cmd := group("tls", "Make certificates: one authority for the API, another for the link between nodes")
-	cmd.AddCommand(createCACommand(), issueServerCommand(), issueNodeCommand())
+	cmd := group("tls", "Make and replace certificates and gossip keys: one authority for the API, another for the link between nodes")
+	cmd.AddCommand(createCACommand(), issueServerCommand(), issueNodeCommand(), addCACommand(), dropCACommand(), showTLSCommand(), gossipKeyCommand())
 	return cmd
 }
 
@@ -133,7 +137,11 @@ func issueNodeCommand() *cobra.Command {
 }
 
 func (p *pairFlags) write(cmd *cobra.Command, pair pki.Pair) error {
-	if err := pair.Write(p.outCert, p.outKey); err != nil {
+	write := pair.Write
+	if p.replace {
+		write = pair.Replace
+	}
+	if err := write(p.outCert, p.outKey); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(cmd.OutOrStdout(), "wrote %s and %s\n", p.outCert, p.outKey)

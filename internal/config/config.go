@@ -51,7 +51,7 @@ type Node struct {
 type API struct {
 	Listen         string   `yaml:"listen" default:"0.0.0.0:7400" doc:"Address and port to listen on."`
 	Advertise      string   `yaml:"advertise" default:"" doc:"Address and port that clients reach this node by. Empty: as listen, which must then name one address."`
-	CertFile       string   `yaml:"certFile" default:"/etc/strongroom/api.pem" doc:"Server certificate (PEM, with its chain). Read again when it changes."`
+	CertFile       string   `yaml:"certFile" default:"/etc/strongroom/api.pem" doc:"Server certificate (PEM, with its chain). Read again on SIGHUP and when it changes."`
 	KeyFile        string   `yaml:"keyFile" default:"/etc/strongroom/api-key.pem" doc:"Its private key (PEM), mode 0600."`
 	AllowedHosts   []string `yaml:"allowedHosts" default:"[]" doc:"Names that the Host header may have, without port. Empty: any."`
 	TrustedProxies []string `yaml:"trustedProxies" default:"[]" doc:"CIDR ranges of the proxies and load balancers in front of the API. What they say about a client's address is believed, and nobody else's word is. All nodes should have the same. See limits.md."`
@@ -66,9 +66,9 @@ type Cluster struct {
 	ID             string   `yaml:"id" default:"" doc:"Id of the cluster, a UUID in lower case, the same on all nodes (uuidgen makes one). Required."`
 	Listen         string   `yaml:"listen" default:"0.0.0.0:7401" doc:"Address and port of the node link."`
 	Advertise      string   `yaml:"advertise" default:"" doc:"Address and port that other nodes reach this node by. Empty: as listen, which must then name one address."`
-	CertFile       string   `yaml:"certFile" default:"/etc/strongroom/node.pem" doc:"Certificate of this node, made by strongroom tls issue-node. Read again when it changes."`
+	CertFile       string   `yaml:"certFile" default:"/etc/strongroom/node.pem" doc:"Certificate of this node, made by strongroom tls issue-node. Read again on SIGHUP and when it changes."`
 	KeyFile        string   `yaml:"keyFile" default:"/etc/strongroom/node-key.pem" doc:"Its private key (PEM), mode 0600."`
-	CAFile         string   `yaml:"caFile" default:"/etc/strongroom/cluster-ca.pem" doc:"Certificate authority of the node link. Use one that signs nothing else."`
+	CAFile         string   `yaml:"caFile" default:"/etc/strongroom/cluster-ca.pem" doc:"Certificate authority of the node link, or several while one is replaced by another. Use one that signs nothing else. Read again on SIGHUP and when it changes. See cluster.md."`
 	InitialMembers []Member `yaml:"initialMembers" default:"[]" doc:"The first members, each with id and address (cluster.advertise of that node), the same on all nodes. strongroom init starts the cluster with them; a node that has not heard from the cluster yet listens to them only. Later changes of the membership are not made here."`
 	Join           []string `yaml:"join" default:"[]" doc:"For a node that joins a running cluster, instead of cluster.initialMembers: addresses of the node links of members, host:port, where the host may be a DNS name. One that answers is enough. See cluster.md."`
 	JoinFile       string   `yaml:"joinFile" default:"" doc:"File with more such addresses, one a line, read again at each attempt. Empty: none."`
@@ -87,7 +87,7 @@ type Member struct {
 type Gossip struct {
 	Listen    string   `yaml:"listen" default:"0.0.0.0:7402" doc:"Address and port, UDP and TCP."`
 	Advertise string   `yaml:"advertise" default:"" doc:"Address and port that other nodes reach this node by. Empty: as listen, which must then name one address."`
-	KeyFile   string   `yaml:"keyFile" default:"/etc/strongroom/gossip.key" doc:"File with the gossip key, the same on all nodes: 32 bytes in base64 (head -c 32 /dev/urandom | base64), mode 0600."`
+	KeyFile   string   `yaml:"keyFile" default:"/etc/strongroom/gossip.key" doc:"File with the gossip keys, one a line, 32 bytes in base64 each, mode 0600; the first is sent with, all are taken. strongroom tls gossip-key makes it. Read again on SIGHUP and when it changes. All nodes should have the same. See cluster.md."`
 	Seeds     []string `yaml:"seeds" default:"[]" doc:"Gossip addresses of other nodes, host:port, where the host may be a DNS name; asked whenever this node hears from fewer members than there are."`
 	SeedsFile string   `yaml:"seedsFile" default:"" doc:"File with more such addresses, one a line, read again each time. Empty: none."`
 }

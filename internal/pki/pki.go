@@ -16,6 +16,8 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 )
 
@@ -170,6 +172,42 @@ func (p Pair) Write(certFile, keyFile string) error {
 		return errors.Join(err, os.Remove(keyFile))
 	}
 	return nil
+}
+
+// Replace puts the pair into two files that may be there: a renewal. Each file
+// is whole at any time, but for a moment they do not belong together; who reads
+// them then keeps the pair before.
+func (p Pair) Replace(certFile, keyFile string) error {
+	return errors.Join(ReplaceFile(keyFile, p.Key, 0o600), ReplaceFile(certFile, p.Cert, 0o644))
+}
+
+// ReplaceFile puts content into a file that may be there, in one step: who
+// reads it finds the old content or the new one, whole. It stays with its
+// owner: a server must still be able to read what root renewed.
+func ReplaceFile(path string, content []byte, mode os.FileMode) error {
+	temporary := path + ".new"
+	// What an earlier try left behind may have another mode.
+	if err := os.Remove(temporary); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if err := writeNew(temporary, content, mode); err != nil {
+		return err
+	}
+	if info, err := os.Stat(path); err == nil {
+		if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+			if err := os.Chown(temporary, int(stat.Uid), int(stat.Gid)); err != nil {
+				return errors.Join(fmt.Errorf("the owner of %s cannot be kept: %w", path, err), os.Remove(temporary))
+			}
+		}
+	}
+	if err := os.Rename(temporary, path); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
 }
 
 func writeNew(path string, content []byte, mode os.FileMode) error {

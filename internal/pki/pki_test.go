@@ -96,39 +96,6 @@ func TestWriteNeverOverwritesAndKeepsTheKeyPrivate(t *testing.T) {
 	require.ErrorContains(t, err, "do not belong together")
 }
 
-func TestReloaderTakesARenewalAndSurvivesHalfOfOne(t *testing.T) {
-	dir := t.TempDir()
-	cert, key := filepath.Join(dir, "c.pem"), filepath.Join(dir, "k.pem")
-	_, err := NewReloader(cert, key)
-	require.Error(t, err)
-	ca, err := CreateCA("api", at)
-	require.NoError(t, err)
-	first, err := IssueServer(ca, []string{"127.0.0.1"}, at)
-	require.NoError(t, err)
-	require.NoError(t, first.Write(cert, key))
-	r, err := NewReloader(cert, key)
-	require.NoError(t, err)
-	before, err := r.Certificate()
-	require.NoError(t, err)
-
-	second, err := IssueServer(ca, []string{"127.0.0.1"}, at)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(cert, second.Cert, 0o600))
-	due := func(c time.Time) { // as if the interval had passed, with a new time of the files
-		r.checked = time.Time{}
-		require.NoError(t, os.Chtimes(cert, c, c))
-	}
-	due(at.Add(time.Minute))
-	got, err := r.Certificate()
-	require.NoError(t, err)
-	require.Equal(t, before.Certificate, got.Certificate, "certificate and key do not match: the old pair stays")
-	require.NoError(t, os.WriteFile(key, second.Key, 0o600))
-	due(at.Add(2 * time.Minute))
-	got, err = r.Certificate()
-	require.NoError(t, err)
-	require.NotEqual(t, before.Certificate, got.Certificate)
-}
-
 func TestMutualTLSWithNodeCertificates(t *testing.T) {
 	ca, err := CreateCA("link", at)
 	require.NoError(t, err)

@@ -181,9 +181,9 @@ func (c *Cluster) config(n *Node) raft.Config {
 	out := raft.Config{
 		NodeID: n.ID, ClusterID: ID, DataDir: n.DataDir, Storage: n.storage,
 		BindAddress: n.Address, AdvertiseAddress: n.Address, APIAddress: "https://" + n.ID, Version: "test",
-		Certificate: func() (*tls.Certificate, error) { return &n.cert, nil }, CAs: pool,
+		Certificate: func() (*tls.Certificate, error) { return &n.cert, nil }, Authorities: func() *x509.CertPool { return pool },
 		InitialMembers: c.servers(),
-		Gossip:         raft.GossipConfig{BindAddress: n.gossip, Key: c.key},
+		Gossip:         raft.GossipConfig{BindAddress: n.gossip, Keys: []secret.Bytes{secret.Copy(c.key)}},
 		Timing:         c.options.Timing, Snapshot: c.options.Snapshot,
 		Faults: n.faults,
 		Fatal: func(err error) {

@@ -144,9 +144,9 @@ func (n *node) config(p *process) raft.Config {
 			return atrest.New(cluster.ID, n.id, map[uint32]secret.Bytes{1: secret.Copy(storageKey)})
 		},
 		BindAddress: n.id, AdvertiseAddress: n.id, APIAddress: "https://" + n.id, Version: "simulated",
-		Certificate: func() (*tls.Certificate, error) { return n.cert, nil }, CAs: w.people.pool,
+		Certificate: func() (*tls.Certificate, error) { return n.cert, nil }, Authorities: func() *x509.CertPool { return w.people.pool },
 		InitialMembers: w.first,
-		Gossip:         raft.GossipConfig{BindAddress: "simulated:0", Key: storageKey},
+		Gossip:         raft.GossipConfig{BindAddress: "simulated:0", Keys: []secret.Bytes{secret.Copy(storageKey)}},
 		Timing:         w.options.Timing, Snapshot: w.options.Snapshot,
 		Logger: logger, Faults: faults,
 		Fatal: func(err error) {
