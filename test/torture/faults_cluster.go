@@ -120,26 +120,22 @@ func (l *Lab) member(n *node) (member, bool) {
 }
 
 // giveRootKey rotates the root key, to the HSMs of all members and to that of
-// the new one, whose transport key everybody's configuration admits.
+// the new one, whose transport key everybody's configuration admits. It is
+// begun when the new one is known to lack it, as the manual has it.
 func (l *Lab) giveRootKey(added *node) error {
-	err := l.await(added.name()+" to be a member", func() bool { _, there := l.member(added); return there })
+	err := l.await(added.name()+" to be a member without the root key", func() bool {
+		m, there := l.member(added)
+		return there && m.Role == "nonVoter" && m.RootKey == "missing"
+	})
 	if err != nil {
+		return err
+	}
+	// It is refused while a member does not answer.
+	if err := l.await("a rotation to begin", func() bool { return l.request("cluster/rotateRootKey", `{}`, nil) == nil }); err != nil {
 		return err
 	}
 	return l.await(added.name()+" to have a vote", func() bool {
 		m, there := l.member(added)
-		if there && m.RootKey != "ok" {
-			// It is asked again while the node is not known well enough, and when
-			// the leader of a rotation is gone.
-			var begun struct{ JobID string }
-			if l.request("cluster/rotateRootKey", `{}`, &begun) == nil {
-				_ = l.await("the rotation", func() bool {
-					var job struct{ State string }
-					return l.request("cluster/describeJob", fmt.Sprintf(`{"jobId":%q}`, begun.JobID), &job) != nil || job.State != "running"
-				})
-			}
-			return false
-		}
-		return there && (m.Role == "follower" || m.Role == "leader")
+		return there && m.RootKey == "ok" && (m.Role == "follower" || m.Role == "leader")
 	})
 }

@@ -73,7 +73,7 @@ func newLab(t testing.TB, binary string, shape labShape) *Lab {
 		require.NoError(t, errors.Join(n.makeNamespace(), n.makeDisk(shape.diskMiB)))
 		t.Cleanup(func() {
 			n.kill()
-			_ = run("umount", "-l", n.disk)
+			_ = errors.Join(run("umount", "-l", n.disk), run("umount", n.netns)) // what fails here ends with this process
 		})
 	}
 	transport := l.makeNodes()

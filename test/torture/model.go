@@ -123,7 +123,7 @@ const (
 // steps bounds porcupine's work on one history, and with it its memory: each
 // step may be kept. Time alone would not, and the machine has other things to
 // do.
-const steps = 2_000_000
+const steps = 500_000
 
 // linearizable asks porcupine. Operations that are refused or unknown, and
 // would change nothing, are left out.

@@ -3,6 +3,7 @@ package torture
 import (
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -82,9 +83,11 @@ func (r *report) episode(t *testing.T, l *Lab, d *load, i int, s step) {
 }
 
 // judge checks every object whose history is whole; at the end that is each.
-func (r *report) judge(t *testing.T, l *Lab, d *load, settled bool) {
+// It answers them.
+func (r *report) judge(t *testing.T, l *Lab, d *load, settled bool) []*object {
 	t.Helper()
-	for _, o := range d.take(settled) {
+	judged := d.take(settled)
+	for _, o := range judged {
 		wrong, err := r.check(l, d, o)
 		require.NoError(t, err)
 		if len(wrong) > 0 {
@@ -100,6 +103,7 @@ func (r *report) judge(t *testing.T, l *Lab, d *load, settled bool) {
 	strange := slices.Clone(d.strange)
 	d.mu.Unlock()
 	require.Empty(t, strange, "clients were told this")
+	return judged
 }
 
 // check holds one object against its promises.
@@ -163,7 +167,9 @@ func (l *Lab) history(path string) ([]version, error) {
 func (r *report) end(t *testing.T, l *Lab, d *load) {
 	t.Helper()
 	l.awaitReady()
-	r.judge(t, l, d, false)
+	last := r.judge(t, l, d, false)
+	backup := filepath.Join(l.dir, "last.age")
+	require.NoError(t, l.await("a backup", func() bool { return l.save(backup) == nil }))
 	equal, err := l.equalReplicas()
 	require.NoError(t, err)
 	t.Log(equal)
@@ -175,6 +181,10 @@ func (r *report) end(t *testing.T, l *Lab, d *load) {
 	}
 	missing := r.witness.missing()
 	require.Empty(t, missing[:min(len(missing), 20)], "%d answers", len(missing))
+	wrong, err := l.restore(backup, last)
+	require.NoError(t, err)
+	require.Empty(t, wrong)
+	t.Logf("%d objects are as before after a restore", len(last))
 	r.print(t)
 }
 

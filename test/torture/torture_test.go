@@ -3,6 +3,7 @@ package torture
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -24,13 +25,17 @@ func fromEnvironment(t *testing.T) (minutes int, seed uint64) {
 
 // TestTorture is the short form, with every family of faults on each of its
 // targets; with STRONGROOM_TORTURE it is one schedule of that many minutes,
-// drawn from STRONGROOM_SEED.
+// drawn from STRONGROOM_SEED. STRONGROOM_FAMILY leaves one family of it.
 func TestTorture(t *testing.T) {
 	p := plan{seed: 1, steps: eachOnce(), clients: 8, pace: 30 * time.Millisecond, diskMiB: 256}
 	if os.Getenv("STRONGROOM_TORTURE") != "" {
 		minutes, seed := fromEnvironment(t)
 		p = plan{seed: seed, until: time.Duration(minutes) * time.Minute, clients: 12, pace: 15 * time.Millisecond, diskMiB: 512 + 64*minutes}
 		p.steps = schedule(seed, 60*minutes)
+	}
+	if only := os.Getenv("STRONGROOM_FAMILY"); only != "" {
+		p.steps = slices.DeleteFunc(p.steps, func(s step) bool { return s.Family != only })
+		require.NotEmpty(t, p.steps, "STRONGROOM_FAMILY is the name of a family of faults")
 	}
 	t.Logf("seed %d", p.seed)
 	torture(t, suite.Binary(), p)
