@@ -111,6 +111,12 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	header = binary.BigEndian.AppendUint64(header, s.state.index)
 	header = binary.BigEndian.AppendUint64(header, uint64(s.state.time))
 	out.write(append(header, s.state.hash[:]...))
+	s.writeRecords(out)
+	out.trailer()
+	return out.written, out.err
+}
+
+func (s *Snapshot) writeRecords(out *snapshotWriter) {
 	if s.state.genesis != nil {
 		out.record(recordGenesis, s.state.genesis)
 	}
@@ -164,8 +170,6 @@ func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	records(out, recordJoinToken, s.state.JoinTokens(""))
 	records(out, recordAutopilot, values(scan(s.state.autopilot.Root(), nil, nil)))
 	records(out, recordCosigned, s.state.allCosignatures())
-	out.trailer()
-	return out.written, out.err
 }
 
 func records[T any](out *snapshotWriter, kind recordType, all iter.Seq[T]) {
@@ -184,6 +188,7 @@ type snapshotWriter struct {
 	count   uint64
 	written int64
 	err     error
+	begins  func(recordType) // called before each record, if set
 }
 
 func (w *snapshotWriter) write(b []byte) {
@@ -209,6 +214,9 @@ func (w *snapshotWriter) record(kind recordType, r any) {
 	case len(payload) > maxRecord:
 		w.err = fmt.Errorf("snapshot: record %d of type %d has %d bytes; at most %d can be restored", w.count+1, kind, len(payload), maxRecord)
 	default:
+		if w.begins != nil {
+			w.begins(kind)
+		}
 		w.frame(kind, len(payload))
 		w.write(payload)
 		w.count++

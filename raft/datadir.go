@@ -24,6 +24,7 @@ import (
 //	damaged/      snapshots that did not open
 //	initialised   the marker: "strongroom 1\n<cluster id>\n<node id>\n"
 //	folder, admitted  see standing.go
+//	parted        the state is not that of the others: see compare.go
 //
 // The marker says, outside of raft.db, that this node has stored entries. A
 // database that is empty all the same has been lost, and a node that came up
@@ -87,6 +88,9 @@ func (d *dataDir) open(cfg Config) error {
 		return err
 	}
 	if err := d.openStanding(); err != nil {
+		return err
+	}
+	if err := d.checkParted(); err != nil {
 		return err
 	}
 	path := filepath.Join(d.path, storeFile)

@@ -38,6 +38,14 @@ type Faults struct {
 	NeverAsks bool
 	// NoAdmission lets a node take part without having asked.
 	NoAdmission bool
+	// Applied changes a command before this node applies it, as a bug or a bad
+	// memory would. Replicas then part.
+	Applied func(command []byte) []byte
+	// MarkEvery is the distance of two marks in entries, the same on all nodes;
+	// marks are then compared without much ado. 0: as released.
+	MarkEvery uint64
+	// NoComparison lets a node go on whose state is not that of the others.
+	NoComparison bool
 	// NoStallGuard lets a node with a hanging disk go on leading.
 	NoStallGuard bool
 	// VoteWhileMending lets a node vote that has lost entries which it

@@ -59,6 +59,10 @@ func (n *Node) AskLeader(ctx context.Context, item []byte) (Reading, error) {
 	if n.cfg.Faults.NoReadIndex {
 		return Reading{State: n.machine.State()}, nil
 	}
+	if leader, _, known := n.Leader(); known && n.apartFrom(leader) {
+		n.metrics.followed.WithLabelValues("apart").Inc()
+		return Reading{}, n.cannotFollow(errors.New("the leader has another state"))
+	}
 	reading, outcome, err := n.follower.ask(ctx, item)
 	n.metrics.followed.WithLabelValues(outcome).Inc()
 	return reading, err

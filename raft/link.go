@@ -31,6 +31,7 @@ type link struct {
 	advertise string
 	in        *inbound
 	reads     func(ctx context.Context, conn net.Conn, peer string) // serves protocolRead
+	marks     func(ctx context.Context, conn net.Conn, peer string) // serves protocolMarks
 	log       *slog.Logger
 	perPeer   int // connections that one member may open
 	join      func(ctx context.Context, conn net.Conn, peer string)
@@ -137,6 +138,9 @@ func (l *link) admit(raw net.Conn, conn *tls.Conn) {
 		return
 	case protocolRead:
 		l.reads(l.ctx, c, peer)
+		return
+	case protocolMarks:
+		l.marks(l.ctx, c, peer)
 		return
 	}
 	select {

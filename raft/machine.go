@@ -18,6 +18,8 @@ var errHalted = errors.New("the state machine has stopped")
 type machine struct {
 	*fsm.Machine
 	mustStop func(error)
+	marker   *marker
+	faults   *Faults
 	halted   atomic.Bool
 
 	mu      sync.Mutex
@@ -26,8 +28,8 @@ type machine struct {
 	waiting bool
 }
 
-func newMachine(m *fsm.Machine, mustStop func(error)) *machine {
-	return &machine{Machine: m, mustStop: mustStop, moved: make(chan struct{})}
+func newMachine(m *fsm.Machine, mustStop func(error), faults *Faults) *machine {
+	return &machine{Machine: m, mustStop: mustStop, marker: newMarker(faults.MarkEvery), faults: faults, moved: make(chan struct{})}
 }
 
 // outcome is what Apply answers to the library.
@@ -42,12 +44,18 @@ func (m *machine) Apply(entry *hraft.Log) any {
 	if m.halted.Load() {
 		return outcome{err: errHalted}
 	}
-	result, err := m.Machine.Apply(entry.Index, entry.Data)
+	command := entry.Data
+	if change := m.faults.Applied; change != nil {
+		command = change(command)
+	}
+	before := m.State()
+	result, err := m.Machine.Apply(entry.Index, command)
 	if err != nil {
 		m.halted.Store(true)
 		m.mustStop(fmt.Errorf("apply entry %d: %w", entry.Index, err))
 		return outcome{err: err}
 	}
+	m.marker.applied(before, m.State())
 	m.advance(entry.Index)
 	return outcome{result: result}
 }

@@ -41,7 +41,7 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		Name: "strongroom_raft_follower_question_seconds", Help: "Time of one question to the leader, which serves all reads that waited for it.",
 		Buckets: prometheus.ExponentialBuckets(0.0001, 2.5, 12),
 	}, []string{"outcome"})
-	for _, outcome := range []string{"ok", "unreachable", "behind", "tooLarge"} { // zero is an answer, too
+	for _, outcome := range []string{"ok", "unreachable", "behind", "tooLarge", "apart"} { // zero is an answer, too
 		m.followed.WithLabelValues(outcome)
 	}
 	for _, outcome := range []string{"ok", string(fault.NoLeader)} {
@@ -67,6 +67,13 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		gauge("mending", "1 while entries that were damaged are fetched anew from the others; this node does not vote then.", func() float64 {
 			if n.mending.going() {
 				return 1
+			}
+			return 0
+		}),
+		gauge("state_equal_index", "Highest index at which a majority of the voters was found to have the state of this node.", func() float64 { return float64(n.equalAt.Load()) }),
+		gauge("state_apart_members", "Members whose state was found to be another one than that of this node.", func() float64 {
+			if apart := n.apart.Load(); apart != nil {
+				return float64(len(*apart))
 			}
 			return 0
 		}),

@@ -43,6 +43,8 @@ type Node struct {
 	waiting      atomic.Pointer[string]   // why it is not admitted yet
 	strange      atomic.Bool              // nobody knows it yet
 	learned      atomic.Pointer[[]Server] // members that admitted this node
+	equalAt      atomic.Uint64            // highest index at which a majority is known to have our state
+	apart        atomic.Pointer[[]string] // members that have another state than this node
 	pilot        pilot
 	removals     sync.Mutex // held from the check of a removal to its commit
 
@@ -68,7 +70,7 @@ func Open(ctx context.Context, cfg Config, m *fsm.Machine) (*Node, error) {
 		return nil, errors.Join(err, closeListener(cfg.LinkListener))
 	}
 	n := &Node{cfg: cfg, pilot: pilot{kicks: make(chan struct{}, 1)}, started: make(chan struct{}), closed: make(chan struct{})}
-	n.machine = newMachine(m, n.fail)
+	n.machine = newMachine(m, n.fail, cfg.Faults)
 	if err := n.open(ctx); err != nil {
 		return nil, errors.Join(err, n.abandon())
 	}
@@ -113,6 +115,8 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(func() { n.gossip.run(running, n.memberCount) })
 	n.work.Go(func() { n.cutStrangers(running) })
 	n.work.Go(func() { n.attend(running) })
+	n.work.Go(func() { n.machine.marker.run(running, n.fail) })
+	n.work.Go(func() { n.compareStates(running) })
 	n.OnLeadership(n.steer)
 	n.link.run()
 	return nil
@@ -164,6 +168,7 @@ func (n *Node) openLink(ctx context.Context) error {
 	n.link = newLink(n.cfg, id, listener, n.in)
 	n.link.join = n.answerJoin
 	n.link.reads = n.serveFollower
+	n.link.marks = n.serveMarks
 	n.links = &linkListener{link: n.link, closed: make(chan struct{})}
 	return nil
 }

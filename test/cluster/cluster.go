@@ -4,8 +4,10 @@
 package cluster
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -74,6 +76,7 @@ type Node struct {
 	dead        atomic.Bool
 	gossip      string
 	raft        atomic.Pointer[raft.Node]
+	machine     *fsm.Machine
 }
 
 // NewStorageKey answers a storage key.
@@ -215,7 +218,8 @@ func (c *Cluster) open(n *Node, l net.Listener) {
 	c.t.Helper()
 	config := c.config(n)
 	config.LinkListener = l
-	r, err := raft.Open(context.Background(), config, fsm.New())
+	n.machine = fsm.New()
+	r, err := raft.Open(context.Background(), config, n.machine)
 	require.NoError(c.t, err)
 	n.gossip = r.GossipAddress()
 	n.raft.Store(r)
@@ -332,6 +336,21 @@ func (n *Node) LogRange(t testing.TB) (first, last uint64) {
 		require.NoError(t, err)
 	})
 	return first, last
+}
+
+// Tamper puts to in the place of from, which has the same length, in the state
+// of a node to which nothing is applied meanwhile, as bad memory would: index
+// and state hash stay.
+func (n *Node) Tamper(t testing.TB, from, to string) {
+	t.Helper()
+	require.Len(t, to, len(from))
+	var b bytes.Buffer
+	_, err := n.machine.Snapshot().WriteTo(&b)
+	require.NoError(t, err)
+	require.Contains(t, b.String(), from)
+	body := bytes.ReplaceAll(b.Bytes()[:b.Len()-sha256.Size], []byte(from), []byte(to))
+	sum := sha256.Sum256(body)
+	require.NoError(t, n.machine.Restore(bytes.NewReader(append(body, sum[:]...))))
 }
 
 func (n *Node) withDatabase(t testing.TB, do func(*boltstore.BoltStore)) {

@@ -54,12 +54,17 @@ func Genesis(t testing.TB) []byte {
 // Write sets a register on node, which must lead. The error is that of
 // Propose.
 func (n *Node) Write(ctx context.Context, register, value string) error {
+	return n.WriteAt(ctx, register, value, time.Now())
+}
+
+// WriteAt is Write with a command of another time.
+func (n *Node) WriteAt(ctx context.Context, register, value string, at time.Time) error {
 	r := n.Raft()
 	if r == nil {
 		return fault.New(fault.NoLeader, "the node is down")
 	}
 	command, err := fsm.Encode(fsm.PutPolicy{
-		Meta: fsm.Meta{Time: time.Now().UnixMilli(), Principal: "admin", RequestID: value},
+		Meta: fsm.Meta{Time: at.UnixMilli(), Principal: "admin", RequestID: value},
 		Name: register, Statements: []fsm.Statement{{Effect: "allow", Actions: []string{value}, Paths: []string{"/x/*"}}},
 	})
 	if err != nil {
