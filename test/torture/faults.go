@@ -59,7 +59,7 @@ func families() []family {
 }
 
 // mostSpares is how many nodes may join in one run.
-const mostSpares = 6
+const mostSpares = 4
 
 // spares is how many nodes a schedule wants besides the first members.
 func spares(steps []step) (n int) {

@@ -41,5 +41,10 @@ func (l *Lab) equalReplicas() (string, error) {
 			return "", fmt.Errorf("the replicas have parted at index %s: %v", at[0].index, at)
 		}
 	}
+	for _, n := range l.members() {
+		if apart, ok := n.metric("strongroom_raft_state_apart_members"); ok && apart != "0" {
+			return "", fmt.Errorf("%s finds %s members to have another state", n.name(), apart)
+		}
+	}
 	return fmt.Sprintf("%d replicas are equal at index %s", len(at), strings.TrimSuffix(at[0].index, ".0")), nil
 }
