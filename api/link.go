@@ -130,7 +130,7 @@ func (l *Link) forward(ctx context.Context, w http.ResponseWriter, leader string
 		return false, not
 	}
 	if resp.Header.Get(headerNotDone) != "" {
-		return false, fault.New(fault.NoLeader, "%s does not lead", leader)
+		return false, notDone(leader, resp.Body)
 	}
 	if o.Streams && resp.StatusCode == http.StatusOK {
 		handOnStream(ctx, w, resp)
@@ -401,7 +401,23 @@ func (s *Server) serveForwarded(w http.ResponseWriter, r *http.Request, o *engin
 		}
 	}
 	w.Header().Set(headerNotDone, "1")
-	s.fail(w, fault.Wrap(fault.NoLeader, err, "this node does not lead"), false)
+	if err == nil {
+		err = fault.New(fault.NoLeader, "this node does not lead")
+	}
+	s.fail(w, err, false)
+}
+
+// notDone is the word of a leader that surely did nothing.
+func notDone(leader string, body io.Reader) error {
+	var said struct {
+		Error struct {
+			Message string `json:"message"`
+		} `json:"error"`
+	}
+	if err := json.NewDecoder(io.LimitReader(body, 4<<10)).Decode(&said); err != nil || said.Error.Message == "" {
+		said.Error.Message = "it does not lead"
+	}
+	return fault.New(fault.NoLeader, "%s: %s", leader, said.Error.Message)
 }
 
 // answerPeer serves a question of the link's own.

@@ -58,6 +58,7 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 		return
 	}
 	from.Heard = s.Engine.Heard(o, from)
+	var last error // why it was not served, as far as anybody said
 	for {
 		done, err := s.attempt(ctx, w, o, from, body.b)
 		if done {
@@ -75,13 +76,27 @@ func (s *Server) serveOperation(w http.ResponseWriter, r *http.Request, o *engin
 			s.fail(w, fault.New(fault.NoLeader, "this node takes no part in the cluster, ask another one; its health/ready says why. Nothing was done"), false)
 			return
 		}
+		if err != nil && ctx.Err() == nil {
+			last = err
+		}
 		select {
 		case <-ctx.Done():
-			s.fail(w, fault.New(fault.NoLeader, "no leader could serve the request in time; nothing was done, retry"), false)
+			s.fail(w, notServed(last), false)
 			return
 		case <-time.After(retryPause):
 		}
 	}
+}
+
+// notServed is the answer when the time of a request is over, and no leader
+// would take it, with what was said last.
+func notServed(last error) error {
+	const text = "no leader could serve the request in time; nothing was done, retry"
+	var f *fault.Error
+	if !errors.As(last, &f) {
+		return fault.New(fault.NoLeader, text)
+	}
+	return fault.Wrap(fault.NoLeader, last, text+" (%s)", f.Message)
 }
 
 // attempt serves once. It answers done when a response was written, and

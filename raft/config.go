@@ -76,6 +76,9 @@ type Config struct {
 	// block and must not call Close.
 	Fatal func(error)
 
+	// MinFreeBytes is the room on the disk of the data folder below which this
+	// node takes no writes. 0: no bound.
+	MinFreeBytes int64
 	// Faults is for tests only; nil in every program.
 	Faults *Faults
 }

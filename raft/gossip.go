@@ -33,12 +33,13 @@ const (
 	HSMHealthy = "ok"
 	TrailOK    = "ok"
 	TrailDown  = "down"
+	diskShort  = "short"
 )
 
 // hint is what a node says of itself. Nothing is decided by it that matters
 // to safety: every holder of the gossip key can say anything.
 //
-//	format uint8 = 1 | applied index uvarint | API address | version | HSM | audit trail
+//	format uint8 = 1 | applied index uvarint | API address | version | HSM | audit trail | disk
 //
 // each text as length uvarint and bytes. A release from before the last one
 // stops reading ahead of it, and does not send it.
@@ -48,12 +49,13 @@ type hint struct {
 	version string
 	hsm     string
 	audit   string // TrailOK, TrailDown, or "" of an older release
+	disk    string // diskShort, or ""
 }
 
 func (h hint) encode(limit int) []byte {
 	b := []byte{metaFormat}
 	b = binary.AppendUvarint(b, h.applied)
-	for _, s := range []string{h.api[:min(len(h.api), metaString)], h.version[:min(len(h.version), metaString)], h.hsm[:min(len(h.hsm), stateString)], h.audit[:min(len(h.audit), stateString)]} {
+	for _, s := range []string{h.api[:min(len(h.api), metaString)], h.version[:min(len(h.version), metaString)], h.hsm[:min(len(h.hsm), stateString)], h.audit[:min(len(h.audit), stateString)], h.disk} {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
@@ -74,8 +76,8 @@ func decodeHint(b []byte) (hint, bool) {
 		return h, false
 	}
 	h.applied, b = applied, b[n:]
-	for _, into := range []*string{&h.api, &h.version, &h.hsm, &h.audit} {
-		if len(b) == 0 && into == &h.audit {
+	for _, into := range []*string{&h.api, &h.version, &h.hsm, &h.audit, &h.disk} {
+		if len(b) == 0 && (into == &h.audit || into == &h.disk) {
 			break
 		}
 		size, n := binary.Uvarint(b)
@@ -99,6 +101,7 @@ type gossip struct {
 	mu    sync.Mutex
 	hsm   string
 	audit string
+	disk  string
 	known map[string]known // members that are alive, this node included
 }
 
@@ -234,11 +237,24 @@ func (g *gossip) setHealth(hsm, audit string) {
 	}
 }
 
-// health fills in what this node says of its HSM and trail.
+// setDisk is told whether there is room in the data folder.
+func (g *gossip) setDisk(noRoom error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.disk = ""; noRoom != nil {
+		g.disk = diskShort
+	}
+	select {
+	case g.changed <- struct{}{}:
+	default:
+	}
+}
+
+// health fills in what this node says of its HSM, trail and disk.
 func (g *gossip) health(h hint) hint {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	h.hsm, h.audit = g.hsm, g.audit
+	h.hsm, h.audit, h.disk = g.hsm, g.audit, g.disk
 	return h
 }
 

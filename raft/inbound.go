@@ -47,6 +47,7 @@ type inbound struct {
 	failed    func() bool
 	voteless  func() bool  // whether this node must not vote or be made to lead
 	standing  func() error // whether this node may take part
+	full      func() bool  // whether there is no room for entries
 	faults    *Faults
 	log       *slog.Logger
 }
@@ -122,6 +123,16 @@ func (s *session) next(ctx context.Context) error {
 	rpc.RespChan = answer
 	if no := refusal(rpc.Command); no != nil && s.voteless() {
 		return s.answer(hraft.RPCResponse{Response: no, Error: errMending})
+	}
+	if s.full() {
+		switch c := rpc.Command.(type) {
+		case *hraft.InstallSnapshotRequest:
+			return errNoRoom // nobody reads what follows, so the connection is of no use
+		case *hraft.AppendEntriesRequest:
+			if len(c.Entries) > 0 {
+				return s.answer(hraft.RPCResponse{Response: &hraft.AppendEntriesResponse{}, Error: errNoRoom})
+			}
+		}
 	}
 	if err := s.hand(ctx, rpc); err != nil {
 		return err
@@ -227,6 +238,8 @@ func refusal(command any) any {
 		return nil
 	}
 }
+
+var errNoRoom = errors.New("this node has no room for entries of the log")
 
 // heartbeatTerm answers the term of a heartbeat, 0 for any other request.
 func heartbeatTerm(command any) uint64 {

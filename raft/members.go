@@ -24,6 +24,7 @@ type Member struct {
 	AppliedIndex uint64
 	HSM          string
 	Audit        string // TrailOK, TrailDown; "": it does not say
+	DiskShort    bool   // it says that there is no room for writes in its data folder
 	Version      string
 	// InStepSince is since when it has been in step, as far as this node knows,
 	// which must lead to know it; zero: it is not, or nobody knows. Waiting says
@@ -35,9 +36,10 @@ type Member struct {
 }
 
 // Fit reports whether the member says that it could do a leader's work: it
-// votes, its HSM works, and it does not say that its trail takes no events.
+// votes, its HSM works, and it does not say that its trail takes no events
+// or that its disk has no room.
 func (m *Member) Fit() bool {
-	return m.Role == RoleFollower && m.Alive && m.HSM == HSMHealthy && m.Audit != TrailDown
+	return m.Role == RoleFollower && m.Alive && m.HSM == HSMHealthy && m.Audit != TrailDown && !m.DiskShort
 }
 
 // self is the hint of this node, its health aside.
@@ -60,7 +62,7 @@ func (n *Node) Members() []Member {
 		}
 		out = append(out, Member{
 			ID: id, Address: address, APIAddress: h.api, Role: role, Alive: alive,
-			AppliedIndex: h.applied, HSM: h.hsm, Audit: h.audit, Version: h.version,
+			AppliedIndex: h.applied, HSM: h.hsm, Audit: h.audit, DiskShort: h.disk == diskShort, Version: h.version,
 			InStepSince: v.inStep, Waiting: v.waiting, HeardAt: v.heard,
 		})
 	}

@@ -64,6 +64,7 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		gauge("state_hash", "First 48 bits of the hash that is chained over all commands applied and their results.", func() float64 { return stateHash(n.machine.State().Hash()) }),
 		gauge("last_index", "Last index in the log.", func() float64 { return float64(n.raft.LastIndex()) }),
 		gauge("log_write_stall_seconds", "Age of the log write in flight.", func() float64 { return n.data.logs.stalledFor().Seconds() }),
+		gauge("disk_free_bytes", "Free space on the disk of the data folder.", func() float64 { return float64(n.space.free.Load()) }),
 		gauge("mending", "1 while entries that were damaged are fetched anew from the others; this node does not vote then.", func() float64 {
 			if n.mending.going() {
 				return 1

@@ -26,6 +26,7 @@ type Node struct {
 	link    *link
 	links   *linkListener
 	guard   *guard
+	space   space
 	gossip  *gossip
 	gate    *gate
 	// follower asks the leader, and handler answers who follows: follow.go.
@@ -111,6 +112,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(func() { n.follower.run(running) })
 	n.work.Go(func() { n.lead(running) })
 	n.work.Go(func() { n.watchDisk(running) })
+	n.work.Go(func() { n.watchSpace(running) })
 	n.work.Go(func() { n.watchMending(running) })
 	n.work.Go(func() { n.gossip.run(running, n.memberCount) })
 	n.work.Go(func() { n.cutStrangers(running) })
@@ -135,6 +137,10 @@ func (n *Node) openStores() error {
 		}
 	}
 	n.data.snaps.stored = n.data.mark
+	n.space.least = n.cfg.MinFreeBytes
+	if err := n.space.look(n.cfg.DataDir); err != nil {
+		return err
+	}
 	if err := n.data.verify(n.cfg.Logger, &n.mending); err != nil {
 		return err
 	}
@@ -164,7 +170,7 @@ func (n *Node) openLink(ctx context.Context) error {
 		}
 	}
 	n.in = newInbound(n.cfg.Faults, n.cfg.Logger)
-	n.in.address, n.in.following, n.in.failed, n.in.voteless, n.in.standing = n.addressOf, n.following, n.failed.Load, n.voteless, n.Standing
+	n.in.address, n.in.following, n.in.failed, n.in.voteless, n.in.standing, n.in.full = n.addressOf, n.following, n.failed.Load, n.voteless, n.Standing, n.space.full
 	n.link = newLink(n.cfg, id, listener, n.in)
 	n.link.join = n.answerJoin
 	n.link.reads = n.serveFollower

@@ -24,7 +24,13 @@ func (n *Node) Propose(ctx context.Context, command []byte) (fsm.Result, error) 
 	if err := ctx.Err(); err != nil {
 		return fsm.Result{}, n.noLeader(err)
 	}
-	if n.tenure() == nil || !n.proposing() {
+	if n.tenure() == nil {
+		return fsm.Result{}, n.noLeader(nil)
+	}
+	if err := n.Room(); err != nil {
+		return fsm.Result{}, fault.Wrap(fault.NoLeader, err, "this node takes no writes: %v; make room there, or ask again: another one may lead by then", err)
+	}
+	if !n.proposing() {
 		return fsm.Result{}, n.noLeader(nil)
 	}
 	room := n.cfg.Timing.ApplyTimeout

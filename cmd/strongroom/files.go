@@ -108,8 +108,9 @@ func raftConfig(cfg config.Config, f files, log *slog.Logger, reg prometheus.Reg
 			Heartbeat: cfg.Raft.Heartbeat.D(), Election: cfg.Raft.Election.D(), Lease: cfg.Raft.Lease.D(),
 			Commit: cfg.Raft.Commit.D(), StallMax: cfg.Raft.StallMax.D(), StallFatal: cfg.Raft.StallFatal.D(),
 		},
-		Snapshot: raft.SnapshotConfig{Threshold: cfg.Raft.SnapshotThreshold, Interval: cfg.Raft.SnapshotInterval.D()},
-		Logger:   log.With("floor", "raft"), Registerer: reg,
+		MinFreeBytes: cfg.Raft.MinFreeBytes,
+		Snapshot:     raft.SnapshotConfig{Threshold: cfg.Raft.SnapshotThreshold, Interval: cfg.Raft.SnapshotInterval.D()},
+		Logger:       log.With("floor", "raft"), Registerer: reg,
 	}
 	out.Gossip.MoreSeeds = func() []string { return addressesIn(cfg.Gossip.SeedsFile, log) }
 	if len(cfg.Cluster.Join) > 0 || cfg.Cluster.JoinFile != "" {

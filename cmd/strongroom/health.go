@@ -60,6 +60,9 @@ func (n *node) watch(ctx context.Context) {
 		if err := n.trail.Ready(); err != nil {
 			trail, reason = raft.TrailDown, "audit trail: "+err.Error()
 		}
+		if err := n.raft.Room(); err != nil {
+			reason = err.Error()
+		}
 		n.raft.SetHealth(h.State, trail)
 		if reason != "" && time.Since(lastTry) >= handOverEvery && n.handOver(ctx, reason) {
 			lastTry = time.Now()

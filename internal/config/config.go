@@ -194,6 +194,7 @@ type Raft struct {
 	Commit            Duration `yaml:"commit" default:"10ms" doc:"Longest time until an idle leader tells followers what is committed."`
 	StallMax          Duration `yaml:"stallMax" default:"2s" doc:"A node whose disk has not taken a log write for so long falls silent, so that another can lead."`
 	StallFatal        Duration `yaml:"stallFatal" default:"30s" doc:"A node whose disk has not taken a log write for so long ends itself. At least stallMax."`
+	MinFreeBytes      int64    `yaml:"minFreeBytes" default:"67108864" doc:"Free space in node.dataDir below which this node proposes no writes and hands leadership over; below half of it takes no entries of a leader's. 0: no bound."`
 	SnapshotThreshold uint64   `yaml:"snapshotThreshold" default:"8192" doc:"Log entries after which a snapshot is made."`
 	SnapshotInterval  Duration `yaml:"snapshotInterval" default:"2m" doc:"How often the threshold is looked at."`
 }

@@ -193,6 +193,7 @@ func (c *Config) bounds(f *faultList) {
 	c.dialect(f)
 	f.check(len(c.HSM.TokenLabel) >= 1 && len(c.HSM.TokenLabel) <= 32, "hsm.tokenLabel", "must have 1 to 32 bytes; it is %q", c.HSM.TokenLabel)
 	f.check(slices.Contains([]string{"written", "synced", "quorum"}, c.Audit.Durability), "audit.durability", "must be written, synced or quorum; it is %q", c.Audit.Durability)
+	between("raft.minFreeBytes", c.Raft.MinFreeBytes, 0, 1<<40)
 	between("audit.segmentBytes", c.Audit.SegmentBytes, 1<<20, 1<<30)
 	between("audit.minFreeBytes", c.Audit.MinFreeBytes, 0, 1<<40)
 	if _, err := c.Audit.KnownWitnesses(); err != nil {

@@ -43,7 +43,7 @@ type room struct {
 // or an accident would.
 func withRoom(t *testing.T, c *localcluster.Cluster, node, mib int) *room {
 	t.Helper()
-	return withDisk(t, c, node, fmt.Sprintf("mount -t tmpfs -o mode=700,size=%dm none", mib))
+	return withDisk(t, c, node, trailDir(c, node), fmt.Sprintf("mount -t tmpfs -o mode=700,size=%dm none", mib))
 }
 
 // withExt4 does the same on a file system with a journal, in a file. Only root
@@ -56,13 +56,14 @@ func withExt4(t *testing.T, c *localcluster.Cluster, node, mib int) *room {
 	require.NoError(t, errors.Join(f.Truncate(int64(mib)<<20), f.Close()))
 	out, err := exec.Command("mkfs.ext4", "-q", "-m", "0", image).CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	return withDisk(t, c, node, fmt.Sprintf("mount -o loop,errors=remount-ro %q", image))
+	return withDisk(t, c, node, trailDir(c, node), fmt.Sprintf("mount -o loop,errors=remount-ro %q", image))
 }
 
-// withDisk is told the beginning of a mount command; the place follows.
-func withDisk(t *testing.T, c *localcluster.Cluster, node int, mount string) *room {
+// withDisk moves a folder of a node that is stopped for that. It is told the
+// beginning of a mount command; the place follows.
+func withDisk(t *testing.T, c *localcluster.Cluster, node int, dir, mount string) *room {
 	t.Helper()
-	d := &room{t: t, c: c, node: node, dir: trailDir(c, node)}
+	d := &room{t: t, c: c, node: node, dir: dir}
 	c.Kill(node)
 	line := append(inNamespaces("unshare"), "bash")
 	d.shell = exec.Command(line[0], line[1:]...)
