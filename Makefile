@@ -7,6 +7,8 @@ BIN := bin/strongroom
 GO ?= go
 FUZZTIME ?= 20s
 TORTURE ?= 10
+SEED ?=
+FAMILY ?=
 KILLS ?= 200
 SEEDS ?= 1000
 SECRETS ?= 1000000
@@ -89,8 +91,8 @@ sim: ## Run SEEDS schedules of faults (1000) over simulated clusters
 	STRONGROOM_SIM_SEEDS=$(SEEDS) $(GO) test -v -count=1 -timeout 600m -run Schedules ./test/sim
 
 .PHONY: torture
-torture: deps build ## Kill, stop and pause nodes at random for TORTURE minutes (10)
-	STRONGROOM_TORTURE=$(TORTURE) $(GO) test -v -count=1 -timeout 600m -run Torture ./test/e2e
+torture: testdeps ## Faults of network, processes, disks and HSMs under load for TORTURE minutes (10); SEED=… replays, FAMILY=… leaves one family; as root
+	STRONGROOM_TORTURE=$(TORTURE) STRONGROOM_SEED=$(SEED) STRONGROOM_FAMILY="$(FAMILY)" $(GO) test -v -count=1 -timeout 0 -run '^TestTorture$$' ./test/torture
 
 .PHONY: torture-audit
 torture-audit: deps build ## Kill nodes KILLS times (200) under load and hold every answer against the audit trails

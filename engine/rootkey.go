@@ -223,6 +223,12 @@ func (e *Engine) askRoots(ctx context.Context, q RootQuery) (map[string]RootStat
 }
 
 // withoutRoot answers the members that do not serve with root, for a person.
+//
+// A member that came after root was made got no copy of it, and never will: the
+// next rotation gives it one. While it serves with no root key at all it has no
+// vote and opens nothing, so nothing waits for it. One that serves with an
+// older root, which was exported to it, would lose what it can open, and is
+// waited for: a person decides.
 func (e *Engine) withoutRoot(ctx context.Context, root *fsm.Root) string {
 	statuses, failures := e.askRoots(ctx, RootQuery{})
 	var missing []string
@@ -230,6 +236,10 @@ func (e *Engine) withoutRoot(ctx context.Context, root *fsm.Root) string {
 		missing = append(missing, node+" ("+publicReason(err)+")")
 	}
 	for node, s := range statuses {
+		late := !slices.ContainsFunc(root.Copies, func(c fsm.RootCopy) bool { return c.NodeID == node })
+		if late && len(s.InUse) == 0 {
+			continue
+		}
 		if !slices.ContainsFunc(s.InUse, func(check []byte) bool { return bytes.Equal(check, root.MACCheck) }) {
 			missing = append(missing, node)
 		}

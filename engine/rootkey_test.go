@@ -210,6 +210,31 @@ func TestARotationWaitsForEveryHSM(t *testing.T) {
 	w.refused(fault.Conflict, "done", err)
 }
 
+// A node that becomes a member while a rotation waits got no copy of the new
+// root, and has none in use: the rotation does not wait for what cannot come.
+// One that serves with the old root, by an export, is waited for.
+func TestARotationDoesNotWaitForWhoCameLater(t *testing.T) {
+	w := newWorld(t)
+	h := w.withRoots()
+	h.lacks.Store(true)
+	started := w.rotateRoot()
+	require.Len(t, h.sent, 1)
+	var exported atomic.Bool
+	exported.Store(true)
+	w.engine.Cluster.Members = func() []wire.NodeStatus { return []wire.NodeStatus{{NodeID: "n1"}, {NodeID: "n2"}} }
+	w.engine.Cluster.PeerRoots = func(context.Context, string, engine.RootQuery) (engine.RootStatus, error) {
+		if exported.Load() {
+			return engine.RootStatus{InUse: [][]byte{checkOf(1)}}, nil
+		}
+		return engine.RootStatus{}, nil
+	}
+	w.lead()
+	h.lacks.Store(false)
+	require.Never(t, func() bool { return w.roots().Next == nil }, 1200*time.Millisecond, 50*time.Millisecond)
+	exported.Store(false)
+	w.jobBecomes(started.JobID, "done")
+}
+
 func TestOneRotationAtATime(t *testing.T) {
 	w := newWorld(t)
 	h := w.withRoots()
@@ -246,7 +271,8 @@ func TestDamagedMaterialStopsTheRotationAndIsNamed(t *testing.T) {
 	require.Contains(t, failed.Error, bad.ID)
 	require.EqualValues(t, 1, w.roots().Previous.Version, "the old root stays")
 	require.NotZero(t, w.log.machine.State().MaterialUnder(1))
-	require.Len(t, w.named("cluster.job_failed"), 1)
+	// The event follows the state that it is about.
+	require.Eventually(t, func() bool { return len(w.named("cluster.job_failed")) == 1 }, 30*time.Second, 10*time.Millisecond)
 	bad.Versions[0].Wrapped.MAC[0] = good
 	w.ok("cluster/resumeJob", `{"jobId":%q}`, started.JobID)
 	w.jobBecomes(started.JobID, "done")
