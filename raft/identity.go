@@ -65,7 +65,7 @@ func (i *identity) admit(state tls.ConnectionState) (string, error) {
 func (i *identity) server() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{protocolRaft, protocolLink, protocolJoin, protocolRead},
+		NextProtos:             []string{protocolRaft, protocolLink, protocolJoin, protocolRead, protocolLevel},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              i.cas,
 		SessionTicketsDisabled: true, // each connection proves its certificate anew

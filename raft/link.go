@@ -34,6 +34,7 @@ type link struct {
 	log       *slog.Logger
 	perPeer   int // connections that one member may open
 	join      func(ctx context.Context, conn net.Conn, peer string)
+	level     func(conn net.Conn, peer string) // serves protocolLevel
 
 	ctx    context.Context
 	cancel context.CancelFunc
@@ -137,6 +138,9 @@ func (l *link) admit(raw net.Conn, conn *tls.Conn) {
 		return
 	case protocolRead:
 		l.reads(l.ctx, c, peer)
+		return
+	case protocolLevel:
+		l.level(c, peer)
 		return
 	}
 	select {
