@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/internal/fault"
@@ -32,7 +33,7 @@ func clusterOperations() []*Operation {
 }
 
 func (c *call) status() *wire.StatusResponse {
-	out := &wire.StatusResponse{ClusterID: c.engine.ClusterID, Index: c.state.Index(), Nodes: []wire.NodeStatus{}}
+	out := &wire.StatusResponse{ClusterID: c.engine.ClusterID, Index: c.state.Index(), Level: c.state.Level(), Nodes: []wire.NodeStatus{}}
 	if c.engine.Cluster.Members == nil {
 		return out
 	}
@@ -44,6 +45,27 @@ func (c *call) status() *wire.StatusResponse {
 	}
 	c.clockStatus(out)
 	out.AuditTrouble = c.engine.chainTrouble()
+	out.HeldBack = heldBack(out.Level, out.Nodes)
+	return out
+}
+
+// heldBack answers which members keep the feature level from what the newest
+// of them knows.
+func heldBack(level uint32, nodes []wire.NodeStatus) []string {
+	newest := level
+	for _, n := range nodes {
+		newest = max(newest, n.Level)
+	}
+	var out []string
+	for _, n := range nodes {
+		switch {
+		case newest == level || n.Level >= newest:
+		case n.Level == 0:
+			out = append(out, n.NodeID+" does not say which level it knows")
+		default:
+			out = append(out, fmt.Sprintf("%s knows level %d", n.NodeID, n.Level))
+		}
+	}
 	return out
 }
 

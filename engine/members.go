@@ -39,14 +39,15 @@ type MemberView struct {
 	Waiting     string    // why it is not, or has no vote yet
 }
 
-// Admission is what the leader decided about a node that asked to take part, or
-// that it removed because it was dead.
+// Admission is what the leader decided about a node that asked to take part,
+// that it removed because it was dead, or, with Level, about all of them.
 type Admission struct {
 	NodeID, Address string
 	TokenID         string // of the join token that the node came with
 	Source          string
 	Index           uint64
 	Removed         bool
+	Level           uint32 // to which NodeID, the leader, raised the cluster
 	Err             error
 }
 
@@ -240,6 +241,7 @@ func (e *Engine) rootHolders(ctx context.Context, state *fsm.State) map[string]s
 
 // RecordAdmission writes what the leader decided about a node into the trail.
 func (e *Engine) RecordAdmission(ctx context.Context, a Admission) {
+	meta := fsm.Meta{Principal: ownName, RequestID: "join-" + a.NodeID}
 	event := audit.Event{Event: "cluster.admit_member", Reason: "node " + a.NodeID + " at " + a.Address, SourceAddress: a.Source, Index: a.Index}
 	if a.TokenID != "" {
 		event.Reason += " by the join token " + a.TokenID
@@ -247,9 +249,12 @@ func (e *Engine) RecordAdmission(ctx context.Context, a Admission) {
 	if a.Removed {
 		event.Event, event.Reason = "cluster.remove_dead_member", "node "+a.NodeID
 	}
+	if a.Level != 0 {
+		event.Event, event.Reason = "cluster.raise_level", fmt.Sprintf("all members know feature level %d", a.Level)
+		meta.RequestID = fmt.Sprintf("level-%d", a.Level)
+	}
 	if a.Err != nil {
 		event.Reason = fmt.Sprintf("%.900s: %s", event.Reason, publicReason(a.Err))
 	}
-	meta := fsm.Meta{Principal: ownName, RequestID: "join-" + a.NodeID}
 	e.record(ctx, meta, event, a.Err)
 }

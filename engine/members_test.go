@@ -181,8 +181,9 @@ func TestAdmissionsAreInTheTrail(t *testing.T) {
 	w.engine.RecordAdmission(context.Background(), engine.Admission{NodeID: "n4", Address: "a:1", TokenID: "j1", Source: "10.0.0.4", Index: 7})
 	w.engine.RecordAdmission(context.Background(), engine.Admission{NodeID: "n5", Address: "b:1", Err: fault.New(fault.Conflict, "token: was used before")})
 	w.engine.RecordAdmission(context.Background(), engine.Admission{NodeID: "n6", Removed: true})
+	w.engine.RecordAdmission(context.Background(), engine.Admission{NodeID: "n1", Level: 2, Index: 9})
 	events := w.events(audit.Filter{})
-	events = events[len(events)-3:]
+	events = events[len(events)-4:]
 	require.Equal(t, "cluster.admit_member", events[0].Event)
 	require.Equal(t, "node n4 at a:1 by the join token j1", events[0].Reason)
 	require.Equal(t, "10.0.0.4", events[0].SourceAddress)
@@ -190,4 +191,7 @@ func TestAdmissionsAreInTheTrail(t *testing.T) {
 	require.Equal(t, audit.Failed, events[1].Outcome)
 	require.Contains(t, events[1].Reason, "was used before")
 	require.Equal(t, "cluster.remove_dead_member", events[2].Event)
+	require.Equal(t, "cluster.raise_level", events[3].Event)
+	require.Equal(t, "all members know feature level 2", events[3].Reason)
+	require.EqualValues(t, 9, events[3].Index)
 }

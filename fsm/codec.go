@@ -90,6 +90,7 @@ const (
 	haltPayload = "its payload is unreadable"
 	haltIndex   = "its index is not above the last applied one"
 	haltResult  = "its result cannot be encoded"
+	haltLevel   = "it raises the cluster to a feature level above that of this build"
 )
 
 // Encode answers the bytes of c for the log:
@@ -149,6 +150,7 @@ func decode(b []byte) (change, *HaltError) {
 	default:
 		c, err := e.decode(b[commandHeader:])
 		if err == nil {
+			c.level = e.needs(c.command)
 			return c, nil
 		}
 		// The library's text may quote the payload: it is dropped.

@@ -15,7 +15,7 @@ var recordNames = map[recordType]string{
 	recordTrust: "trusts", recordAccessKey: "accessKeys", recordCredUse: "credentialUses", recordRateLimit: "rateLimits",
 	recordSession: "sessions", recordConsumer: "consumers", recordRead: "reads", recordHorizon: "horizons", recordApproval: "approvals",
 	recordGlass: "breakGlass", recordDetectors: "detectors", recordCanary: "canaries", recordAnchor: "anchors", recordCosigned: "cosignatures",
-	recordNode: "nodes", recordJoinToken: "joinTokens", recordAutopilot: "autopilot",
+	recordNode: "nodes", recordJoinToken: "joinTokens", recordAutopilot: "autopilot", recordLevel: "level",
 }
 
 // Parts answers a SHA-256 for each kind of record that the state has, by its

@@ -93,6 +93,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "nodes", s.nodes.Root())
 	dump(out, "joinTokens", s.joinTokens.Root())
 	dump(out, "autopilot", s.autopilot.Root())
+	dump(out, "levels", s.levels.Root())
 	dump(out, "glass", s.glass.Root())
 	dump(out, "glassReads", s.glassReads.Root())
 	dump(out, "glassOf", s.glassOf.Root())
@@ -216,4 +217,14 @@ func SnapshotOfGlass(m *Machine, id string, change func(*BreakGlassSession, *Gla
 		panic(err)
 	}
 	return out.Bytes()
+}
+
+// KindLevel answers the level that introduced a kind.
+func KindLevel(k Kind) uint32 { return max(kinds[k].level, FirstLevel) }
+
+// GrownLevel answers what a Sweep would need if its fields had come by later
+// levels.
+func GrownLevel(c Sweep) uint32 {
+	e := grown(kind(sweep), 3, func(c Sweep) bool { return c.Session != 0 })
+	return grown(e, 4, func(c Sweep) bool { return len(c.Closed) != 0 }).needs(c)
 }

@@ -192,6 +192,7 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 	}
 	anew := anewStory()
 	out[fsm.KindStartAnew] = anew[len(anew)-1]
+	out[fsm.KindRaiseLevel] = fsm.RaiseLevel{Meta: fsm.Meta{Time: start, Principal: "strongroom", RequestID: "level"}, Level: 2, Node: "n1"}
 	for _, k := range []fsm.Kind{fsm.KindSetNode, fsm.KindAdmitNode, fsm.KindSetJoinToken, fsm.KindPutAutopilot} {
 		out[k] = fullest[k]
 	}

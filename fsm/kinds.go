@@ -186,17 +186,21 @@ func (c MarkCompromised) meta() Meta     { return c.Meta }
 type entry struct {
 	kind   Kind
 	decode func(payload []byte) (change, error)
+	// level is the feature level that introduced the kind, 0: FirstLevel.
+	level   uint32
+	growths []growth
 }
 
 // change is one decoded command with the function that decides it.
 type change struct {
 	command Command
 	meta    Meta
+	level   uint32 // that it needs
 	apply   func(t *txn) (Result, *Refusal)
 }
 
 // kinds is the table of all kinds, fixed when the program starts.
-var kinds = register(
+var kinds = register(append(rehearsed,
 	kind(applyGenesis),
 	kind(createSecret),
 	kind(putVersion),
@@ -291,7 +295,9 @@ var kinds = register(
 	kind(setJoinToken),
 	kind(putAutopilot),
 	kind(startAnew),
-)
+
+	kind(raiseLevel),
+)...)
 
 // kind makes the entry of a command type from the function that decides it.
 func kind[C interface {

@@ -14,11 +14,18 @@ import (
 // or Restore and any number of readers of State and Snapshot.
 type Machine struct {
 	state atomic.Pointer[State]
+	level uint32 // that it knows
 }
 
-// New makes a machine with the empty state, before any command.
-func New() *Machine {
-	m := &Machine{}
+// New makes a machine with the empty state, before any command. It knows what
+// this build knows.
+func New() *Machine { return NewAt(Level) }
+
+// NewAt makes a machine that takes states and logs up to a feature level. It
+// is for tests of upgrades: a level above Level has it take a state of which
+// it cannot read what is new.
+func NewAt(level uint32) *Machine {
+	m := &Machine{level: level}
 	m.state.Store(emptyState())
 	return m
 }
@@ -43,6 +50,9 @@ func (m *Machine) Apply(index uint64, command []byte) (Result, error) {
 	if halt != nil {
 		halt.Index = index
 		return Result{}, halt
+	}
+	if raise, is := c.command.(RaiseLevel); is && raise.Level > m.level {
+		return Result{}, &HaltError{Kind: KindRaiseLevel, Index: index, Length: len(command), Reason: haltLevel}
 	}
 	t := prev.begin(index, c.meta)
 	result, changed := t.decide(c)
@@ -90,6 +100,9 @@ func (t *txn) decide(c change) (Result, bool) {
 	_, genesis := c.command.(GenesisCommand)
 	if t.genesis == nil && !genesis {
 		return Result{Index: t.index, Refused: conflict("the cluster has not been initialised; run strongroom init first")}, false
+	}
+	if level := t.level(); c.level > level {
+		return Result{Index: t.index, Refused: conflict("the command needs feature level %d, and the cluster is at %d", c.level, level)}, false
 	}
 	stored, r := t.prev.Replay(c.meta)
 	if r != nil {

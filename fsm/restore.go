@@ -14,9 +14,10 @@ import (
 
 // Restore replaces the state by the snapshot in r, which must end where the
 // snapshot ends. It is all or nothing: after an error the machine is as it
-// was. Errors name the place and never hold bytes of the snapshot.
+// was. Errors name the place and never hold bytes of the snapshot. A *LevelError
+// among them says that the snapshot needs a newer build.
 func (m *Machine) Restore(r io.Reader) error {
-	in := &snapshotReader{from: bufio.NewReaderSize(r, 64<<10), sum: sha256.New()}
+	in := &snapshotReader{from: bufio.NewReaderSize(r, 64<<10), sum: sha256.New(), knows: m.level}
 	state, err := in.read()
 	if err != nil {
 		return fmt.Errorf("snapshot: after %d records: %w", in.count, err)
@@ -28,6 +29,7 @@ func (m *Machine) Restore(r io.Reader) error {
 type snapshotReader struct {
 	from  *bufio.Reader
 	sum   hash.Hash
+	knows uint32 // the feature level of this build
 	count uint64
 	buf   bytes.Buffer
 	t     *txn
@@ -51,24 +53,52 @@ func (in *snapshotReader) read() (*State, error) {
 		return nil, errors.New("this is not a snapshot of Strongroom")
 	}
 	header = header[len(snapshotMagic):]
-	if format := binary.BigEndian.Uint16(header); format != snapshotFormat {
-		return nil, fmt.Errorf("format version %d is not known to this build, which reads %d", format, snapshotFormat)
+	format := binary.BigEndian.Uint16(header)
+	if format != snapshotFormat && format != snapshotLeveled {
+		return nil, fmt.Errorf("format version %d is not known to this build, which reads %d and %d", format, snapshotFormat, snapshotLeveled)
 	}
 	index, time := binary.BigEndian.Uint64(header[2:]), int64(binary.BigEndian.Uint64(header[10:]))
 	if time < 0 || time > maxTime {
 		return nil, errors.New("its time is out of range")
 	}
 	state := [sha256.Size]byte(header[18:])
+	level, err := in.level(format)
+	if err != nil {
+		return nil, err
+	}
 	in.t = emptyState().begin(index, Meta{Time: time})
 	for {
 		more, err := in.record()
 		if err != nil {
 			return nil, err
 		}
+		if !more && in.t.level() != level {
+			return nil, fmt.Errorf("it says that it is of feature level %d, and holds level %d", level, in.t.level())
+		}
 		if !more {
 			return in.t.commit().at(index, time, state), nil
 		}
 	}
+}
+
+// level reads the feature level, and refuses one that this build does not know
+// before anything else is read.
+func (in *snapshotReader) level(format uint16) (uint32, error) {
+	if format == snapshotFormat {
+		return FirstLevel, nil
+	}
+	b, err := in.next(levelBytes)
+	if err != nil {
+		return 0, err
+	}
+	level := binary.BigEndian.Uint32(b)
+	if level <= FirstLevel {
+		return 0, fmt.Errorf("feature level %d has another format", level)
+	}
+	if level > in.knows {
+		return 0, &LevelError{Needs: level, Knows: in.knows}
+	}
+	return level, nil
 }
 
 // record reads one frame; it answers false after the trailer.
@@ -223,6 +253,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreJoinToken)
 	case recordAutopilot:
 		return read(kind, payload, t.restoreAutopilot)
+	case recordLevel:
+		return read(kind, payload, t.restoreLevel)
 	default:
 		return "", fmt.Errorf("records of type %d are not known to this build", kind)
 	}

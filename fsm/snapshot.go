@@ -14,8 +14,9 @@ import (
 
 // A snapshot file, all numbers big endian:
 //
-//	magic "STRGSNAP" | format uint16 = 1
+//	magic "STRGSNAP" | format uint16 = 1 or 2
 //	last index uint64 | time int64 | state hash [32]
+//	format 2: feature level uint32
 //	record *  =  type uint16 | length uint32 | payload
 //	trailer   =  type uint16 = 0 | length uint32 = 40 | count uint64 | SHA-256 [32]
 //
@@ -25,11 +26,17 @@ import (
 // from the records. Without the trailer there is no telling a file that was
 // cut at the end of a record from a whole one, so nothing is restored
 // without it.
+//
+// Format 1 is that of a cluster at the first feature level. Above that the
+// level stands ahead of all records, so that a build that does not know it
+// refuses the snapshot before it meets what it cannot read.
 const (
-	snapshotMagic  = "STRGSNAP"
-	snapshotFormat = 1
+	snapshotMagic   = "STRGSNAP"
+	snapshotFormat  = 1
+	snapshotLeveled = 2
 
 	headerBytes  = len(snapshotMagic) + 2 + 8 + 8 + sha256.Size
+	levelBytes   = 4
 	frameBytes   = 2 + 4
 	trailerBytes = 8 + sha256.Size
 
@@ -75,6 +82,7 @@ const (
 	recordNode      recordType = 30
 	recordJoinToken recordType = 31
 	recordAutopilot recordType = 32
+	recordLevel     recordType = 35
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -107,10 +115,7 @@ func (s *Snapshot) Index() uint64 { return s.state.index }
 // node. Syncing and closing is the caller's.
 func (s *Snapshot) WriteTo(w io.Writer) (int64, error) {
 	out := &snapshotWriter{to: bufio.NewWriterSize(w, 64<<10), sum: sha256.New()}
-	header := binary.BigEndian.AppendUint16([]byte(snapshotMagic), snapshotFormat)
-	header = binary.BigEndian.AppendUint64(header, s.state.index)
-	header = binary.BigEndian.AppendUint64(header, uint64(s.state.time))
-	out.write(append(header, s.state.hash[:]...))
+	out.write(s.state.header())
 	s.writeRecords(out)
 	out.trailer()
 	return out.written, out.err
@@ -170,6 +175,42 @@ func (s *Snapshot) writeRecords(out *snapshotWriter) {
 	records(out, recordJoinToken, s.state.JoinTokens(""))
 	records(out, recordAutopilot, values(scan(s.state.autopilot.Root(), nil, nil)))
 	records(out, recordCosigned, s.state.allCosignatures())
+	records(out, recordLevel, values(scan(s.state.levels.Root(), nil, nil)))
+}
+
+func (s *State) header() []byte {
+	level := s.Level()
+	format := uint16(snapshotFormat)
+	if level > FirstLevel {
+		format = snapshotLeveled
+	}
+	header := binary.BigEndian.AppendUint16([]byte(snapshotMagic), format)
+	header = binary.BigEndian.AppendUint64(header, s.index)
+	header = binary.BigEndian.AppendUint64(header, uint64(s.time))
+	header = append(header, s.hash[:]...)
+	if level > FirstLevel {
+		header = binary.BigEndian.AppendUint32(header, level)
+	}
+	return header
+}
+
+// SnapshotHead is how many bytes of a snapshot SnapshotLevel looks at.
+const SnapshotHead = headerBytes + levelBytes
+
+// SnapshotLevel answers the feature level that a snapshot which begins with
+// head needs. What is no snapshot, or too short, needs the first: Restore says
+// what is wrong with it.
+func SnapshotLevel(head []byte) uint32 {
+	if len(head) < headerBytes || string(head[:len(snapshotMagic)]) != snapshotMagic {
+		return FirstLevel
+	}
+	switch format := binary.BigEndian.Uint16(head[len(snapshotMagic):]); {
+	case format <= snapshotFormat:
+		return FirstLevel
+	case format == snapshotLeveled && len(head) >= SnapshotHead:
+		return binary.BigEndian.Uint32(head[headerBytes:])
+	}
+	return unknownLevel
 }
 
 func records[T any](out *snapshotWriter, kind recordType, all iter.Seq[T]) {

@@ -78,10 +78,11 @@ type trees struct {
 
 	anchors *iradix.Tree[*Anchor] // records: node 0 chain
 
-	cosignatures *iradix.Tree[*Cosignature] // records: node 0 chain witness
-	nodes        *iradix.Tree[*ClusterNode] // records: id
-	joinTokens   *iradix.Tree[*JoinToken]   // records: id
-	autopilot    *iradix.Tree[*Autopilot]   // records: one, or none
+	cosignatures *iradix.Tree[*Cosignature]  // records: node 0 chain witness
+	nodes        *iradix.Tree[*ClusterNode]  // records: id
+	joinTokens   *iradix.Tree[*JoinToken]    // records: id
+	autopilot    *iradix.Tree[*Autopilot]    // records: one, or none
+	levels       *iradix.Tree[*FeatureLevel] // records: one, or none
 
 	approvals      *iradix.Tree[*ApprovalRequest] // id; the only record of the three
 	approvalsOf    *iradix.Tree[*ApprovalRequest] // principal 0 id
@@ -153,6 +154,7 @@ func emptyState() *State {
 		nodes:        iradix.New[*ClusterNode](),
 		joinTokens:   iradix.New[*JoinToken](),
 		autopilot:    iradix.New[*Autopilot](),
+		levels:       iradix.New[*FeatureLevel](),
 
 		approvals:      iradix.New[*ApprovalRequest](),
 		approvalsOf:    iradix.New[*ApprovalRequest](),

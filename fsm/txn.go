@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	iradix "github.com/hashicorp/go-immutable-radix/v2"
-
 	"github.com/strongroom/strongroom/internal/names"
 )
 
@@ -52,6 +50,7 @@ type txn struct {
 	nodes        table[*ClusterNode]
 	joinTokens   table[*JoinToken]
 	autopilot    table[*Autopilot]
+	levels       table[*FeatureLevel]
 
 	approvals      table[*ApprovalRequest]
 	approvalsOf    table[*ApprovalRequest]
@@ -89,64 +88,6 @@ type txn struct {
 	accessKeys      table[*AccessKey]
 	accessKeyOwners table[*AccessKey]
 	credentialUses  table[*CredentialUse]
-}
-
-// table is one tree with the writes of the transaction on top.
-type table[T any] struct {
-	tree *iradix.Tree[T]
-	txn  *iradix.Txn[T] // nil until the first write
-}
-
-func (t *table[T]) get(key []byte) (T, bool) {
-	if t.txn != nil {
-		return t.txn.Get(key)
-	}
-	return t.tree.Get(key)
-}
-
-// value is get, with the zero value for a key that is not there.
-func (t *table[T]) value(key []byte) T {
-	v, _ := t.get(key)
-	return v
-}
-
-func (t *table[T]) put(key []byte, v T) { t.writer().Insert(key, v) }
-
-func (t *table[T]) remove(key []byte) { t.writer().Delete(key) }
-
-func (t *table[T]) writer() *iradix.Txn[T] {
-	if t.txn == nil {
-		t.txn = t.tree.Txn()
-	}
-	return t.txn
-}
-
-// collect answers up to limit entries with this prefix (all of them for
-// limit 0). It copies, because a scan must not go on over a tree that is
-// written.
-func (t *table[T]) collect(prefix []byte, limit int) []T {
-	var out []T
-	for _, v := range scan(t.root(), prefix, nil) {
-		out = append(out, v)
-		if len(out) == limit {
-			break
-		}
-	}
-	return out
-}
-
-func (t *table[T]) root() *iradix.Node[T] {
-	if t.txn != nil {
-		return t.txn.Root()
-	}
-	return t.tree.Root()
-}
-
-func (t *table[T]) commit() *iradix.Tree[T] {
-	if t.txn == nil {
-		return t.tree
-	}
-	return t.txn.Commit()
 }
 
 // begin opens a transaction at index. Time is clamped to the last applied
@@ -191,6 +132,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		nodes:        table[*ClusterNode]{tree: s.nodes},
 		joinTokens:   table[*JoinToken]{tree: s.joinTokens},
 		autopilot:    table[*Autopilot]{tree: s.autopilot},
+		levels:       table[*FeatureLevel]{tree: s.levels},
 
 		approvals:      table[*ApprovalRequest]{tree: s.approvals},
 		approvalsOf:    table[*ApprovalRequest]{tree: s.approvalsOf},
@@ -268,6 +210,7 @@ func (t *txn) commit() *State {
 		nodes:        t.nodes.commit(),
 		joinTokens:   t.joinTokens.commit(),
 		autopilot:    t.autopilot.commit(),
+		levels:       t.levels.commit(),
 
 		approvals:      t.approvals.commit(),
 		approvalsOf:    t.approvalsOf.commit(),

@@ -112,7 +112,7 @@ func (d *dataDir) open(cfg Config) error {
 	if err := syncDir(d.path); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	if d.snaps, err = openSnapshots(filepath.Join(d.path, "snapshots"), cfg.Logger, keys); err != nil {
+	if d.snaps, err = openSnapshots(filepath.Join(d.path, "snapshots"), cfg.Logger, keys, cfg.level()); err != nil {
 		return err
 	}
 	d.snaps.before = d.before

@@ -58,6 +58,17 @@ type Faults struct {
 	NoComparison bool
 	// NoStallGuard lets a node with a hanging disk go on leading.
 	NoStallGuard bool
+	// Level, if set, is the feature level that the build of this node counts as
+	// knowing.
+	Level uint32
+	// GossipLevel, if set, is what this node says of its level by gossip.
+	GossipLevel uint32
+	// RaiseUnasked has the leader raise the feature level to its own, whatever
+	// members say.
+	RaiseUnasked bool
+	// TakesAnyLevel lets a node take entries and snapshots of a level that it
+	// does not know.
+	TakesAnyLevel bool
 	// VoteWhileMending lets a node vote that has lost entries which it
 	// acknowledged. Acknowledged writes are then lost.
 	VoteWhileMending bool

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"log/slog"
+	"math"
 	"net"
 	"slices"
 	"strconv"
@@ -39,10 +40,10 @@ const (
 // hint is what a node says of itself. Nothing is decided by it that matters
 // to safety: every holder of the gossip key can say anything.
 //
-//	format uint8 = 1 | applied index uvarint | API address | version | HSM | audit trail | disk
+//	format uint8 = 1 | applied index uvarint | API address | version | HSM | audit trail | disk | feature level uvarint
 //
-// each text as length uvarint and bytes. A release from before the last one
-// stops reading ahead of it, and does not send it.
+// each text as length uvarint and bytes. A build from before the last two
+// stops reading ahead of them, and does not send them.
 type hint struct {
 	applied uint64
 	api     string
@@ -50,6 +51,7 @@ type hint struct {
 	hsm     string
 	audit   string // TrailOK, TrailDown, or "" of an older release
 	disk    string // diskShort, or ""
+	level   uint32 // for people to read: what counts is what it answers (level.go)
 }
 
 func (h hint) encode(limit int) []byte {
@@ -59,6 +61,7 @@ func (h hint) encode(limit int) []byte {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 		b = append(b, s...)
 	}
+	b = binary.AppendUvarint(b, uint64(h.level))
 	if len(b) > limit {
 		return nil
 	}
@@ -85,6 +88,9 @@ func decodeHint(b []byte) (hint, bool) {
 			return hint{}, false
 		}
 		*into, b = string(b[n:n+int(size)]), b[n+int(size):]
+	}
+	if level, n := binary.Uvarint(b); n > 0 && level <= math.MaxUint32 {
+		h.level = uint32(level)
 	}
 	return h, true
 }

@@ -74,7 +74,7 @@ func (i *identity) server() *tls.Config {
 func (i *identity) serverNow() *tls.Config {
 	return &tls.Config{
 		MinVersion:             tls.VersionTLS13,
-		NextProtos:             []string{protocolRaft, protocolLink, protocolJoin, protocolRead, protocolMarks},
+		NextProtos:             []string{protocolRaft, protocolLink, protocolJoin, protocolRead, protocolMarks, protocolLevel},
 		ClientAuth:             tls.RequireAndVerifyClientCert,
 		ClientCAs:              i.authorities(),
 		SessionTicketsDisabled: true, // each connection proves its certificate anew

@@ -13,6 +13,8 @@ import (
 
 	"github.com/hashicorp/go-msgpack/v2/codec"
 
+	"github.com/strongroom/strongroom/fsm"
+
 	hraft "github.com/hashicorp/raft"
 )
 
@@ -45,9 +47,10 @@ type inbound struct {
 	address   func(id string) (string, bool) // of a member
 	following func(term uint64) bool         // whether this node follows in term
 	failed    func() bool
-	voteless  func() bool  // whether this node must not vote or be made to lead
-	standing  func() error // whether this node may take part
-	full      func() bool  // whether there is no room for entries
+	voteless  func() bool              // whether this node must not vote or be made to lead
+	standing  func() error             // whether this node may take part
+	full      func() bool              // whether there is no room for entries
+	outgrown  func(level uint32) error // whether this build does not know a feature level
 	faults    *Faults
 	log       *slog.Logger
 }
@@ -173,11 +176,23 @@ func (s *session) decode(kind byte) (hraft.RPC, error) {
 		return rpc, err
 	}
 	rpc.Command = message
+	if entries, ok := message.(*hraft.AppendEntriesRequest); ok {
+		if err := s.outgrown(entriesLevel(entries.Entries)); err != nil {
+			return rpc, err
+		}
+	}
 	if install, ok := message.(*hraft.InstallSnapshotRequest); ok {
 		if install.Size < 0 || install.Size > maxSnapshot {
 			return rpc, fmt.Errorf("a snapshot of %d bytes", install.Size)
 		}
 		s.budget.left = install.Size
+		head, err := s.r.Peek(int(min(install.Size, int64(fsm.SnapshotHead))))
+		if err != nil {
+			return rpc, fmt.Errorf("a snapshot that ends: %w", err)
+		}
+		if err := s.outgrown(fsm.SnapshotLevel(head)); err != nil {
+			return rpc, err
+		}
 		rpc.Reader = &patientReader{from: io.LimitReader(s.r, install.Size), conn: s.conn}
 	}
 	return rpc, nil

@@ -54,6 +54,8 @@ type joinQuestion struct {
 	Folder  []byte `json:"folder"`
 	// Empty: the folder holds nothing yet.
 	Empty bool `json:"empty"`
+	// Level is the feature level that its build knows.
+	Level uint32 `json:"level,omitempty"`
 }
 
 // joinAnswer names members only to those that may take part or may come to.
@@ -73,6 +75,9 @@ type Admission struct {
 	Index           uint64
 	Err             error // why not
 	Removed         bool  // autopilot removed it
+	// Level, if set, is the feature level to which NodeID, the leader, raised
+	// the cluster.
+	Level uint32
 }
 
 func writeFrame(w io.Writer, b []byte) error {
@@ -146,6 +151,10 @@ func (n *Node) decideJoin(ctx context.Context, peer string, q joinQuestion, toke
 	if peer == n.cfg.NodeID {
 		return joinAnswer{Outcome: joinRetry, Reason: "that is the node itself"}
 	}
+	state := n.machine.State()
+	if record := state.ClusterNode(peer); (member || record != nil || len(token) > 0) && !record.Removed() && max(q.Level, fsm.FirstLevel) < state.Level() {
+		return n.tooOld(peer, q, remote, state.Level())
+	}
 	if member && q.Empty && n.neverStoodForElection() {
 		// This log has never left this node, so there has been no cluster that
 		// the asking node could have forgotten.
@@ -154,7 +163,6 @@ func (n *Node) decideJoin(ctx context.Context, peer string, q joinQuestion, toke
 	if n.tenure() != nil {
 		return n.decideAsLeader(ctx, peer, q, token, remote)
 	}
-	state := n.machine.State()
 	record := state.ClusterNode(peer)
 	hash := sha256.Sum256(token)
 	known := member || record != nil && !record.Removed() || len(token) > 0 && state.JoinTokenByHash(hash[:]) != nil
@@ -371,7 +379,7 @@ func (n *Node) admitSelf(ctx context.Context) bool {
 }
 
 func (n *Node) question() joinQuestion {
-	return joinQuestion{Address: n.link.advertise, Folder: n.data.folder, Empty: !n.data.isMarked()}
+	return joinQuestion{Address: n.link.advertise, Folder: n.data.folder, Empty: !n.data.isMarked(), Level: n.cfg.level()}
 }
 
 // ask asks the members and the addresses of the configuration in turn, and

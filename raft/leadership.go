@@ -174,6 +174,9 @@ func (n *Node) TransferLeadership(ctx context.Context, to string) error {
 	if err != nil {
 		return err
 	}
+	if err := n.mayLead(ctx, target); err != nil {
+		return err
+	}
 	if !n.transferring.CompareAndSwap(false, true) {
 		return fault.New(fault.Conflict, "leadership is being handed over already")
 	}

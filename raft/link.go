@@ -35,6 +35,7 @@ type link struct {
 	log       *slog.Logger
 	perPeer   int // connections that one member may open
 	join      func(ctx context.Context, conn net.Conn, peer string)
+	level     func(conn net.Conn, peer string) // serves protocolLevel
 
 	simulation *Simulation // nil: the network
 
@@ -143,6 +144,9 @@ func (l *link) admit(raw net.Conn, conn *tls.Conn) {
 		return
 	case protocolMarks:
 		l.marks(l.ctx, c, peer)
+		return
+	case protocolLevel:
+		l.level(c, peer)
 		return
 	}
 	select {

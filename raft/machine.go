@@ -91,7 +91,13 @@ func (m *machine) appliedIndex() uint64 {
 
 // Restore implements hraft.FSM. The library closes r.
 func (m *machine) Restore(r io.ReadCloser) error {
-	if err := m.Machine.Restore(r); err != nil {
+	err := m.Machine.Restore(r)
+	var level *fsm.LevelError
+	if errors.As(err, &level) {
+		m.halted.Store(true)
+		m.mustStop(err)
+	}
+	if err != nil {
 		return err
 	}
 	m.advance(m.State().Index())

@@ -26,6 +26,7 @@ type Member struct {
 	Audit        string // TrailOK, TrailDown; "": it does not say
 	DiskShort    bool   // it says that there is no room for writes in its data folder
 	Version      string
+	Level        uint32 // feature level that its build knows; 0: it does not say
 	// InStepSince is since when it has been in step, as far as this node knows,
 	// which must lead to know it; zero: it is not, or nobody knows. Waiting says
 	// why it is not in step or has no vote yet.
@@ -44,7 +45,10 @@ func (m *Member) Fit() bool {
 
 // self is the hint of this node, its health aside.
 func (n *Node) self() hint {
-	return hint{applied: n.machine.appliedIndex(), api: n.cfg.APIAddress, version: n.cfg.Version}
+	if lie := n.cfg.Faults.GossipLevel; lie != 0 {
+		return hint{applied: n.machine.appliedIndex(), api: n.cfg.APIAddress, version: n.cfg.Version, level: lie}
+	}
+	return hint{applied: n.machine.appliedIndex(), api: n.cfg.APIAddress, version: n.cfg.Version, level: n.cfg.level()}
 }
 
 // Members answers every member of the configuration, in its order.
@@ -59,10 +63,14 @@ func (n *Node) Members() []Member {
 		var v view
 		if leading {
 			v = n.pilot.view(id)
+			// What it said to this node counts, not what gossip says of it.
+			if said, asked := n.pilot.saidLevel(id); asked {
+				h.level = said
+			}
 		}
 		out = append(out, Member{
 			ID: id, Address: address, APIAddress: h.api, Role: role, Alive: alive,
-			AppliedIndex: h.applied, HSM: h.hsm, Audit: h.audit, DiskShort: h.disk == diskShort, Version: h.version,
+			AppliedIndex: h.applied, HSM: h.hsm, Audit: h.audit, DiskShort: h.disk == diskShort, Version: h.version, Level: h.level,
 			InStepSince: v.inStep, Waiting: v.waiting, HeardAt: v.heard,
 		})
 	}

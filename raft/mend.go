@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/strongroom/strongroom/fsm"
+
 	hraft "github.com/hashicorp/raft"
 	boltstore "github.com/hashicorp/raft-boltdb/v2"
 )
@@ -148,6 +150,9 @@ func (d *dataDir) lookAtEntries(f *findings) error {
 		}
 		var corrupt *CorruptError
 		switch {
+		case err == nil && e.Type == hraft.LogCommand && fsm.RaisesTo(e.Data) > d.snaps.level:
+			// Committed or not: with this build the node must not find out.
+			return &fsm.LevelError{Needs: fsm.RaisesTo(e.Data), Knows: d.snaps.level}
 		case err == nil && e.Type == hraft.LogConfiguration && index > base:
 			f.members = hraft.DecodeConfiguration(e.Data)
 		case err == nil:

@@ -120,6 +120,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(func() { n.machine.marker.run(running, n.fail) })
 	n.work.Go(func() { n.compareStates(running) })
 	n.OnLeadership(n.steer)
+	n.OnLeadership(n.raiseLevel)
 	n.link.run()
 	return nil
 }
@@ -171,8 +172,10 @@ func (n *Node) openLink(ctx context.Context) error {
 	}
 	n.in = newInbound(n.cfg.Faults, n.cfg.Logger)
 	n.in.address, n.in.following, n.in.failed, n.in.voteless, n.in.standing, n.in.full = n.addressOf, n.following, n.failed.Load, n.voteless, n.Standing, n.space.full
+	n.in.outgrown = n.outgrown
 	n.link = newLink(n.cfg, id, listener, n.in)
 	n.link.join = n.answerJoin
+	n.link.level = n.answerLevel
 	n.link.reads = n.serveFollower
 	n.link.marks = n.serveMarks
 	n.links = &linkListener{link: n.link, closed: make(chan struct{})}

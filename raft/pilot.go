@@ -23,6 +23,9 @@ type pilot struct {
 	asked map[string]bool      // members that have asked since this process began
 	told  map[string]time.Time // when a refusal of a node was last told
 	kicks chan struct{}
+	// levels is what each member said in the last round of asking; nil: there
+	// was none.
+	levels map[string]uint32
 }
 
 // view is one member as the leader sees it.

@@ -14,7 +14,9 @@ import (
 // Propose commits an encoded command and answers what Apply answered; a
 // refusal is in the result. fault.NoLeader: the command is surely not
 // written. fault.Uncertain: it may or may not be, now or later.
-// fault.TooLarge: over Config.MaxCommandBytes. It returns when ctx ends.
+// fault.TooLarge: over Config.MaxCommandBytes. fault.Conflict: the command
+// needs a feature level that the cluster has not; the text names the members
+// that hold it back. It returns when ctx ends.
 // command must not change until the cluster has forgotten it, so it must not
 // be used again.
 func (n *Node) Propose(ctx context.Context, command []byte) (fsm.Result, error) {
@@ -32,6 +34,10 @@ func (n *Node) Propose(ctx context.Context, command []byte) (fsm.Result, error) 
 	}
 	if !n.proposing() {
 		return fsm.Result{}, n.noLeader(nil)
+	}
+	if err := n.levelAllows(command); err != nil {
+		n.proposals.Done()
+		return fsm.Result{}, err
 	}
 	room := n.cfg.Timing.ApplyTimeout
 	if deadline, ok := ctx.Deadline(); ok {

@@ -99,7 +99,7 @@ func (d *dataDir) seed(state *fsm.State, term uint64, configuration hraft.Config
 
 // stateAccepts applies the commands to a copy of state.
 func stateAccepts(state *fsm.State, commands [][]byte) error {
-	m := fsm.New()
+	m := fsm.NewAt(max(state.Level(), fsm.Level))
 	r, w := io.Pipe()
 	go func() {
 		_, err := state.Snapshot().WriteTo(w)

@@ -35,18 +35,19 @@ const damagedDir = "damaged"
 type snapshotStore struct {
 	*hraft.FileSnapshotStore
 	keys   *atrest.Keys
+	level  uint32 // feature level that this build knows
 	path   string
 	before func(name string) error // asked before anything of a snapshot is written
 	stored func() error
 }
 
-func openSnapshots(path string, log *slog.Logger, keys *atrest.Keys) (*snapshotStore, error) {
+func openSnapshots(path string, log *slog.Logger, keys *atrest.Keys, level uint32) (*snapshotStore, error) {
 	// FileSnapshotStore adds a folder "snapshots" of its own.
 	files, err := hraft.NewFileSnapshotStoreWithLogger(filepath.Dir(path), retainSnapshots, newLibraryLogger(log))
 	if err != nil {
 		return nil, fmt.Errorf("snapshots: %w", err)
 	}
-	return &snapshotStore{FileSnapshotStore: files, keys: keys, path: path, before: noQuestion, stored: func() error { return nil }}, nil
+	return &snapshotStore{FileSnapshotStore: files, keys: keys, level: level, path: path, before: noQuestion, stored: func() error { return nil }}, nil
 }
 
 // Create implements hraft.SnapshotStore. The library makes folders 0755 and
@@ -124,7 +125,7 @@ func (s *snapshotStore) check(id string) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(fsm.New().Restore(r), drain(r), r.Close())
+	return errors.Join(fsm.NewAt(s.level).Restore(r), drain(r), r.Close())
 }
 
 // drain reads to the end, so that a longer file does not go unnoticed.
@@ -148,7 +149,9 @@ func (s *snapshotStore) usable(log *slog.Logger) (newest *hraft.SnapshotMeta, un
 		if err == nil {
 			return meta, unreadable, nil
 		}
-		if errors.Is(err, atrest.ErrUnknown) {
+		// It is whole, and of a newer build: to set it aside would be to forget.
+		var level *fsm.LevelError
+		if errors.Is(err, atrest.ErrUnknown) || errors.As(err, &level) {
 			return nil, nil, err
 		}
 		log.Error("a snapshot is unreadable", "snapshot", meta.ID, "error", err)

@@ -127,6 +127,10 @@ type StatusResponse struct {
 	// AuditTrouble says which chains of the audit trail have parted from their
 	// anchors or copies, as far as the leader knows.
 	AuditTrouble []string `json:"auditTrouble,omitzero"`
+	// Level is the feature level of the cluster. HeldBack says which members
+	// keep it from being raised to what others know, and how.
+	Level    uint32   `json:"level"`
+	HeldBack []string `json:"heldBack,omitzero"`
 }
 
 // Leader says where writes go.
@@ -147,6 +151,9 @@ type NodeStatus struct {
 	// there of a member that does not say.
 	Audit   string `json:"audit,omitzero"`
 	Version string `json:"version"`
+	// Level is the feature level that its build knows. It is not there of a
+	// member that does not say.
+	Level uint32 `json:"level,omitzero"`
 	// ClockOffset is how far its clock is ahead of the members' clocks, in their
 	// middle, by what the leader saw of them last; negative if it is behind. It
 	// is not there if nothing was seen for a minute.

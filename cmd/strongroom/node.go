@@ -293,7 +293,7 @@ func (n *node) recordAdmissions(ctx context.Context) {
 	for {
 		select {
 		case a := <-n.admissions:
-			out := engine.Admission{NodeID: a.NodeID, Address: a.Address, TokenID: a.TokenID, Index: a.Index, Removed: a.Removed, Err: a.Err}
+			out := engine.Admission{NodeID: a.NodeID, Address: a.Address, TokenID: a.TokenID, Index: a.Index, Removed: a.Removed, Level: a.Level, Err: a.Err}
 			if a.Remote.IsValid() {
 				out.Source = a.Remote.String()
 			}
@@ -320,7 +320,7 @@ func (n *node) members() []wire.NodeStatus {
 	for _, m := range members {
 		out = append(out, wire.NodeStatus{
 			NodeID: m.ID, APIAddress: m.APIAddress, Role: m.Role, Alive: m.Alive,
-			AppliedIndex: m.AppliedIndex, HSM: m.HSM, Audit: m.Audit, Version: m.Version,
+			AppliedIndex: m.AppliedIndex, HSM: m.HSM, Audit: m.Audit, Version: m.Version, Level: m.Level,
 		})
 	}
 	return out

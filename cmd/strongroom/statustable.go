@@ -13,10 +13,12 @@ func worthSaying(status *wire.StatusResponse) any {
 		ClusterID      string            `json:"clusterId"`
 		Index          uint64            `json:"index"`
 		Leader         *wire.Leader      `json:"leader,omitzero"`
+		Level          uint32            `json:"level"`
+		HeldBack       []string          `json:"heldBack,omitzero"`
 		MaxClockOffset wire.Duration     `json:"maxClockOffset,omitzero"`
 		AuditTrouble   []string          `json:"auditTrouble,omitzero"`
 		Nodes          []wire.NodeStatus `json:"nodes"`
-	}{status.ClusterID, status.Index, status.Leader, 0, status.AuditTrouble, slices.Clone(status.Nodes)}
+	}{status.ClusterID, status.Index, status.Leader, status.Level, status.HeldBack, 0, status.AuditTrouble, slices.Clone(status.Nodes)}
 	for i := range out.Nodes {
 		n := &out.Nodes[i]
 		if n.ClockOffset != nil && !n.RefusesTimed && max(*n.ClockOffset, -*n.ClockOffset) <= wire.Offset(status.MaxClockOffset/2) {

@@ -66,6 +66,8 @@ type Node struct {
 	// brings, if any.
 	Joins bool
 	Token string
+	// Admitted, if set, is called with what this node decided about others.
+	Admitted func(raft.Admission)
 
 	cluster *Cluster
 	cert    tls.Certificate
@@ -95,6 +97,18 @@ func (n *Node) storage(bool) (*atrest.Keys, error) {
 	}
 	return atrest.New(ID, n.ID, keys)
 }
+
+// newMachine is what the build that the node counts as would apply to.
+func (n *Node) newMachine() *fsm.Machine { return fsm.NewAt(max(n.faults.Level, fsm.Level)) }
+
+func (n *Node) admitted(a raft.Admission) {
+	if n.Admitted != nil {
+		n.Admitted(a)
+	}
+}
+
+// SetLevel has the node, which is down, count as of a build that knows level.
+func (n *Node) SetLevel(level uint32) { n.faults.Level = level }
 
 // Raft answers the running node, nil while it is down.
 func (n *Node) Raft() *raft.Node { return n.raft.Load() }
@@ -185,7 +199,7 @@ func (c *Cluster) config(n *Node) raft.Config {
 		InitialMembers: c.servers(),
 		Gossip:         raft.GossipConfig{BindAddress: n.gossip, Keys: []secret.Bytes{secret.Copy(c.key)}},
 		Timing:         c.options.Timing, Snapshot: c.options.Snapshot,
-		Faults: n.faults,
+		Faults: n.faults, Admitted: n.admitted,
 		Fatal: func(err error) {
 			select {
 			case n.Fatal <- err:
@@ -218,7 +232,7 @@ func (c *Cluster) open(n *Node, l net.Listener) {
 	c.t.Helper()
 	config := c.config(n)
 	config.LinkListener = l
-	n.machine = fsm.New()
+	n.machine = n.newMachine()
 	r, err := raft.Open(context.Background(), config, n.machine)
 	require.NoError(c.t, err)
 	n.gossip = r.GossipAddress()
@@ -235,7 +249,7 @@ func (c *Cluster) StartNode(n *Node) {
 // RefusesToStart answers why a node that is down does not start.
 func (c *Cluster) RefusesToStart(n *Node) error {
 	c.t.Helper()
-	_, err := raft.Open(context.Background(), c.config(n), fsm.New())
+	_, err := raft.Open(context.Background(), c.config(n), n.newMachine())
 	require.Error(c.t, err)
 	return err
 }
