@@ -296,7 +296,7 @@ var kinds = register(append(rehearsed,
 	kind(putAutopilot),
 	kind(startAnew),
 
-	kind(raiseLevel),
+	kind(raiseLevel).from(FirstLevel),
 )...)
 
 // kind makes the entry of a command type from the function that decides it.
