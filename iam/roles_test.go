@@ -119,7 +119,7 @@ func TestReadRolesChangeNothing(t *testing.T) {
 			continue
 		}
 		for _, action := range actions {
-			require.Regexp(t, `:(describe|list|get|query|export|explain$|whoCan$|whatCan$|simulatePolicy$|status$|members$|incident$)`, string(action), role)
+			require.Regexp(t, `:(describe|list|get|query|export|explain$|whoCan$|whatCan$|simulatePolicy$|status$|members$|incident$|tls$)`, string(action), role)
 		}
 		require.NotContains(t, actions, iam.Action("secrets:getSecretValue"))
 	}

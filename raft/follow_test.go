@@ -76,7 +76,7 @@ func TestAFrameIsBounded(t *testing.T) {
 // fails, nothing is asked, and it is not dialled again at once.
 func TestAnEarlierReleaseIsNotAsked(t *testing.T) {
 	a := newAuthority(t)
-	old := a.identity(testCluster, "n2").server()
+	old := a.identity(testCluster, "n2").serverNow()
 	old.NextProtos = []string{protocolRaft, protocolLink}
 	l, err := tls.Listen("tcp", "127.0.0.1:0", old)
 	require.NoError(t, err)

@@ -243,20 +243,28 @@ func TestGossipWithAnotherKeyOrLabelDoesNotJoin(t *testing.T) {
 }
 
 func TestHintsComeBack(t *testing.T) {
-	in := hint{applied: 1 << 40, api: "https://node.example.com:8200", version: "1.2.3", hsm: HSMHealthy, audit: TrailDown}
+	in := hint{applied: 1 << 40, api: "https://node.example.com:8200", version: "1.2.3", hsm: HSMHealthy, audit: TrailDown, disk: diskShort, level: 3}
 	b := in.encode(512)
 	require.NotEmpty(t, b)
 	out, ok := decodeHint(b)
 	require.True(t, ok)
 	require.Equal(t, in, out)
-	old := len(b) - len(TrailDown) - 1 // what a release sent that said nothing of its trail
+	// What builds sent that said nothing of their level, of their disk, of their trail.
+	older := map[int]hint{}
+	at := len(b) - 1
+	in.level = 0
+	older[at] = in
+	at -= len(diskShort) + 1
+	in.disk = ""
+	older[at] = in
+	at -= len(TrailDown) + 1
+	in.audit = ""
+	older[at] = in
 	for i := range b {
 		got, ok := decodeHint(b[:i])
-		require.Equal(t, i == old, ok, "cut at %d", i)
-		if ok {
-			in.audit = ""
-			require.Equal(t, in, got)
-		}
+		want, is := older[i]
+		require.Equal(t, is, ok, "cut at %d", i)
+		require.Equal(t, want, got, "cut at %d", i)
 	}
 	long := string(bytes.Repeat([]byte("x"), 4096))
 	require.LessOrEqual(t, len(hint{applied: 1 << 63, api: long, version: long, hsm: long, audit: long}.encode(512)), 512)

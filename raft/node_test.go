@@ -345,8 +345,14 @@ func TestCommandThatThisBuildCannotReadStopsTheNode(t *testing.T) {
 	n := open(t, c)
 	awaitReady(t, n)
 	before := n.Local()
-	_, err := n.Propose(context.Background(), []byte{0xff, 0xfe, 1, 's', 'e', 'c', 'r', 'e', 't'})
-	require.True(t, fault.Is(err, fault.Uncertain), "%v", err)
+	unreadable := []byte{0xff, 0xfe, 1, 's', 'e', 'c', 'r', 'e', 't'}
+	_, err := n.Propose(context.Background(), unreadable)
+	require.True(t, fault.Is(err, fault.Conflict), "a node proposes nothing that it cannot read: %v", err)
+	future := n.raft.Apply(unreadable, patience) // a later release would
+	require.NoError(t, future.Error())
+	out, is := future.Response().(outcome)
+	require.True(t, is)
+	require.True(t, fault.Is(n.proposalError(nil, out.err), fault.Uncertain), "%v", out.err)
 	err = <-fatal
 	var halt *fsm.HaltError
 	require.ErrorAs(t, err, &halt)

@@ -242,15 +242,19 @@ func (n *Node) removeDead(ctx context.Context, state *fsm.State, servers []hraft
 }
 
 // votersWithout answers how many voters there are besides id and those that were
-// removed and are still in the configuration, and how many of them answer.
+// removed and are still in the configuration, and how many of them answer and
+// are in step. Only what they acknowledged in this term counts: a leader that
+// has just taken office knows nothing of those that it has not heard. One that
+// is far behind may be one that does not vote before its log is whole (mend.go).
 func (n *Node) votersWithout(id string, servers []hraft.Server) (voters, healthy int) {
-	state := n.machine.State()
+	state, term, last := n.machine.State(), n.raft.CurrentTerm(), n.raft.LastIndex()
 	for _, s := range servers {
 		if s.Suffrage != hraft.Voter || string(s.ID) == id || state.ClusterNode(string(s.ID)).Removed() {
 			continue
 		}
 		voters++
-		if string(s.ID) == n.cfg.NodeID || time.Since(n.pilot.view(string(s.ID)).heard) <= 4*n.cfg.Timing.Heartbeat {
+		sent, end := n.guard.progress(string(s.ID), term)
+		if string(s.ID) == n.cfg.NodeID || time.Since(sent) <= 4*n.cfg.Timing.Heartbeat && end+state.Autopilot().MaxTrailing >= last {
 			healthy++
 		}
 	}
@@ -288,7 +292,7 @@ func (n *Node) MayRemove(id string) error {
 	case voters == 0:
 		return fault.New(fault.Conflict, "nodeId: %s is the last voter; a cluster without one is gone", id)
 	case healthy <= voters/2:
-		return fault.New(fault.Conflict, "nodeId: without %s, %d of %d voters answer, which is no majority, and the cluster would stand still; bring the others back, or remove those that are gone first", id, healthy, voters)
+		return fault.New(fault.Conflict, "nodeId: without %s, %d of %d voters answer and are in step, which is no majority, and the cluster would stand still; bring the others back, or remove those that are gone first", id, healthy, voters)
 	}
 	return nil
 }

@@ -337,6 +337,28 @@ func TestRemovalThatWouldStopTheClusterIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "the last voter")
 }
 
+// The leader has died. Its successor has heard nothing of it, and must not count
+// on it for a moment when another one is to be removed: if the dead one came
+// back with a damaged log, which does not vote, nobody could ever be elected.
+// test/sim drew it (seed 12).
+func TestANewLeaderCountsOnNobodyThatItHasNotHeard(t *testing.T) {
+	c := cluster.Start(t, 3)
+	known(t, c)
+	dead := c.Leader()
+	others := c.Others(dead)
+	c.Kill(dead)
+	now := c.LeaderAmong(others...)
+	needed := others[0]
+	if needed == now {
+		needed = others[1]
+	}
+	err := now.Raft().MayRemove(needed.ID)
+	require.Error(t, err)
+	if !fault.Is(err, fault.NoLeader) { // it may have lost its office again on a busy machine
+		require.ErrorContains(t, err, "no majority")
+	}
+}
+
 func TestDeadMembersAreRemovedOnlyIfToldToAndWhileEnoughStay(t *testing.T) {
 	var dead atomic.Pointer[string]
 	c := cluster.StartWith(t, 3, cluster.Options{Faults: func(string) *raft.Faults {
