@@ -375,6 +375,21 @@ func (n *Node) withDatabase(t testing.TB, do func(*boltstore.BoltStore)) {
 	require.NoError(t, db.Close())
 }
 
+// SnapshotIndex answers the index of the newest snapshot that the node has on
+// disk, 0 if there is none.
+func (n *Node) SnapshotIndex(t testing.TB) uint64 {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(n.DataDir, "snapshots"))
+	require.NoError(t, err)
+	var newest, term, index, at uint64
+	for _, e := range entries {
+		if count, _ := fmt.Sscanf(e.Name(), "%d-%d-%d", &term, &index, &at); count == 3 && filepath.Ext(e.Name()) != ".tmp" {
+			newest = max(newest, index)
+		}
+	}
+	return newest
+}
+
 // Snapshots answers how many snapshots the node has on disk.
 func (n *Node) Snapshots() int {
 	entries, err := os.ReadDir(filepath.Join(n.DataDir, "snapshots"))

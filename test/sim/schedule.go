@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -259,15 +260,14 @@ func mute(r *rand.Rand) func(*world) string {
 }
 
 // rot damages the log of a node that is taken down for it. One copy only: what
-// a majority has lost is lost.
+// a majority has lost is lost. Where a member was replaced two voters are left
+// until the new one has its vote, and of two none may be lost.
 func rot(r *rand.Rand) func(*world) string {
 	pick := r.IntN(60)
 	return func(w *world) string {
 		v := w.members()[pick%len(w.members())]
-		for _, n := range w.members() {
-			if p := n.running(); n != v && (p == nil || p.raft.Mending()) {
-				return "no other log may be damaged now"
-			}
+		if w.replaced || !w.whole(v) {
+			return "no log may be damaged now"
 		}
 		v.crash("it is taken down", false)
 		v.ending.Wait()
@@ -277,19 +277,30 @@ func rot(r *rand.Rand) func(*world) string {
 	}
 }
 
+// whole reports whether all members but one are up and have their logs.
+func (w *world) whole(but *node) bool {
+	for _, n := range w.members() {
+		if p := n.running(); n != but && (p == nil || p.raft.Mending()) {
+			return false
+		}
+	}
+	return true
+}
+
 // replace removes a node for good and lets a new one join in its place, as far
 // as the cluster is able to just now.
 func replace(r *rand.Rand) func(*world) string {
 	pick := r.IntN(60)
 	return func(w *world) string {
 		l, v := w.leader(), w.members()[pick%len(w.members())]
-		if l == nil || v == l.node || len(w.members()) > w.options.Nodes+1 {
+		if l == nil || v == l.node || len(w.members()) > w.options.Nodes+1 || !w.whole(v) {
 			return "no node is replaced now"
 		}
+		w.replaced = true
 		meta := fsm.Meta{Time: time.Now().UnixMilli(), Principal: "admin", RequestID: "replace"}
 		id := fmt.Sprintf("n%d", len(w.members())+1)
 		did := w.commit(l, fsm.PutAutopilot{Meta: meta, Autopilot: fsm.Autopilot{Stabilization: 1000}}) &&
-			w.commit(l, fsm.SetNode{Meta: meta, NodeID: v.id, Remove: true, Reason: "replaced"}) &&
+			w.remove(l, v, fsm.SetNode{Meta: meta, NodeID: v.id, Remove: true, Reason: "replaced"}) &&
 			w.commit(l, fsm.SetNode{Meta: meta, NodeID: id, Address: id})
 		if !did {
 			return fmt.Sprintf("that %s is replaced is not sure", v.id)
@@ -299,6 +310,16 @@ func replace(r *rand.Rand) func(*world) string {
 		w.restart(n)
 		return fmt.Sprintf("%s is removed, %s joins", v.id, id)
 	}
+}
+
+// remove asks first whether the others could go on, as the engine does.
+func (w *world) remove(l *process, v *node, command fsm.SetNode) bool {
+	return l.raft.Removing(v.id, func() error {
+		if !w.commit(l, command) {
+			return errors.New("nobody knows")
+		}
+		return nil
+	}) == nil
 }
 
 func (w *world) commit(l *process, command fsm.Command) bool {

@@ -56,6 +56,7 @@ type world struct {
 	first    []raft.Server
 	dir      string
 	wiped    *node // the one that the cluster must not take back, if any
+	replaced bool  // a member was replaced, or is about to be
 	all      atomic.Pointer[[]*node]
 	clients  sync.WaitGroup
 	quit     context.CancelFunc
