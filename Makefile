@@ -41,7 +41,7 @@ run: deps build ## Run a cluster of three nodes in .strongroom; Ctrl-C stops it
 .PHONY: test
 test: testdeps ## Every test that CI runs
 	$(GO) test -race -count=1 -timeout 20m -p 2 $(UNIT)
-	$(GO) test -count=1 -timeout 20m -p 1 $(E2E)
+	$(GO) test -count=1 -timeout 40m -p 1 $(E2E)
 
 .PHONY: check
 check: lint test ## What CI runs: lint and every test
