@@ -53,6 +53,10 @@ func settle() error {
 	if err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, ""); err != nil {
 		return fmt.Errorf("private mounts: %w", err)
 	}
+	// A path without the folders of root's programs is no reason to fail.
+	if err := os.Setenv("PATH", os.Getenv("PATH")+":/usr/sbin:/sbin"); err != nil {
+		return err
+	}
 	for _, program := range []string{"ip", "tc", "nft", "nsenter", "unshare", "mkfs.ext4", "mount", "umount", "fsfreeze", "gcc"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return fmt.Errorf("%w; make testdeps installs it", err)
