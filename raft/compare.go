@@ -2,6 +2,7 @@ package raft
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -69,15 +70,20 @@ func (n *Node) askMarks(ctx context.Context, id, address string) (marks, error) 
 		return m, err
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(compareTimeout)); err != nil {
+	// One that is paused accepts, and answers nothing.
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
+	var head [4]byte
+	if _, err := io.ReadFull(conn, head[:]); err != nil {
 		return m, err
 	}
-	raw, err := newFrameReader(conn).next()
-	if err != nil {
-		return m, err
+	size := binary.BigEndian.Uint32(head[:])
+	if size > maxMarks {
+		return m, fmt.Errorf("marks of %d bytes", size)
 	}
-	if len(raw) > maxMarks {
-		return m, fmt.Errorf("marks of %d bytes", len(raw))
+	raw := make([]byte, size)
+	if _, err := io.ReadFull(conn, raw); err != nil {
+		return m, err
 	}
 	return m, json.Unmarshal(raw, &m)
 }

@@ -143,11 +143,13 @@ func (n *Node) leave(t *tenure) {
 	t.work.Wait()
 }
 
-// await runs wait, which ends when the library answers, in a goroutine that
-// Close waits for, and returns early when ctx ends.
+// await runs wait, which ends when the library answers, and returns early when
+// ctx ends. Close does not wait for it: a change of members that was taken in
+// just before leadership was lost is sometimes never answered, and would keep
+// a node from stopping.
 func (n *Node) await(ctx context.Context, wait func() error) error {
 	done := make(chan error, 1)
-	n.work.Go(func() { done <- wait() })
+	go func() { done <- wait() }()
 	select {
 	case err := <-done:
 		return err
