@@ -77,7 +77,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 	n.root.Store(&waiting)
 	registry := prometheus.NewRegistry()
 	n.registry = registry
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	var err error
 	if n.files, err = readFiles(cfg, log, registry); err != nil {
 		return n, err
