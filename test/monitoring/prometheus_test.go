@@ -128,7 +128,7 @@ func busy(t *testing.T) *localcluster.Cluster {
 	c := suite.Fresh(t, 3)
 	c.Configure(func(node int) string {
 		dir := c.NodeDir(node)
-		return fmt.Sprintf("audit:\n  sinks:\n    - {name: siem, type: file, path: %q}\nsnapshots:\n  dir: %q\n", filepath.Join(dir, "sink.jsonl"), filepath.Join(dir, "backups"))
+		return fmt.Sprintf("audit:\n  checkpointEvery: 1s\n  sinks:\n    - {name: siem, type: file, path: %q}\nsnapshots:\n  dir: %q\n", filepath.Join(dir, "sink.jsonl"), filepath.Join(dir, "backups"))
 	})
 	c.OK(1, "secrets/createSecret", `{"path":"/app/prod/web/db","value":"eA=="}`)
 	c.OK(1, "kms/createKey", `{"alias":"alias/leaving"}`)
