@@ -14,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -190,7 +191,7 @@ func (c *Copies) writable(at place, id ChainID) (*Copy, error) {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return nil, paused(err, reasonOf(err))
 	}
-	if err := errors.Join(syncDir(filepath.Dir(folder)), syncDir(c.dir)); err != nil {
+	if err := errors.Join(durable.SyncDir(filepath.Dir(folder)), durable.SyncDir(c.dir)); err != nil {
 		return nil, paused(err, reasonOf(err))
 	}
 	c.chains[at] = newCopy(folder, at.node, id, c.disk, c.cfg.MinFreeBytes)
@@ -231,7 +232,7 @@ func (c *Copies) Begin(node string, id ChainID, base []byte) error {
 	if err := os.MkdirAll(folder, 0o700); err != nil {
 		return paused(err, reasonOf(err))
 	}
-	if err := errors.Join(syncDir(filepath.Dir(folder)), syncDir(c.dir), b.write(folder, node)); err != nil {
+	if err := errors.Join(durable.SyncDir(filepath.Dir(folder)), durable.SyncDir(c.dir), b.write(folder, node)); err != nil {
 		return paused(err, reasonOf(err))
 	}
 	to := newCopy(folder, node, id, c.disk, c.cfg.MinFreeBytes)

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/fault"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // Copy is this node's copy of a chain that another one writes, or wrote: the
@@ -105,7 +107,7 @@ func (c *Copy) openLast(head chain) (err error) {
 	if _, err := cutTail(c.file, last.size); err != nil {
 		return fmt.Errorf("audit: cut the torn end of a copy: %w", err)
 	}
-	if err := errors.Join(c.disk.sync(c.file), syncDir(c.dir)); err != nil {
+	if err := errors.Join(c.disk.sync(c.file), durable.SyncDir(c.dir)); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
 	return nil

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/internal/checkpoint"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // notes are the signed checkpoints over a chain, in order, on the disk: one
@@ -205,7 +207,7 @@ func (n *notes) thin(pruned uint64, now time.Time) error {
 			return err
 		}
 	}
-	if err := replaceFile(n.path, file); err != nil {
+	if err := durable.Replace(n.path, file); err != nil {
 		return err
 	}
 	n.kept, n.size = slices.Clip(next.kept), next.size

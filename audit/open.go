@@ -9,6 +9,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/names"
 )
@@ -159,7 +160,7 @@ func (t *Trail) writeStart(torn int64) error {
 	if err := t.syncFile(); err != nil {
 		return fmt.Errorf("audit: %w", err)
 	}
-	if err := syncDir(t.cfg.Dir); err != nil {
+	if err := durable.SyncDir(t.cfg.Dir); err != nil {
 		return fault.Wrap(fault.AuditUnavailable, err, "the audit trail cannot be written")
 	}
 	return nil

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // pruned is what stands for the oldest events of a chain once they are not kept
@@ -122,21 +124,5 @@ func (b *pruned) write(dir, node string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(dir, prunedName), text)
-}
-
-// replaceFile writes a file whole or not at all, and durably.
-func replaceFile(path string, text []byte) (err error) {
-	f, err := os.OpenFile(path+".tmp", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
+	return durable.Replace(filepath.Join(dir, prunedName), text)
 }

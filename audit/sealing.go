@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // sealRetry is how long after a failure, of room for instance, sealing is
@@ -149,7 +151,7 @@ func (s *Store) seal(plain *segment, c chain, stop <-chan struct{}) error {
 	if err := os.Rename(from, sealed.path); err != nil {
 		return err
 	}
-	if err := syncDir(s.dir); err != nil {
+	if err := durable.SyncDir(s.dir); err != nil {
 		return err
 	}
 	s.mu.Lock()

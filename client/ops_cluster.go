@@ -46,6 +46,11 @@ func (s ClusterService) RemoveMember(ctx context.Context, req wire.RemoveMemberR
 	return do[wire.RemoveMemberResponse](ctx, s.c, "cluster", "removeMember", &req)
 }
 
+// SetVoter: Make a member a voter, or a read replica without a vote. Refused if the others could not go on without it.
+func (s ClusterService) SetVoter(ctx context.Context, req wire.SetVoterRequest) (*wire.SetVoterResponse, error) {
+	return do[wire.SetVoterResponse](ctx, s.c, "cluster", "setVoter", &req)
+}
+
 // Members: Show the members, who votes, who is in step, and what the others lack.
 func (s ClusterService) Members(ctx context.Context, req wire.MembersRequest) (*wire.MembersResponse, error) {
 	return do[wire.MembersResponse](ctx, s.c, "cluster", "members", &req)

@@ -15,19 +15,21 @@ import (
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
-// leaveTime is how long removeMember waits for the configuration, which the
+// leaveTime is how long removeMember and setVoter wait for the configuration, which the
 // leader brings in step anyway.
 const leaveTime = 5 * time.Second
 
 // Membership is what engine needs of consensus about who is a member; the
 // command that wires the floors fills it in.
 type Membership struct {
-	// Removing calls commit, which writes the removal of a node down, unless the
-	// cluster could not go on without it; one removal after the other.
+	// Removing calls commit, which writes down that a node is removed or shall have
+	// no vote, unless the cluster could not go on without it; one after the other.
 	Removing func(node string, commit func() error) error
 	// Settle has the leader act on a removal, and reports whether the node has
 	// left the configuration before ctx ended.
 	Settle func(ctx context.Context, node string) bool
+	// SettleVote is the same for a node that shall have no vote.
+	SettleVote func(ctx context.Context, node string) bool
 	// Views answers how the leader, which this node is, sees each member.
 	Views func() map[string]MemberView
 }
@@ -64,6 +66,12 @@ func memberOperations() []*Operation {
 			summary: "Remove a member for ever: its id never comes back. Refused if those that stay could not go on.",
 			scope:   func(_ *call, r *wire.RemoveMemberRequest) (scope, error) { return nodeScope("nodeId", r.NodeID) },
 			run:     removeMember,
+		}),
+		operation(row[wire.SetVoterRequest, wire.SetVoterResponse]{
+			service: "cluster", name: "setVoter", event: "cluster.set_voter", write: true,
+			summary: "Make a member a voter, or a read replica without a vote. Refused if the others could not go on without it.",
+			scope:   voterScope,
+			run:     setVoter,
 		}),
 		operation(row[wire.MembersRequest, wire.MembersResponse]{
 			service: "cluster", name: "members", event: "cluster.members",
@@ -126,7 +134,7 @@ func addMember(ctx context.Context, c *call, r *wire.AddMemberRequest) (*wire.Me
 	for node, v := range c.engine.memberViews() {
 		switch {
 		case node == r.NodeID:
-			return nil, fault.New(fault.AlreadyExists, "nodeId: %s is a member, at %s; to change that, remove it and add the machine with a new id", node, v.Address)
+			return nil, fault.New(fault.AlreadyExists, "nodeId: %s is a member, at %s; to move it, remove it and add the machine with a new id; to give or take its vote, use setVoter", node, v.Address)
 		case v.Address == r.Address:
 			return nil, fault.New(fault.Conflict, "address: %s is the address of %s; remove that node first", r.Address, node).With("nodeId", node)
 		}
@@ -176,6 +184,70 @@ func removeMember(ctx context.Context, c *call, r *wire.RemoveMemberRequest) (*w
 	return out, nil
 }
 
+// voterScope names the node and which of the two is asked for, for the trail.
+func voterScope(_ *call, r *wire.SetVoterRequest) (scope, error) {
+	s, err := nodeScope("nodeId", r.NodeID)
+	switch {
+	case err != nil || r.Voter == nil:
+	case *r.Voter:
+		s.subject += ": a vote"
+	default:
+		s.subject += ": no vote"
+	}
+	return s, err
+}
+
+// setVoter writes down what shall be, as removeMember does; a vote that is taken
+// away is asked for of consensus first.
+func setVoter(ctx context.Context, c *call, r *wire.SetVoterRequest) (*wire.SetVoterResponse, error) {
+	if r.Voter == nil {
+		return nil, fault.Invalid("voter", "must be true or false")
+	}
+	voter := *r.Voter
+	meta, err := c.meta(ctx, r.ClientToken, r)
+	if err != nil {
+		return nil, err
+	}
+	done, err := c.replayed(meta)
+	if err != nil {
+		return nil, err
+	}
+	if done == nil {
+		if view, is := c.engine.memberViews()[r.NodeID]; is && c.state.ClusterNode(r.NodeID) == nil {
+			return nil, fault.New(fault.Conflict, "nodeId: %s, at %s, has not said yet with which data folder it takes part; restart it with this release, and ask again", r.NodeID, view.Address)
+		}
+		commit := func() error {
+			_, err := c.commit(ctx, fsm.SetVote{Meta: meta, NodeID: r.NodeID, ReadOnly: !voter})
+			return err
+		}
+		if removing := c.engine.Cluster.Membership.Removing; removing != nil && !voter {
+			err = removing(r.NodeID, commit)
+		} else {
+			err = commit()
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return &wire.SetVoterResponse{NodeID: r.NodeID, Voter: voter, Done: c.voteSettles(ctx, r.NodeID, voter)}, nil
+}
+
+// voteSettles waits a little for a vote to be given up. One is given after
+// longer than a request waits.
+func (c *call) voteSettles(ctx context.Context, node string, voter bool) bool {
+	if voter {
+		m := c.member(node)
+		return m != nil && m.Role != roleNonVoter
+	}
+	settle := c.engine.Cluster.Membership.SettleVote
+	if settle == nil {
+		return true
+	}
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	return settle(ctx, node)
+}
+
 func members(ctx context.Context, c *call, _ *wire.MembersRequest) (*wire.MembersResponse, error) {
 	out := &wire.MembersResponse{Members: []wire.Member{}}
 	views := c.engine.memberViews()
@@ -185,17 +257,21 @@ func members(ctx context.Context, c *call, _ *wire.MembersRequest) (*wire.Member
 		record, view := c.state.ClusterNode(n.NodeID), views[n.NodeID]
 		known[n.NodeID] = true
 		m := wire.Member{
-			NodeID: n.NodeID, Address: view.Address, Role: n.Role, Voter: n.Role != "nonVoter" || record != nil && !record.ReadOnly, Alive: n.Alive,
+			NodeID: n.NodeID, Address: view.Address, Role: n.Role, Voter: n.Role != roleNonVoter, Alive: n.Alive,
 			AppliedIndex: n.AppliedIndex, Waiting: view.Waiting, HSM: n.HSM, RootKey: roots[n.NodeID], Version: n.Version,
 		}
 		if !view.InStepSince.IsZero() {
 			m.InStepSince = wire.Millis(view.InStepSince.UnixMilli())
 		}
 		if record != nil {
+			m.Voter = !record.ReadOnly
 			m.AnnouncedAt, m.AnnouncedBy, m.JoinTokenID = wire.Millis(record.AnnouncedAt), record.AnnouncedBy, record.TokenID
 		}
 		if record.Removed() {
 			m.Waiting = "it was removed, and leaves the configuration"
+		}
+		if !m.Voter && n.Role != roleNonVoter && !record.Removed() {
+			m.Waiting = keepsVoteText
 		}
 		if m.RootKey == "missing" {
 			m.Waiting = withoutRootText
@@ -213,6 +289,8 @@ func members(ctx context.Context, c *call, _ *wire.MembersRequest) (*wire.Member
 	}
 	return out, nil
 }
+
+const keepsVoteText = "it gives up its vote as soon as a majority of the other voters answers and is in step"
 
 const withoutRootText = "its HSM does not have the root key: name its transport key (strongroom hsm transport-key) in hsm.admitTransportKeys of the others and rotate the root key, " +
 	"or bring the root key in with strongroom hsm export-root-to and import-root; it gets no vote before that"

@@ -12,6 +12,7 @@ import (
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/audit"
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
@@ -127,6 +128,61 @@ func TestRemovalAsksConsensusFirstAndIsForEver(t *testing.T) {
 
 	w.engine.Cluster.Membership.Settle = func(context.Context, string) bool { return false }
 	require.False(t, into[wire.RemoveMemberResponse](t, w.ok("cluster/removeMember", `{"nodeId":"n4","reason":"a mistake"}`)).Left)
+}
+
+func TestAVoteIsTakenWhileTheOthersCanDoWithoutIt(t *testing.T) {
+	w := newWorld(t)
+	views := threeMembers(w.now())
+	delete(views, "n3")
+	w.inACluster(views)
+	w.engine.Cluster.Membership.Removing = func(node string, commit func() error) error {
+		if node == "n1" {
+			return fault.New(fault.Conflict, "nodeId: without n1, 0 of 1 voters answer")
+		}
+		return commit()
+	}
+	settled := false
+	w.engine.Cluster.Membership.SettleVote = func(context.Context, string) bool { return settled }
+	_, err := w.as(w.admin, "cluster/setVoter", `{"nodeId":"n2","voter":false}`)
+	w.refused(fault.Conflict, "n2, at 10.0.0.2:7401, has not said yet with which data folder", err)
+	for _, node := range []string{"n1", "n2"} {
+		command, err := fsm.Encode(fsm.AdmitNode{
+			Meta:   fsm.Meta{Time: w.now().UnixMilli(), Principal: "strongroom", RequestID: "join-" + node},
+			NodeID: node, Address: views[node].Address, Folder: []byte("folder of " + node + "    ")[:16], Member: true,
+		})
+		require.NoError(t, err)
+		_, err = w.log.Propose(context.Background(), command)
+		require.NoError(t, err)
+	}
+	shown := func() wire.Member {
+		return into[wire.MembersResponse](t, w.ok("cluster/members", `{}`)).Members[1]
+	}
+	require.True(t, shown().Voter)
+
+	_, err = w.as(w.admin, "cluster/setVoter", `{"nodeId":"n1","voter":false}`)
+	w.refused(fault.Conflict, "without n1", err)
+	require.False(t, w.log.machine.State().ClusterNode("n1").ReadOnly, "nothing was written down")
+	_, err = w.as(w.admin, "cluster/setVoter", `{"nodeId":"n2"}`)
+	w.refused(fault.InvalidRequest, "voter: must be true or false", err)
+	_, err = w.as(w.admin, "cluster/setVoter", `{"nodeId":"n9","voter":true}`)
+	w.refused(fault.NotFound, "no node n9", err)
+
+	got := into[wire.SetVoterResponse](t, w.ok("cluster/setVoter", `{"nodeId":"n2","voter":false}`))
+	require.Equal(t, wire.SetVoterResponse{NodeID: "n2"}, got, "it is written down, and not done yet")
+	require.False(t, shown().Voter)
+	require.Contains(t, shown().Waiting, "gives up its vote as soon as")
+	settled = true
+	require.True(t, into[wire.SetVoterResponse](t, w.ok("cluster/setVoter", `{"nodeId":"n2","voter":false}`)).Done)
+
+	require.True(t, into[wire.SetVoterResponse](t, w.ok("cluster/setVoter", `{"nodeId":"n2","voter":true}`)).Done)
+	require.Empty(t, shown().Waiting)
+	var said []string
+	for _, e := range w.events(audit.Filter{Events: []string{"cluster.set_voter"}, Outcome: audit.OK}) {
+		said = append(said, e.Reason)
+	}
+	require.Len(t, said, 3)
+	require.Contains(t, said[0], "n2: no vote")
+	require.Contains(t, said[2], "n2: a vote")
 }
 
 func TestJoinTokenIsShownOnceAndKeptAsAHash(t *testing.T) {

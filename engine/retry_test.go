@@ -81,7 +81,7 @@ func other(t *testing.T, s *stock, c sample) string {
 		`"principal":"svc"`, `"principal":"admin"`, `"name":"new"`, `"name":"newer"`, `"name":"loose"`, `"name":"attached"`,
 		`"name":"office"`, `"name":"home"`, `"name":"idle"`, `"name":"other"`, `"name":"slow"`, `"name":"wild"`, s.tokenID, absentID, s.accessKey, absentAccessKey, s.jobID, absentID,
 		`"reason":"incident"`, `"reason":"drill"`, s.glass, absentID, s.broken, absentID, `"name":"other"`, `"name":"ci"`, s.jwts[0], s.jwts[1], s.asked[0], s.asked[1], s.own[0], s.own[1], strconv.Quote(s.cosigned[0]), strconv.Quote(s.cosigned[1]), `"reason":"unused"`, `"reason":"old"`,
-		`"nodeId":"node9"`, `"nodeId":"node7"`, `"minVoters":5`, `"minVoters":7`, s.joinToken, absentID, "alias/second", "alias/third", "alias/doomed", "alias/off", `"toKeyId":"alias/worn"`, `"toKeyId":"alias/pay"`,
+		`"voter":false`, `"voter":true`, `"nodeId":"node9"`, `"nodeId":"node7"`, `"minVoters":5`, `"minVoters":7`, s.joinToken, absentID, "alias/second", "alias/third", "alias/doomed", "alias/off", `"toKeyId":"alias/worn"`, `"toKeyId":"alias/pay"`,
 		`"ratePerSecond":10`, `"ratePerSecond":11`, `"label":"blue"`, `"label":"green"`, `"prefix":"/app/prod"`, `"prefix":"/app/test"`, `"prefix":"/app/dev/"`, `"prefix":"/app/test/"`, "alias/empty", "alias/waiting", `"alias/waiting"`, `"alias/empty"`)
 	out := r.Replace(c.good)
 	require.NotEqual(t, c.good, out, c.operation)

@@ -350,6 +350,7 @@ func (s *stock) samples() []sample {
 		{"cluster/verifySnapshot", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"cluster/addMember", `{"nodeId":"node9","address":"10.0.0.9:7401"}`, `{"nodeId":"node9","address":"10.0.0.9"}`, "InvalidRequest", "node9", nil},
 		{"cluster/removeMember", `{"nodeId":"node8","reason":"incident"}`, `{"nodeId":"node7","reason":"incident"}`, "NotFound", "node8", nil},
+		{"cluster/setVoter", `{"nodeId":"node8","voter":false}`, `{"nodeId":"node7","voter":false}`, "NotFound", "node8: no vote", nil},
 		{"cluster/members", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"cluster/tls", `{}`, `{"name":"x"}`, "InvalidRequest", "", nil},
 		{"cluster/getAutopilot", `{}`, `{"consistency":{"minIndex":99999999}}`, "Conflict", "", nil},

@@ -85,6 +85,7 @@ const (
 	KindDeleteAccessKey     Kind = 76
 	KindRevokeTokens        Kind = 77
 	KindRecordCredentialUse Kind = 78
+	KindSetVote             Kind = 79
 	KindPutTrust            Kind = 70
 	KindDeleteTrust         Kind = 71
 	KindLogin               Kind = 72

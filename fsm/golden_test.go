@@ -190,6 +190,7 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 			fullest[c.Kind()] = c
 		}
 	}
+	out[fsm.KindSetVote] = voteStory()[len(voteStory())-1]
 	anew := anewStory()
 	out[fsm.KindStartAnew] = anew[len(anew)-1]
 	out[fsm.KindRaiseLevel] = fsm.RaiseLevel{Meta: fsm.Meta{Time: start, Principal: "strongroom", RequestID: "level"}, Level: 2, Node: "n1"}

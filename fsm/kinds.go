@@ -74,6 +74,7 @@ func (AdmitNode) Kind() Kind    { return KindAdmitNode }
 func (SetJoinToken) Kind() Kind { return KindSetJoinToken }
 func (PutAutopilot) Kind() Kind { return KindPutAutopilot }
 func (StartAnew) Kind() Kind    { return KindStartAnew }
+func (SetVote) Kind() Kind      { return KindSetVote }
 
 func (PutRateLimit) Kind() Kind    { return KindPutRateLimit }
 func (DeleteRateLimit) Kind() Kind { return KindDeleteRateLimit }
@@ -165,6 +166,7 @@ func (c AdmitNode) meta() Meta    { return c.Meta }
 func (c SetJoinToken) meta() Meta { return c.Meta }
 func (c PutAutopilot) meta() Meta { return c.Meta }
 func (c StartAnew) meta() Meta    { return c.Meta }
+func (c SetVote) meta() Meta      { return c.Meta }
 
 func (c RequestApproval) meta() Meta { return c.Meta }
 func (c DecideApproval) meta() Meta  { return c.Meta }
@@ -295,6 +297,7 @@ var kinds = register(append(rehearsed,
 	kind(setJoinToken),
 	kind(putAutopilot),
 	kind(startAnew),
+	kind(setVote),
 
 	kind(raiseLevel).from(FirstLevel),
 )...)

@@ -49,6 +49,7 @@ func playNodes(t *rapid.T) (out nodeGame) {
 		}
 		c := rapid.SampledFrom([]fsm.Command{
 			fsm.SetNode{Meta: w.meta(), NodeID: node, Address: address, ReadOnly: rapid.Bool().Draw(t, "read only")},
+			fsm.SetVote{Meta: w.meta(), NodeID: node, ReadOnly: rapid.Bool().Draw(t, "no vote")},
 			fsm.SetNode{Meta: w.meta(), NodeID: node, Remove: true, Reason: draw("reason", "gone", "gone", "gone", "")},
 			admit, withToken, withToken,
 			fsm.SetJoinToken{Meta: w.meta(), Token: fsm.JoinToken{ID: token, Hash: hashOf(token), NodeID: bound, ExpiresAt: w.now + 2*hour}},
@@ -68,6 +69,17 @@ func playNodes(t *rapid.T) (out nodeGame) {
 			out.refused++
 		}
 		checkNodes(t, before, w.m.State())
+		if vote, is := c.(fsm.SetVote); is {
+			if result.Refused == nil {
+				require.Equal(t, vote.ReadOnly, w.m.State().ClusterNode(node).ReadOnly)
+			}
+			continue
+		}
+		for n := range w.m.State().ClusterNodes("") {
+			if old := before.ClusterNode(n.ID); old != nil && old.Folder != nil {
+				require.Equal(t, old.ReadOnly, n.ReadOnly, "a vote is given and taken by SetVote alone")
+			}
+		}
 	}
 	s, end := w.m.State(), fsm.Dump(w.m.State())
 	require.Equal(t, end, fsm.Dump(replay(t, w.log).State()), "the log again gives the same state")
@@ -100,7 +112,6 @@ func checkNodes(t *rapid.T, before, s *fsm.State) {
 		if old != nil && old.Folder != nil {
 			require.Equal(t, old.Folder, n.Folder, "a node takes part with one folder")
 			require.Equal(t, old.Address, n.Address)
-			require.Equal(t, old.ReadOnly, n.ReadOnly)
 		}
 		if n.TokenID != "" {
 			require.Empty(t, tokens[n.TokenID], "two nodes by one token")

@@ -13,7 +13,7 @@ import (
 type ClusterNode struct {
 	ID       string `cbor:"1,keyasint,omitempty"`
 	Address  string `cbor:"2,keyasint,omitempty"` // host:port of its node link
-	ReadOnly bool   `cbor:"3,keyasint,omitempty"` // it never becomes a voter
+	ReadOnly bool   `cbor:"3,keyasint,omitempty"` // it gets no vote, or gives up the one it has
 	// Folder is the id of the data folder that it has taken part with, nil:
 	// none yet. A node that comes with another one has lost what it promised.
 	Folder      []byte `cbor:"4,keyasint,omitempty"`
@@ -51,6 +51,15 @@ type AdmitNode struct {
 	Member bool `cbor:"5,keyasint,omitempty"`
 	// TokenHash is SHA-256 of the join token that it brings, nil: none.
 	TokenHash []byte `cbor:"6,keyasint,omitempty"`
+}
+
+// SetVote says whether a node shall have a vote. That is a wish: the leader
+// gives a vote when the node is in step, and takes one when a majority of the
+// others answers, for neither is known here.
+type SetVote struct {
+	Meta     Meta   `cbor:"1,keyasint,omitempty"`
+	NodeID   string `cbor:"2,keyasint,omitempty"`
+	ReadOnly bool   `cbor:"3,keyasint,omitempty"`
 }
 
 // Bounds of nodes.
@@ -103,7 +112,7 @@ func setNode(t *txn, c SetNode) (Result, *Refusal) {
 	case old.Removed():
 		return Result{}, removedNode(old)
 	case old != nil && old.Folder != nil && (old.Address != c.Address || old.ReadOnly != c.ReadOnly):
-		return Result{}, alreadyExists("nodeId: %s is a member, at %s; to change that, remove it and add the machine with a new id", c.NodeID, old.Address)
+		return Result{}, alreadyExists("nodeId: %s is a member, at %s; to move it, remove it and add the machine with a new id; to give or take its vote, use setVoter", c.NodeID, old.Address)
 	case old != nil && old.Address == c.Address && old.ReadOnly == c.ReadOnly:
 		return Result{Name: c.NodeID, Unchanged: true}, nil
 	}
@@ -132,6 +141,27 @@ func (t *txn) freeAddress(id, address string) *Refusal {
 		}
 	}
 	return nil
+}
+
+// setVote takes nodes with a record only: those without one have not said with
+// which data folder they take part, and get no vote either.
+func setVote(t *txn, c SetVote) (Result, *Refusal) {
+	if r := checkName("nodeId", c.NodeID); r != nil {
+		return Result{}, r
+	}
+	old := t.nodes.value([]byte(c.NodeID))
+	switch {
+	case old == nil:
+		return Result{}, notFound("nodeId: no node %s takes part or was announced; cluster members shows them", c.NodeID)
+	case old.Removed():
+		return Result{}, removedNode(old)
+	case old.ReadOnly == c.ReadOnly:
+		return Result{Name: c.NodeID, Unchanged: true}, nil
+	}
+	next := *old
+	next.ReadOnly, next.RequestID = c.ReadOnly, c.Meta.RequestID
+	t.nodes.put([]byte(c.NodeID), &next)
+	return Result{Name: c.NodeID}, nil
 }
 
 // removeNode also takes ids that nobody has heard of: the first members were

@@ -73,7 +73,7 @@ func Roles() map[string][]Action {
 		// nobody's administrator: its policy names addCosignature.
 		"audit-admin-access":  slices.Concat(auditRead, actions("audit", "putDetectors", "addCosignature")),
 		"cluster-read-access": clusterRead,
-		"cluster-admin-access": slices.Concat(clusterRead, actions("cluster", "addMember", "removeMember", "createJoinToken", "revokeJoinToken", "transferLeadership",
+		"cluster-admin-access": slices.Concat(clusterRead, actions("cluster", "addMember", "removeMember", "setVoter", "createJoinToken", "revokeJoinToken", "transferLeadership",
 			"saveSnapshot", "restoreSnapshot", "verifySnapshot", "setAutopilot", "manageJobs", "rotateRootKey", "removeRootKey", "getRootKey")),
 		"full-access": {Everything},
 	}

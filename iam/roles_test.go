@@ -34,7 +34,7 @@ var golden = map[string]string{
 	"audit-read-access":    "audit: describeDetectors exportEvents getCheckpoint getProof incident queryEvents",
 	"audit-admin-access":   "audit: addCosignature describeDetectors exportEvents getCheckpoint getProof incident putDetectors queryEvents",
 	"cluster-read-access":  "cluster: describeJob getAutopilot listJobs listJoinTokens members status tls",
-	"cluster-admin-access": "cluster: addMember createJoinToken describeJob getAutopilot getRootKey listJobs listJoinTokens manageJobs members removeMember removeRootKey restoreSnapshot revokeJoinToken rotateRootKey saveSnapshot setAutopilot status tls transferLeadership verifySnapshot",
+	"cluster-admin-access": "cluster: addMember createJoinToken describeJob getAutopilot getRootKey listJobs listJoinTokens manageJobs members removeMember removeRootKey restoreSnapshot revokeJoinToken rotateRootKey saveSnapshot setAutopilot setVoter status tls transferLeadership verifySnapshot",
 }
 
 func TestRolesHoldExactlyTheseActions(t *testing.T) {

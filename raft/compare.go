@@ -15,6 +15,8 @@ import (
 	"time"
 
 	hraft "github.com/hashicorp/raft"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // The protocol of the node link by which members ask each other for their
@@ -187,14 +189,10 @@ func (n *Node) apartFrom(id string) bool {
 }
 
 func (d *dataDir) writeParted(where string) error {
-	temporary := filepath.Join(d.path, partedFile+".tmp")
-	if err := writeSynced(temporary, []byte(markerHead+"\n"+where+"\n")); err != nil {
+	if err := durable.Replace(filepath.Join(d.path, partedFile), []byte(markerHead+"\n"+where+"\n")); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
-	if err := os.Rename(temporary, filepath.Join(d.path, partedFile)); err != nil {
-		return fmt.Errorf("data folder: %w", err)
-	}
-	return syncDir(d.path)
+	return nil
 }
 
 // checkParted refuses a folder whose state is known not to be that of the

@@ -13,6 +13,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/strongroom/strongroom/internal/atrest"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // The data folder:
@@ -109,7 +111,7 @@ func (d *dataDir) open(cfg Config) error {
 		return err
 	}
 	// A vote must not be lost with the folder entry of the file that holds it.
-	if err := syncDir(d.path); err != nil {
+	if err := durable.SyncDir(d.path); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	if d.snaps, err = openSnapshots(filepath.Join(d.path, "snapshots"), cfg.Logger, keys, cfg.level()); err != nil {
@@ -204,38 +206,14 @@ func (d *dataDir) mark() error {
 	if d.marked {
 		return nil
 	}
-	temporary := filepath.Join(d.path, markerFile+".tmp")
 	if err := d.before(markerFile); err != nil {
 		return fmt.Errorf("write marker: %w", err)
 	}
-	if err := writeSynced(temporary, []byte(d.marker)); err != nil {
-		return fmt.Errorf("write marker: %w", err)
-	}
-	if err := os.Rename(temporary, filepath.Join(d.path, markerFile)); err != nil {
-		return fmt.Errorf("write marker: %w", err)
-	}
-	if err := syncDir(d.path); err != nil {
+	if err := durable.Replace(filepath.Join(d.path, markerFile), []byte(d.marker)); err != nil {
 		return fmt.Errorf("write marker: %w", err)
 	}
 	d.marked = true
 	return nil
-}
-
-func writeSynced(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-func syncDir(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
 
 // close gives up the folder.

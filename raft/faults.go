@@ -72,6 +72,9 @@ type Faults struct {
 	// VoteWhileMending lets a node vote that has lost entries which it
 	// acknowledged. Acknowledged writes are then lost.
 	VoteWhileMending bool
+	// VoteAtAnyPrice takes a vote away that the others cannot do without. The
+	// cluster then stands still.
+	VoteAtAnyPrice bool
 	// KeepUntrusted leaves connections open whose certificates are of an
 	// authority that is not trusted any more.
 	KeepUntrusted bool

@@ -214,11 +214,12 @@ func (n *Node) voter(id string) (*hraft.Server, error) {
 	return nil, fault.Invalid("to", "no voter of this cluster has the id %q", id)
 }
 
-// successor picks by hints; "" leaves the choice to the library.
+// successor picks by hints, of those that stay voters; "" leaves the choice to
+// the library.
 func (n *Node) successor() string {
 	best, applied := "", uint64(0)
 	for _, m := range n.Members() {
-		if m.Fit() && (best == "" || m.AppliedIndex > applied) {
+		if m.Fit() && !leaves(n.machine.State().ClusterNode(m.ID)) && (best == "" || m.AppliedIndex > applied) {
 			best, applied = m.ID, m.AppliedIndex
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/durable"
 
 	hraft "github.com/hashicorp/raft"
 	boltstore "github.com/hashicorp/raft-boltdb/v2"
@@ -245,7 +246,7 @@ func (d *dataDir) keepCopy() error {
 		return fmt.Errorf("keep a copy of %s: %w", storeFile, err)
 	}
 	_, err = io.Copy(to, from)
-	if err := errors.Join(err, to.Sync(), to.Close(), syncDir(aside)); err != nil {
+	if err := errors.Join(err, to.Sync(), to.Close(), durable.SyncDir(aside)); err != nil {
 		return fmt.Errorf("keep a copy of %s: %w", storeFile, err)
 	}
 	return nil

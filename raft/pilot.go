@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/fsm"
-	"github.com/strongroom/strongroom/internal/fault"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -38,8 +37,8 @@ type view struct {
 // steer is autopilot: work of the leader, until its office ends. It changes the
 // configuration of Raft one step at a time:
 //
-//   - a node that was removed leaves it; a leader that was removed hands over,
-//     and its successor does it,
+//   - a node that was removed leaves it, and a voter that shall have no vote
+//     loses it; a leader hands over first, and its successor does it (votes.go),
 //   - a node that was admitted is in it, without a vote,
 //   - a member without a vote that shall have one gets it when it has been in
 //     step, with a working HSM, for as long as the settings say,
@@ -123,16 +122,8 @@ func (n *Node) steerOnce(ctx context.Context, term uint64, began time.Time) erro
 	future := n.raft.GetConfiguration()
 	servers, index := future.Configuration().Servers, future.Index()
 	n.observe(state, servers, term, began)
-	for _, s := range servers {
-		record := state.ClusterNode(string(s.ID))
-		if !record.Removed() {
-			continue
-		}
-		if string(s.ID) == n.cfg.NodeID {
-			return n.TransferLeadership(ctx, "")
-		}
-		n.cfg.Logger.Info("removing a node from the configuration", "peer", string(s.ID), "reason", record.Reason)
-		return n.await(ctx, func() error { return n.raft.RemoveServer(s.ID, index, n.cfg.Timing.ApplyTimeout).Error() })
+	if acted, err := n.letGo(ctx, state, servers, index); acted {
+		return err
 	}
 	for record := range state.ClusterNodes("") {
 		if record.Folder == nil || record.Removed() || n.isMember(record.ID) {
@@ -239,79 +230,6 @@ func (n *Node) removeDead(ctx context.Context, state *fsm.State, servers []hraft
 		return err
 	}
 	return nil
-}
-
-// votersWithout answers how many voters there are besides id and those that were
-// removed and are still in the configuration, and how many of them answer and
-// are in step. Only what they acknowledged in this term counts: a leader that
-// has just taken office knows nothing of those that it has not heard. One that
-// is far behind may be one that does not vote before its log is whole (mend.go).
-func (n *Node) votersWithout(id string, servers []hraft.Server) (voters, healthy int) {
-	state, term, last := n.machine.State(), n.raft.CurrentTerm(), n.raft.LastIndex()
-	for _, s := range servers {
-		if s.Suffrage != hraft.Voter || string(s.ID) == id || state.ClusterNode(string(s.ID)).Removed() {
-			continue
-		}
-		voters++
-		sent, end := n.guard.progress(string(s.ID), term)
-		if string(s.ID) == n.cfg.NodeID || time.Since(sent) <= 4*n.cfg.Timing.Heartbeat && end+state.Autopilot().MaxTrailing >= last {
-			healthy++
-		}
-	}
-	return voters, healthy
-}
-
-// Removing calls commit, which writes the removal of id down, if MayRemove has
-// nothing against it: one removal after the other, so that two cannot both
-// count on the voter that the other one takes.
-func (n *Node) Removing(id string, commit func() error) error {
-	n.removals.Lock()
-	defer n.removals.Unlock()
-	if err := n.MayRemove(id); err != nil {
-		return err
-	}
-	return commit()
-}
-
-// MayRemove answers nil if the members that stay could go on without id: there
-// is no way to force it, for without a majority nothing could be committed,
-// the removal included. fault.NoLeader: this node does not lead.
-func (n *Node) MayRemove(id string) error {
-	if n.tenure() == nil {
-		return n.noLeader(nil)
-	}
-	servers := n.raft.GetConfiguration().Configuration().Servers
-	voter := false
-	for _, s := range servers {
-		voter = voter || string(s.ID) == id && s.Suffrage == hraft.Voter
-	}
-	voters, healthy := n.votersWithout(id, servers)
-	switch {
-	case !voter:
-		return nil
-	case voters == 0:
-		return fault.New(fault.Conflict, "nodeId: %s is the last voter; a cluster without one is gone", id)
-	case healthy <= voters/2:
-		return fault.New(fault.Conflict, "nodeId: without %s, %d of %d voters answer and are in step, which is no majority, and the cluster would stand still; bring the others back, or remove those that are gone first", id, healthy, voters)
-	}
-	return nil
-}
-
-// Settle has the leader bring the configuration in step with the state, and
-// waits until id is no member any more, as far as this node knows. It answers
-// false when ctx ends before that; the leader goes on.
-func (n *Node) Settle(ctx context.Context, id string) bool {
-	n.pilot.kick()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for n.isMember(id) {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return false
-		}
-	}
-	return true
 }
 
 // MemberAt answers the member that has the address, "" if none has.

@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"github.com/strongroom/strongroom/internal/atrest"
+	"github.com/strongroom/strongroom/internal/durable"
 
 	hraft "github.com/hashicorp/raft"
 	boltstore "github.com/hashicorp/raft-boltdb/v2"
@@ -136,7 +137,7 @@ func (s *snapshotStore) copyAnew(meta *hraft.SnapshotMeta, transport hraft.Trans
 	if err := errors.Join(r.Close(), sink.Close()); err != nil {
 		return err
 	}
-	return errors.Join(os.RemoveAll(filepath.Join(s.path, meta.ID)), syncDir(s.path))
+	return errors.Join(os.RemoveAll(filepath.Join(s.path, meta.ID)), durable.SyncDir(s.path))
 }
 
 // generation answers which storage key a snapshot is under.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/atrest"
+	"github.com/strongroom/strongroom/internal/durable"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -176,7 +177,7 @@ func (s *snapshotStore) setAside(ids []string) error {
 			return fmt.Errorf("snapshots: %w", err)
 		}
 	}
-	return errors.Join(syncDir(aside), syncDir(s.path))
+	return errors.Join(durable.SyncDir(aside), durable.SyncDir(s.path))
 }
 
 // verifiedSink seals what it is given, and reads back what it wrote. Only after Close returned without an

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // Whether this node may take part. A node whose folder is empty may have been
@@ -52,14 +54,7 @@ func readFolderID(path string) ([]byte, error) {
 }
 
 func writeFolderID(dir, name string, id []byte) error {
-	temporary := filepath.Join(dir, name+".tmp")
-	if err := writeSynced(temporary, []byte(markerHead+"\n"+hex.EncodeToString(id)+"\n")); err != nil {
-		return fmt.Errorf("data folder: %w", err)
-	}
-	if err := os.Rename(temporary, filepath.Join(dir, name)); err != nil {
-		return fmt.Errorf("data folder: %w", err)
-	}
-	if err := syncDir(dir); err != nil {
+	if err := durable.Replace(filepath.Join(dir, name), []byte(markerHead+"\n"+hex.EncodeToString(id)+"\n")); err != nil {
 		return fmt.Errorf("data folder: %w", err)
 	}
 	return nil

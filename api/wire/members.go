@@ -27,6 +27,23 @@ type RemoveMemberResponse struct {
 	Left   bool   `json:"left"`
 }
 
+// SetVoterRequest gives a member a vote, or takes the vote of one away.
+type SetVoterRequest struct {
+	Write
+	NodeID string `json:"nodeId" doc:"id of the node"`
+	Voter  *bool  `json:"voter" doc:"true: it gets a vote when it is in step; false: it keeps a copy and has none"`
+}
+
+// SetVoterResponse: Done is false while the leader still brings the
+// configuration in step, which it does by itself: a vote is given when the node
+// has been in step for some time, and taken while a majority of the others
+// answers. What it waits for is shown by members.
+type SetVoterResponse struct {
+	NodeID string `json:"nodeId"`
+	Voter  bool   `json:"voter"`
+	Done   bool   `json:"done"`
+}
+
 // MembersRequest asks who is a member.
 type MembersRequest struct{}
 
@@ -43,14 +60,15 @@ type Member struct {
 	// Role is leader, follower, nonVoter, or joining: announced, and not heard
 	// from yet.
 	Role string `json:"role"`
-	// Voter says whether it has a vote or shall get one.
+	// Voter says whether it shall have a vote, which it may not have yet, or still.
 	Voter        bool   `json:"voter"`
 	Alive        bool   `json:"alive"`
 	AppliedIndex uint64 `json:"appliedIndex"`
 	// InStepSince is since when it has answered, been in step, and, before it
 	// has a vote, had a working HSM.
 	InStepSince *Time `json:"inStepSince,omitzero"`
-	// Waiting says what keeps it from being in step or from its vote.
+	// Waiting says what keeps it from being in step, from its vote, or from giving
+	// it up.
 	Waiting string `json:"waiting,omitzero"`
 	HSM     string `json:"hsm"`
 	// RootKey is ok, missing, or unknown when it does not answer.

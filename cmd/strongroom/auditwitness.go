@@ -19,6 +19,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/internal/checkpoint"
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
@@ -120,7 +121,7 @@ func witnessKey(path string) (ed25519.PrivateKey, error) {
 		if err != nil {
 			return nil, err
 		}
-		return key, replaceFile(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
+		return key, durable.Replace(path, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}))
 	}
 	if err != nil {
 		return nil, err
@@ -199,7 +200,7 @@ func (w *witness) readKeys(shown string) error {
 		if _, err := checkpoint.ParseKeys(text); err != nil {
 			return fmt.Errorf("the public keys that the cluster shows: %w", err)
 		}
-		err = replaceFile(path, text)
+		err = durable.Replace(path, text)
 	}
 	if err == nil {
 		w.keys, err = checkpoint.ParseKeys(text)
@@ -240,7 +241,7 @@ func (w *witness) see(ctx context.Context, c wire.Checkpoint) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	return now.Size, replaceFile(path, signed)
+	return now.Size, durable.Replace(path, signed)
 }
 
 // continues reports whether now is newer than before, and fails if it does

@@ -17,6 +17,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/client"
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/pkcs11"
@@ -48,7 +49,7 @@ func (d *devCluster) awaitReady(ctx context.Context, health *http.Client) error 
 		}
 	}
 	d.awaitHints(ctx)
-	if err := errors.Join(replaceFile(d.path("env"), []byte(d.env())), replaceFile(d.path("ready"), []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))); err != nil {
+	if err := errors.Join(durable.Replace(d.path("env"), []byte(d.env())), durable.Replace(d.path("ready"), []byte(time.Now().UTC().Format(time.RFC3339)+"\n"))); err != nil {
 		return err
 	}
 	d.tellReady(time.Since(started))
@@ -136,7 +137,7 @@ func (d *devCluster) renewAdmin(ctx context.Context, c *client.Client, who wire.
 		return fmt.Errorf("the administrator's token, which ends %v, could not be renewed: %w", who.ExpiresAt, err)
 	}
 	defer made.Token.Wipe()
-	if err := replaceFile(d.path("admin.token"), append(bytes.Clone(made.Token.Expose()), '\n')); err != nil {
+	if err := durable.Replace(d.path("admin.token"), append(bytes.Clone(made.Token.Expose()), '\n')); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.out, "The administrator's token was renewed until %v.\n", made.ExpiresAt)

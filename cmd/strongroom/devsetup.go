@@ -10,7 +10,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"text/template"
 	"time"
@@ -18,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/pki"
 	"github.com/strongroom/strongroom/pkcs11"
 )
@@ -82,15 +82,11 @@ func (d *devCluster) setUp(ctx context.Context) error {
 		return err
 	}
 	// The mark appears whole or not at all, and last.
-	temporary := d.path(markComplete + ".new")
-	if err := writeFile(temporary, append(shape, '\n')); err != nil {
-		return err
-	}
-	if err := os.Rename(temporary, d.path(markComplete)); err != nil {
+	if err := durable.Replace(d.path(markComplete), append(shape, '\n')); err != nil {
 		return err
 	}
 	fmt.Fprintf(d.out, "Certificates, HSM tokens, keys and the first administrator are made (%.1f s).\n", time.Since(started).Seconds())
-	return errors.Join(syncDir(d.dir), os.Remove(d.path(markBegun)))
+	return os.Remove(d.path(markBegun))
 }
 
 func (d *devCluster) checkShape(raw []byte) error {
@@ -304,13 +300,4 @@ func writeFile(path string, content []byte) error {
 		return errors.Join(err, os.Remove(path))
 	}
 	return nil
-}
-
-// replaceFile writes a file so that readers see the old one or the new one.
-func replaceFile(path string, content []byte) error {
-	temporary := filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".new")
-	if err := writeFile(temporary, content); err != nil {
-		return err
-	}
-	return os.Rename(temporary, path)
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/pkcs11"
 )
@@ -97,7 +98,7 @@ func exportRoot(ctx context.Context, o exportOptions, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if err := writeNew(o.out, text); err != nil {
+	if err := durable.Create(o.out, text); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(out, "wrote %s: root key v%d for the HSM whose transport key has the fingerprint\n  %x\nand for no other. "+

@@ -7,7 +7,6 @@ import (
 	"io"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/strongroom/strongroom/engine"
 	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/secret"
 	"github.com/strongroom/strongroom/pkcs11"
 	"github.com/strongroom/strongroom/raft"
@@ -174,26 +174,10 @@ func readRecipients(cfg config.Config, args []string) ([]pkcs11.Recipient, error
 }
 
 func writeToken(path string, token secret.Bytes) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
+	text := append(append(make([]byte, 0, token.Len()+1), token.Expose()...), '\n')
+	defer clear(text)
+	if err := durable.Create(path, text); err != nil {
 		return fmt.Errorf("administrator's token: %w", err)
 	}
-	_, err = f.Write(append(append(make([]byte, 0, token.Len()+1), token.Expose()...), '\n'))
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("administrator's token: %w", err), os.Remove(path))
-	}
 	return nil
-}
-
-// syncDir makes a new name in a folder survive a power cut.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strongroom/strongroom/api/wire"
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/secret"
 )
 
@@ -112,7 +113,7 @@ func replaceToken(path string, token secret.Bytes) error {
 		err = os.Rename(f.Name(), path)
 	}
 	if err == nil {
-		return syncDir(filepath.Dir(path))
+		return durable.SyncDir(filepath.Dir(path))
 	}
 	return errors.Join(fmt.Errorf("--token-file: %w", err), os.Remove(f.Name()))
 }

@@ -184,7 +184,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 			Roots: rootKeys{device: n.device, admitted: n.cfg.HSM.AdmitTransportKeys}, PeerRoots: link.Roots, PeerLedger: link.Ledger, StepDown: n.stepDown,
 			PeerClock: link.Clock,
 			TLS:       n.shown, PeerTLS: link.TLS,
-			Membership: engine.Membership{Removing: n.raft.Removing, Settle: n.raft.Settle, Views: n.memberViews},
+			Membership: engine.Membership{Removing: n.raft.Removing, Settle: n.raft.Settle, SettleVote: n.raft.SettleVote, Views: n.memberViews},
 			CaughtUp:   n.raft.CaughtUp, AskLeader: n.askLeader(), Fit: func() bool { return n.hsm().State == pkcs11.HealthOK },
 		},
 		Trusts: trust.New(trust.Config{ReviewerFile: n.cfg.Login.TokenReviewerFile, Logger: n.log.With("floor", "trust")}),

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -114,23 +113,6 @@ func readBounded(path string, max int64) ([]byte, error) {
 		err = fmt.Errorf("%s has more than %d bytes", path, max)
 	}
 	return text, err
-}
-
-// writeNew writes a file that must not be there, so that it is whole or absent.
-func writeNew(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err == nil {
-		err = syncDir(filepath.Dir(path))
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(path))
-	}
-	return nil
 }
 
 // rootFromWire and rootToWire carry a root key between the API's form, which

@@ -15,6 +15,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/wrapped"
 	"github.com/strongroom/strongroom/pkcs11"
 )
@@ -64,9 +65,9 @@ func TestRootKeyIsReadInBothForms(t *testing.T) {
 	exported, err := formatRootExport(rootToWire("c1", someRoot()))
 	require.NoError(t, err)
 	one, two := filepath.Join(dir, "answered"), filepath.Join(dir, "exported")
-	require.NoError(t, writeNew(one, answered.Bytes()))
-	require.NoError(t, writeNew(two, exported))
-	require.ErrorIs(t, writeNew(two, exported), os.ErrExist)
+	require.NoError(t, durable.Create(one, answered.Bytes()))
+	require.NoError(t, durable.Create(two, exported))
+	require.ErrorIs(t, durable.Create(two, exported), os.ErrExist)
 	for _, path := range []string{one, two} {
 		key, err := readRootKey(path, false)
 		require.NoError(t, err)
@@ -75,7 +76,7 @@ func TestRootKeyIsReadInBothForms(t *testing.T) {
 	_, err = readRootKey(one, true)
 	require.ErrorContains(t, err, "not a whole root export")
 	large := filepath.Join(dir, "large")
-	require.NoError(t, writeNew(large, make([]byte, maxRootFile+1)))
+	require.NoError(t, durable.Create(large, make([]byte, maxRootFile+1)))
 	_, err = readRootKey(large, false)
 	require.ErrorContains(t, err, "more than")
 
@@ -95,7 +96,7 @@ func TestSwappedTransportKeyIsRefused(t *testing.T) {
 		require.NoError(t, err)
 		path := filepath.Join(dir, name)
 		// What the file says about itself does not count.
-		require.NoError(t, writeNew(path, formatTransportKey("node3", pkcs11.TransportKey{PublicDER: der, Fingerprint: fingerprintOf(der), Wrap: "rsa-oaep-sha1"})))
+		require.NoError(t, durable.Create(path, formatTransportKey("node3", pkcs11.TransportKey{PublicDER: der, Fingerprint: fingerprintOf(der), Wrap: "rsa-oaep-sha1"})))
 		files, fingerprints = append(files, path), append(fingerprints, fmt.Sprintf("%x", fingerprintOf(der)))
 	}
 	r, err := readReceiver(files[0], fingerprints[0])

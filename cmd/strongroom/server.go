@@ -13,6 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/strongroom/strongroom/internal/config"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // Bounds of stopping. Requests in flight may finish; what is still there
@@ -81,7 +83,7 @@ func serve(ctx context.Context, cfg config.Config, log *slog.Logger, reload <-ch
 		return errors.Join(err, n.abandon())
 	}
 	if cfg.Node.PIDFile != "" {
-		if err := replaceFile(cfg.Node.PIDFile, []byte(strconv.Itoa(os.Getpid())+"\n")); err != nil {
+		if err := durable.Replace(cfg.Node.PIDFile, []byte(strconv.Itoa(os.Getpid())+"\n")); err != nil {
 			return errors.Join(fmt.Errorf("node.pidFile: %w", err), n.abandon())
 		}
 		defer removePIDFile(cfg.Node.PIDFile, os.Getpid())

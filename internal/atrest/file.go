@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/strongroom/strongroom/internal/durable"
 	"github.com/strongroom/strongroom/internal/fault"
 	"github.com/strongroom/strongroom/internal/secret"
 )
@@ -269,28 +270,8 @@ func (p Place) write(f file) error {
 	if err != nil {
 		return err
 	}
-	temporary := p.path() + ".tmp"
-	if err := writeSynced(temporary, append(raw, '\n')); err != nil {
-		return fmt.Errorf("write the storage keys: %w", err)
-	}
-	if err := os.Rename(temporary, p.path()); err != nil {
-		return fmt.Errorf("write the storage keys: %w", err)
-	}
-	d, err := os.Open(p.DataDir)
-	if err != nil {
-		return fmt.Errorf("write the storage keys: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+	if err := durable.Replace(p.path(), append(raw, '\n')); err != nil {
 		return fmt.Errorf("write the storage keys: %w", err)
 	}
 	return nil
-}
-
-func writeSynced(path string, content []byte) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	return errors.Join(err, f.Sync(), f.Close())
 }

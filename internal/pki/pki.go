@@ -19,6 +19,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // How long certificates are valid, and how far back they begin, for clocks
@@ -203,11 +205,7 @@ func ReplaceFile(path string, content []byte, mode os.FileMode) error {
 	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 func writeNew(path string, content []byte, mode os.FileMode) error {

@@ -7,9 +7,10 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // cursor is how far a sink has come: the last event that it has dealt with,
@@ -71,35 +72,9 @@ func (at cursor) String() string { return fmt.Sprintf("%s%d %x\n", cursorMagic, 
 
 // save replaces the file by one that is on the disk, so that a power cut
 // leaves the old cursor or the new one.
-func (c cursorFile) save(at cursor) (err error) {
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("the cursor cannot be saved: %w", err)
-		}
-	}()
-	fresh := string(c) + ".new"
-	f, err := os.OpenFile(fresh, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
+func (c cursorFile) save(at cursor) error {
+	if err := durable.Replace(string(c), []byte(at.String())); err != nil {
+		return fmt.Errorf("the cursor cannot be saved: %w", err)
 	}
-	_, err = f.WriteString(at.String())
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(fresh, string(c)); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(string(c)))
-}
-
-// syncDir makes the names in a folder last.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return nil
 }

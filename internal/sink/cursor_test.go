@@ -74,7 +74,7 @@ func TestACursorThatCannotBeSavedIsTold(t *testing.T) {
 	w.start()
 	w.done(w.happen(1))
 	// The file that is to take its place cannot be made.
-	fresh := filepath.Join(w.cfg.Dir, "one.cursor.new")
+	fresh := filepath.Join(w.cfg.Dir, "one.cursor.tmp")
 	require.NoError(t, os.Mkdir(fresh, 0o700))
 	last := w.happen(1)
 	w.eventually("an error", func() bool { return w.metric("strongroom_audit_sink_errors_total", "one") > 0 })

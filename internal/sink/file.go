@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"syscall"
+
+	"github.com/strongroom/strongroom/internal/durable"
 )
 
 // fileTarget appends lines to a file. Taken is what is on the disk. Whoever
@@ -117,7 +119,7 @@ func (t *fileTarget) open() (err error) {
 	if err != nil {
 		return fmt.Errorf("the file cannot be written: %w", err)
 	}
-	if err := syncDir(filepath.Dir(t.path)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(t.path)); err != nil {
 		return fmt.Errorf("the folder of the file cannot be synced: %w", err)
 	}
 	t.file, t.size = f, size

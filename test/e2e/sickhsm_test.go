@@ -16,10 +16,9 @@ import (
 	"github.com/strongroom/strongroom/test/localcluster"
 )
 
-// Places in CK_FUNCTION_LIST, and return values of PKCS #11.
+// A place in CK_FUNCTION_LIST, and return values of PKCS #11.
 const (
 	ckDecrypt = 34
-	ckAll     = 68 // the rule for all functions together, by chance
 
 	ckrDeviceError, ckrObjectHandleInvalid, ckrSessionHandleInvalid = 0x30, 0x82, 0xB3
 )
@@ -29,9 +28,25 @@ const (
 type sickHSMs struct {
 	t     *testing.T
 	files []*os.File
+	all   int // the last rule, for all functions together, by chance
 }
 
-const ruleBytes = 6 * 4 // calls, pass, fail, rv, hang, every; of ckAll: quirks, open sessions, calls, rv, -, one in
+// ruleBytes is what a rule has: calls, pass, fail, rv, hang, every; the last
+// one: failed, open sessions, calls, rv, nothing, one in.
+const ruleBytes = 6 * 4
+
+// functions answers how many functions PKCS #11 has, which is where the table
+// has its two last rules: a rule in the wrong place is one of nothing.
+func functions(t *testing.T) int {
+	t.Helper()
+	header, err := os.ReadFile("../../pkcs11/ck.h")
+	require.NoError(t, err)
+	found := regexp.MustCompile(`\bCK_FUNCTIONS = (\d+)`).FindSubmatch(header)
+	require.NotNil(t, found)
+	n, err := strconv.Atoi(string(found[1]))
+	require.NoError(t, err)
+	return n
+}
 
 // sicken puts the faulty module before the real one, on every node of c.
 func sicken(t *testing.T, c *localcluster.Cluster) *sickHSMs {
@@ -41,10 +56,10 @@ func sicken(t *testing.T, c *localcluster.Cluster) *sickHSMs {
 	require.NoError(t, err, string(out))
 	module := regexp.MustCompile(`(?m)^(  module: )"(.+)"$`)
 	c.Stop()
-	s := &sickHSMs{t: t}
+	s := &sickHSMs{t: t, all: functions(t) + 1}
 	for node := 1; node <= c.Nodes; node++ {
 		control := filepath.Join(t.TempDir(), "control")
-		require.NoError(t, os.WriteFile(control, make([]byte, (ckAll+1)*ruleBytes), 0o600))
+		require.NoError(t, os.WriteFile(control, make([]byte, (s.all+1)*ruleBytes), 0o600))
 		file, err := os.OpenFile(control, os.O_RDWR, 0)
 		require.NoError(t, err)
 		t.Cleanup(func() { require.NoError(t, file.Close()) })
@@ -85,7 +100,15 @@ func (s *sickHSMs) failEach(function int, rv, n uint32) {
 
 func (s *sickHSMs) decrypted(node int) int { return int(s.word(node, ckDecrypt, 0)) }
 
-func (s *sickHSMs) sessions(node int) int { return int(s.word(node, ckAll, 1)) }
+// failed answers how many calls the rules have made fail, on all nodes.
+func (s *sickHSMs) failed() (n int) {
+	for node := range s.files {
+		n += int(s.word(node+1, s.all, 0))
+	}
+	return n
+}
+
+func (s *sickHSMs) sessions(node int) int { return int(s.word(node, s.all, 1)) }
 
 // tally is what the nodes have noticed so far.
 type tally struct {
@@ -150,18 +173,20 @@ func TestSixtyFourClientsOnASickHSM(t *testing.T) {
 		function int
 		rv       uint32
 	}{
-		{"session", ckDecrypt, ckrSessionHandleInvalid}, {"handle", ckDecrypt, ckrObjectHandleInvalid}, {"device", ckAll, ckrDeviceError},
+		{"session", ckDecrypt, ckrSessionHandleInvalid}, {"handle", ckDecrypt, ckrObjectHandleInvalid}, {"device", s.all, ckrDeviceError},
 	} {
 		leader, before := c.Leader(), s.tally(c)
-		decrypted := s.decrypted(leader)
+		decrypted, injected := s.decrypted(leader), s.failed()
 		s.failEach(fault.function, fault.rv, 50)
 		more(12)
 		s.failEach(fault.function, 0, 0)
 		more(2)
 		after := s.tally(c)
 		requests, failed := after.requests-before.requests, after.failed-before.failed
-		t.Logf("%s: %d of %d requests failed", fault.name, failed, requests)
-		require.Greater(t, s.decrypted(leader), decrypted+1000, "%s: the faults hit", fault.name)
+		injected = s.failed() - injected
+		t.Logf("%s: %d of %d requests failed, by %d calls that did", fault.name, failed, requests, injected)
+		require.Greater(t, s.decrypted(leader), decrypted+1000, fault.name)
+		require.Greater(t, injected, 10, "%s: no fault hit", fault.name)
 		require.Less(t, failed*1000, requests, fault.name)
 		require.Equal(t, before.workers, after.workers, fault.name)
 		require.Equal(t, before.sessions, after.sessions, "%s: a session leaked", fault.name)

@@ -30,7 +30,8 @@ var mayImport = map[string][]string{
 	"internal/fault":      {},
 	"internal/names":      {},
 	"internal/wrapped":    {},
-	"internal/pki":        {},
+	"internal/durable":    {},
+	"internal/pki":        {"internal/durable"},
 	"internal/dialect":    {},
 	"internal/gossipring": {"internal/secret"},
 	// What a node shows and trusts on its connections, as files have it.
@@ -44,20 +45,20 @@ var mayImport = map[string][]string{
 	"internal/cron":     {},
 	"internal/sigv4":    {},
 	// What a node keeps on its disk, sealed under keys that its HSM opens.
-	"internal/atrest": {"internal/fault", "internal/secret"},
+	"internal/atrest": {"internal/durable", "internal/fault", "internal/secret"},
 	// What is signed over an audit trail: for the node that signs, and for those
 	// who verify and witness without one.
 	"internal/checkpoint": {},
 	"internal/notice":     {},
-	"internal/backup":     {"internal/fault", "internal/secret", "internal/wrapped"},
+	"internal/backup":     {"internal/durable", "internal/fault", "internal/secret", "internal/wrapped"},
 
 	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped", "internal/dialect"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
 	"iam":    {"internal/names", "internal/fault", "internal/secret"},
-	"audit":  {"internal/checkpoint", "internal/names", "internal/fault"},
+	"audit":  {"internal/checkpoint", "internal/durable", "internal/names", "internal/fault"},
 
 	"kms":  {"fsm", "internal/names", "internal/fault", "internal/secret", "internal/wrapped"},
-	"raft": {"fsm", "internal/atrest", "internal/fault", "internal/secret"},
+	"raft": {"fsm", "internal/atrest", "internal/durable", "internal/fault", "internal/secret"},
 
 	"engine": {"fsm", "iam", "audit", "kms", "api/wire", "internal/backup", "internal/checkpoint", "internal/cron", "internal/notice", "internal/names", "internal/fault", "internal/secret", "internal/sigv4", "internal/wordlist", "internal/wrapped"},
 
@@ -72,7 +73,7 @@ var mayImport = map[string][]string{
 	"internal/trust": {"engine", "fsm", "internal/fault", "internal/outbound"},
 
 	// The way out of the audit trail's events.
-	"internal/sink": {"audit", "internal/fault", "internal/outbound"},
+	"internal/sink": {"audit", "internal/durable", "internal/fault", "internal/outbound"},
 
 	"cmd/strongroom": {"*"},
 }

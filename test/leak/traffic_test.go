@@ -318,6 +318,7 @@ func (w *traffic) cosigned() {
 func (w *traffic) members() {
 	node := fmt.Sprintf("never%d", w.count) // an id is good once
 	w.ok("cluster/addMember", `{"nodeId":%q,"address":"127.0.0.1:9"}`, node)
+	w.ok("cluster/setVoter", `{"nodeId":%q,"voter":false}`, node)
 	w.ok("cluster/members", `{}`)
 	w.ok("cluster/tls", `{}`)
 	w.ok("cluster/removeMember", `{"nodeId":%q,"reason":"leak"}`, node)

@@ -11,7 +11,8 @@
  *                   whose number this divides (0: none).
  *                   In the last rule but one the first word is a set of quirks,
  *                   and the next are numbers of sessions (vendors.h). The words
- *                   of the last rule are: nothing, sessions that are open, calls
+ *                   of the last rule are: calls that failed by any rule so far,
+ *                   sessions that are open, calls
  *                   while the last word was not 0, the CK_RV to fail with,
  *                   nothing, and one in how many calls, of all functions
  *                   together, fails by chance (0: none).
@@ -100,6 +101,8 @@ static ck_rv through(int i, w a, w b, w c, w d, w e, w f, w g, w h) {
 		verdict = (uint32_t)r->rv;
 	else if (odds > 0 && chance((uint32_t)__sync_add_and_fetch(&all->fail, 1)) % (uint32_t)odds == 0)
 		verdict = (uint32_t)all->rv;
+	if (verdict != 0)
+		__sync_fetch_and_add(&all->calls, 1);
 	if (verdict != 0 && !(verdict & LATE))
 		return verdict;
 	if (quirks & QUIRK_OWN_NUMBERS && (i == CK_ENCRYPT_INIT || i == CK_DECRYPT_INIT || i == CK_SIGN_INIT ||
