@@ -297,6 +297,8 @@ var kinds = register(append(rehearsed,
 	kind(startAnew),
 
 	kind(raiseLevel).from(FirstLevel),
+	kind(recoverCluster),
+	kind(tellRecovery),
 )...)
 
 // kind makes the entry of a command type from the function that decides it.

@@ -79,7 +79,7 @@ func Revive(cfg Config, servers []Server, state *fsm.State, commands [][]byte, n
 // startAnew makes the first command of the cluster: the data folders that the
 // state knows are those that were lost.
 func startAnew(servers []Server, now time.Time) ([]byte, error) {
-	command := fsm.StartAnew{Meta: fsm.Meta{Time: now.UnixMilli(), Principal: "restore", RequestID: "restore"}}
+	command := fsm.StartAnew{Meta: fsm.Meta{Time: now.UnixMilli(), Principal: "restore", RequestID: "restore"}, Doubt: true}
 	for _, s := range servers {
 		command.Members = append(command.Members, fsm.NodeAddress{ID: s.ID, Address: s.Address})
 	}
