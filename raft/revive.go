@@ -3,7 +3,6 @@ package raft
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/strongroom/strongroom/fsm"
@@ -99,13 +98,8 @@ func (d *dataDir) seed(state *fsm.State, term uint64, configuration hraft.Config
 
 // stateAccepts applies the commands to a copy of state.
 func stateAccepts(state *fsm.State, commands [][]byte) error {
-	m := fsm.NewAt(max(state.Level(), fsm.Level))
-	r, w := io.Pipe()
-	go func() {
-		_, err := state.Snapshot().WriteTo(w)
-		w.CloseWithError(err)
-	}()
-	if err := errors.Join(m.Restore(r), r.Close()); err != nil {
+	m, err := machineAt(state, max(state.Level(), fsm.Level))
+	if err != nil {
 		return err
 	}
 	for i, command := range commands {
