@@ -155,7 +155,7 @@ func showRemains(out io.Writer, cfg config.Config, r raft.Remains, now time.Time
 	if len(r.Others) == 0 && r.Missing == 0 {
 		return nil // Recover says that there is nothing to do
 	}
-	text := fmt.Sprintf(`
+	text := `
 What may be lost: every write that the others acknowledged behind this last entry, for
 ever. How many there are, this node cannot know. Entries that it has and that nobody
 acknowledged count as written from now on.
@@ -168,9 +168,9 @@ all, start them, and do not go on here.
 After this the data folders of all other members must never be used again: their ids
 are removed for ever. Destroy the folders, or move them away, now. If a majority of
 those machines comes back where it cannot reach this node, it serves as a second cluster
-of the same name, and nothing can prevent that. Join tokens are revoked. Until %v after
-this, versions of secrets count as held by somebody.
-`, time.Duration(engine.LongestHold)*time.Millisecond)
+of the same name, and nothing can prevent that. Join tokens are revoked. What there is of
+versions counts as held by somebody for as long as a reader may keep it.
+`
 	if r.Missing != 0 {
 		text = fmt.Sprintf("\nThe log of this node is DAMAGED: it had entries up to %d, and those behind the last entry above are lost here.\n", r.Missing) + text
 	}
