@@ -70,7 +70,7 @@ func Recover(cfg Config, order Recovery) (out Recovered, err error) {
 		return out, errors.New("the data folder has changed since it was looked at; look again")
 	}
 	if len(found.Others) == 0 && found.Missing == 0 {
-		return out, fmt.Errorf("this node is the only member of its cluster, and its data folder is whole: there is nothing to recover; start its server")
+		return out, errors.New("this node is the only member of its cluster, and its data folder is whole: there is nothing to recover; start its server")
 	}
 	index := found.above + recoveryEntries
 	state, err := d.recovered(cfg, found, index, order)
@@ -206,10 +206,15 @@ func (d *dataDir) finishRecovery(log *slog.Logger, step func(string) error) erro
 	if err != nil {
 		return err
 	}
+	// Nothing is deleted but behind the snapshot that holds all of it.
+	term, err := d.logs.number(keyRecovering)
+	if err != nil {
+		return err
+	}
+	if term == 0 || f.base == nil || f.base.Term != term || f.last > f.base.Index {
+		return errors.New("the snapshot of the recovery is not the newest in the folder; nothing was deleted")
+	}
 	if f.last > 0 {
-		if f.last > f.baseIndex() {
-			return fmt.Errorf("the log has entries behind the recovery: it was finished before")
-		}
 		if err := d.logs.DeleteRange(f.first, f.last); err != nil {
 			return fmt.Errorf("log: %w", err)
 		}

@@ -116,7 +116,7 @@ func confirmed(cluster, given string, in io.Reader, out io.Writer) error {
 		given = strings.TrimSpace(line)
 	}
 	if given != cluster {
-		return fmt.Errorf("that is not the name of this cluster; nothing was changed")
+		return errors.New("that is not the name of this cluster; nothing was changed")
 	}
 	return nil
 }
