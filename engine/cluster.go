@@ -33,7 +33,7 @@ func clusterOperations() []*Operation {
 }
 
 func (c *call) status() *wire.StatusResponse {
-	out := &wire.StatusResponse{ClusterID: c.engine.ClusterID, Index: c.state.Index(), Level: c.state.Level(), Nodes: []wire.NodeStatus{}}
+	out := &wire.StatusResponse{ClusterID: c.engine.ClusterID, Index: c.state.Index(), Level: c.state.Level(), Recoveries: recoveries(c.state), Nodes: []wire.NodeStatus{}}
 	if c.engine.Cluster.Members == nil {
 		return out
 	}

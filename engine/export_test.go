@@ -34,6 +34,9 @@ func (e *Engine) RotateDue(ctx context.Context) { e.rotateDue(ctx) }
 // TellExpiries is one tick of what tells of versions that expire.
 func (e *Engine) TellExpiries(ctx context.Context) { e.tellExpiries(ctx) }
 
+// TellRecoveries is one tick of what tells that the cluster was recovered.
+func (e *Engine) TellRecoveries(ctx context.Context) { e.tellRecoveries(ctx) }
+
 // AskClocks is one tick of what judges this node's clock.
 func (e *Engine) AskClocks(ctx context.Context) { e.askClocks(ctx) }
 

@@ -44,6 +44,7 @@ func (e *Engine) RunLeader(ctx context.Context) {
 	work.Go(func() { every(ctx, reapEvery, e.reap) })
 	work.Go(func() { every(ctx, rotateEvery, e.rotateDue) })
 	work.Go(func() { every(ctx, tellEvery, e.tellExpiries) })
+	work.Go(func() { every(ctx, tellEvery, e.tellRecoveries) })
 	work.Go(func() { every(ctx, usePrecision, e.writeUses) })
 	work.Go(func() { every(ctx, usePrecision, e.writeCredentialUses) })
 	work.Go(func() { e.runJobs(ctx) })

@@ -94,6 +94,7 @@ func Dump(s *State) map[string]any {
 	dump(out, "joinTokens", s.joinTokens.Root())
 	dump(out, "autopilot", s.autopilot.Root())
 	dump(out, "levels", s.levels.Root())
+	dump(out, "recoveries", s.recoveries.Root())
 	dump(out, "glass", s.glass.Root())
 	dump(out, "glassReads", s.glassReads.Root())
 	dump(out, "glassOf", s.glassOf.Root())

@@ -193,6 +193,8 @@ func samples(t *testing.T) map[fsm.Kind]fsm.Command {
 	out[fsm.KindSetVote] = voteStory()[len(voteStory())-1]
 	anew := anewStory()
 	out[fsm.KindStartAnew] = anew[len(anew)-1]
+	recovered := recoveryStory()
+	out[fsm.KindRecoverCluster], out[fsm.KindTellRecovery] = recovered[len(recovered)-2], recovered[len(recovered)-1]
 	out[fsm.KindRaiseLevel] = fsm.RaiseLevel{Meta: fsm.Meta{Time: start, Principal: "strongroom", RequestID: "level"}, Level: 2, Node: "n1"}
 	for _, k := range []fsm.Kind{fsm.KindSetNode, fsm.KindAdmitNode, fsm.KindSetJoinToken, fsm.KindPutAutopilot} {
 		out[k] = fullest[k]
@@ -241,6 +243,9 @@ func TestGoldenCommands(t *testing.T) {
 	// A record that grew once more gets one more file.
 	each := fsm.PutPathRule{Meta: fsm.Meta{Time: start}, Rule: fsm.PathRule{Prefix: "/app/", HSMEachRead: true}}
 	files[fmt.Sprintf("%03d-%s-v1-each-read.hex", each.Kind(), kindName(each))] = each
+	// A restore that doubts what happened after the backup.
+	doubt := doubtStory()[len(doubtStory())-1]
+	files[fmt.Sprintf("%03d-%s-v1-doubt.hex", doubt.Kind(), kindName(doubt))] = doubt
 	for name, sample := range files {
 		path := filepath.Join(commandFolder, name)
 		current := encoded(t, sample)

@@ -300,6 +300,8 @@ var kinds = register(append(rehearsed,
 	kind(setVote),
 
 	kind(raiseLevel).from(FirstLevel),
+	kind(recoverCluster),
+	kind(tellRecovery),
 )...)
 
 // kind makes the entry of a command type from the function that decides it.

@@ -255,6 +255,8 @@ func (t *txn) restoreRecord(kind recordType, payload []byte) (string, error) {
 		return read(kind, payload, t.restoreAutopilot)
 	case recordLevel:
 		return read(kind, payload, t.restoreLevel)
+	case recordRecovery:
+		return read(kind, payload, t.restoreRecovery)
 	default:
 		return "", fmt.Errorf("records of type %d are not known to this build", kind)
 	}

@@ -83,6 +83,7 @@ const (
 	recordJoinToken recordType = 31
 	recordAutopilot recordType = 32
 	recordLevel     recordType = 35
+	recordRecovery  recordType = 36
 )
 
 // versionRecord is a version with the path that it belongs to.
@@ -176,6 +177,7 @@ func (s *Snapshot) writeRecords(out *snapshotWriter) {
 	records(out, recordAutopilot, values(scan(s.state.autopilot.Root(), nil, nil)))
 	records(out, recordCosigned, s.state.allCosignatures())
 	records(out, recordLevel, values(scan(s.state.levels.Root(), nil, nil)))
+	records(out, recordRecovery, s.state.Recoveries())
 }
 
 func (s *State) header() []byte {

@@ -1,5 +1,7 @@
 package fsm
 
+import "maps"
+
 // StartAnew is the first command of a cluster that was restored from a backup:
 // nothing proposes it to a cluster that runs. The nodes of the cluster before
 // have lost what they promised, all at once and by intent, so their data
@@ -9,6 +11,10 @@ type StartAnew struct {
 	Meta Meta `cbor:"1,keyasint,omitempty"`
 	// Members are those that the restored cluster begins with.
 	Members []NodeAddress `cbor:"2,keyasint,omitempty"`
+	// Doubt: what happened after the backup is unknown, so values may have been
+	// handed out, and join tokens used, of which this state has not heard. Logs
+	// of builds before there was this field decide as they did.
+	Doubt bool `cbor:"3,keyasint,omitempty"`
 }
 
 // NodeAddress says where a node is.
@@ -57,5 +63,27 @@ func startAnew(t *txn, c StartAnew) (Result, *Refusal) {
 		}
 		t.nodes.put([]byte(old.ID), &next)
 	}
+	if c.Doubt {
+		t.revokeJoinTokens()
+		t.loseSession(t.whoHandedOut(all, c.Members))
+	}
 	return Result{}, nil
+}
+
+// whoHandedOut answers the nodes that may have led before a restore. Sessions
+// that the backup knows are settled as ever, by nodes that have their trail
+// still; the one for these nodes stands for those that it does not know.
+func (t *txn) whoHandedOut(known []*ClusterNode, members []NodeAddress) []string {
+	ids := map[string]bool{}
+	for _, n := range known {
+		ids[n.ID] = ids[n.ID] || n.Folder != nil
+	}
+	for _, m := range members {
+		ids[m.ID] = true
+	}
+	for _, s := range t.sessions.collect(nil, 0) {
+		ids[s.Node] = true
+	}
+	maps.DeleteFunc(ids, func(_ string, may bool) bool { return !may })
+	return sorted(ids)
 }

@@ -83,6 +83,7 @@ type trees struct {
 	joinTokens   *iradix.Tree[*JoinToken]    // records: id
 	autopilot    *iradix.Tree[*Autopilot]    // records: one, or none
 	levels       *iradix.Tree[*FeatureLevel] // records: one, or none
+	recoveries   *iradix.Tree[*Recovery]     // records: index
 
 	approvals      *iradix.Tree[*ApprovalRequest] // id; the only record of the three
 	approvalsOf    *iradix.Tree[*ApprovalRequest] // principal 0 id
@@ -155,6 +156,7 @@ func emptyState() *State {
 		joinTokens:   iradix.New[*JoinToken](),
 		autopilot:    iradix.New[*Autopilot](),
 		levels:       iradix.New[*FeatureLevel](),
+		recoveries:   iradix.New[*Recovery](),
 
 		approvals:      iradix.New[*ApprovalRequest](),
 		approvalsOf:    iradix.New[*ApprovalRequest](),

@@ -51,6 +51,7 @@ type txn struct {
 	joinTokens   table[*JoinToken]
 	autopilot    table[*Autopilot]
 	levels       table[*FeatureLevel]
+	recoveries   table[*Recovery]
 
 	approvals      table[*ApprovalRequest]
 	approvalsOf    table[*ApprovalRequest]
@@ -133,6 +134,7 @@ func (s *State) begin(index uint64, meta Meta) *txn {
 		joinTokens:   table[*JoinToken]{tree: s.joinTokens},
 		autopilot:    table[*Autopilot]{tree: s.autopilot},
 		levels:       table[*FeatureLevel]{tree: s.levels},
+		recoveries:   table[*Recovery]{tree: s.recoveries},
 
 		approvals:      table[*ApprovalRequest]{tree: s.approvals},
 		approvalsOf:    table[*ApprovalRequest]{tree: s.approvalsOf},
@@ -211,6 +213,7 @@ func (t *txn) commit() *State {
 		joinTokens:   t.joinTokens.commit(),
 		autopilot:    t.autopilot.commit(),
 		levels:       t.levels.commit(),
+		recoveries:   t.recoveries.commit(),
 
 		approvals:      t.approvals.commit(),
 		approvalsOf:    t.approvalsOf.commit(),

@@ -27,6 +27,7 @@ import (
 //	initialised   the marker: "strongroom 1\n<cluster id>\n<node id>\n"
 //	folder, admitted  see standing.go
 //	parted        the state is not that of the others: see compare.go
+//	before-recovery-N/  what was here before a recovery, see recover.go
 //
 // The marker says, outside of raft.db, that this node has stored entries. A
 // database that is empty all the same has been lost, and a node that came up
@@ -42,6 +43,8 @@ const (
 // dataDir is the folder of one node, locked.
 type dataDir struct {
 	path    string
+	node    string
+	reads   bool // raft.db is opened for reading only
 	lock    *os.File
 	marker  string
 	initial int                     // members that the configuration of this node names
@@ -68,14 +71,20 @@ func Initialised(path string) (bool, error) {
 	return err == nil, err
 }
 
-func openDataDir(cfg Config) (*dataDir, error) {
+func openDataDir(cfg Config) (*dataDir, error) { return openDataDirAs(cfg, false) }
+
+// openDataDirReadOnly is for a look at the folder of a node that is known to
+// have stored entries: no byte of what is stored changes.
+func openDataDirReadOnly(cfg Config) (*dataDir, error) { return openDataDirAs(cfg, true) }
+
+func openDataDirAs(cfg Config, reads bool) (*dataDir, error) {
 	if err := os.MkdirAll(filepath.Join(cfg.DataDir, "snapshots"), 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	if err := os.Chmod(cfg.DataDir, 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	d := &dataDir{path: cfg.DataDir, initial: len(cfg.InitialMembers), before: cfg.beforeFile(), marker: fmt.Sprintf("%s\n%s\n%s\n", markerHead, cfg.ClusterID, cfg.NodeID)}
+	d := &dataDir{path: cfg.DataDir, node: cfg.NodeID, reads: reads, initial: len(cfg.InitialMembers), before: cfg.beforeFile(), marker: fmt.Sprintf("%s\n%s\n%s\n", markerHead, cfg.ClusterID, cfg.NodeID)}
 	if err := d.open(cfg); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
@@ -140,7 +149,7 @@ func (d *dataDir) openStorage(cfg Config, path string) (*atrest.Keys, error) {
 
 func (d *dataDir) openLog(cfg Config, path string, keys *atrest.Keys) (*logStore, error) {
 	if cfg.Simulation == nil {
-		return openLogStoreSafely(path, keys)
+		return openLogStoreSafely(path, keys, d.reads)
 	}
 	database, err := cfg.Simulation.OpenLog()
 	if err != nil {
@@ -150,13 +159,13 @@ func (d *dataDir) openLog(cfg Config, path string, keys *atrest.Keys) (*logStore
 }
 
 // openLogStoreSafely turns bbolt's panics over a damaged file into errors.
-func openLogStoreSafely(path string, keys *atrest.Keys) (s *logStore, err error) {
+func openLogStoreSafely(path string, keys *atrest.Keys, reads bool) (s *logStore, err error) {
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("open %s: the database file is damaged: %v", path, p)
 		}
 	}()
-	return openLogStore(path, lockTimeout, keys)
+	return openLogStore(path, lockTimeout, keys, reads)
 }
 
 func lockDataDir(path string) (*os.File, error) {

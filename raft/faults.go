@@ -75,9 +75,22 @@ type Faults struct {
 	// VoteAtAnyPrice takes a vote away that the others cannot do without. The
 	// cluster then stands still.
 	VoteAtAnyPrice bool
+	// HeedsNobody has a leader not ask members that do not follow it. A cluster
+	// that was recovered elsewhere then goes on beside the recovered one.
+	HeedsNobody bool
+	// Recovering is called after each step of a recovery; an error ends it there,
+	// as a crash would.
+	Recovering func(step string) error
 	// KeepUntrusted leaves connections open whose certificates are of an
 	// authority that is not trusted any more.
 	KeepUntrusted bool
 }
 
 func (f *Faults) cut(peer string) bool { return f.Cut != nil && f.Cut(peer) }
+
+func (f *Faults) recovering(step string) error {
+	if f.Recovering == nil {
+		return nil
+	}
+	return f.Recovering(step)
+}

@@ -57,7 +57,7 @@ func (i *identity) admit(state tls.ConnectionState) (string, error) {
 	// Whoever may come to be a member asks here; what is answered, decideJoin
 	// says.
 	if state.NegotiatedProtocol != protocolJoin && !i.member(id) {
-		return "", fmt.Errorf("node %q is no member of this cluster", id)
+		return "", &noMemberError{id}
 	}
 	return id, nil
 }
@@ -153,4 +153,11 @@ func (i *identity) checkOwn(cert *tls.Certificate, node string) error {
 		return fmt.Errorf("it is of node %q, this is %q", id, node)
 	}
 	return nil
+}
+
+// noMemberError says that a node proved who it is, and is no member.
+type noMemberError struct{ id string }
+
+func (e *noMemberError) Error() string {
+	return fmt.Sprintf("node %q is no member of this cluster", e.id)
 }

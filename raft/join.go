@@ -3,11 +3,9 @@ package raft
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"slices"
@@ -80,28 +78,6 @@ type Admission struct {
 	Level uint32
 }
 
-func writeFrame(w io.Writer, b []byte) error {
-	if len(b) > maxJoinJSON {
-		return errors.New("a frame is too large")
-	}
-	_, err := w.Write(append(binary.BigEndian.AppendUint16(nil, uint16(len(b))), b...))
-	return err
-}
-
-func readFrame(r io.Reader, limit int) ([]byte, error) {
-	var head [2]byte
-	if _, err := io.ReadFull(r, head[:]); err != nil {
-		return nil, err
-	}
-	size := int(binary.BigEndian.Uint16(head[:]))
-	if size > limit {
-		return nil, fmt.Errorf("a frame of %d bytes", size)
-	}
-	b := make([]byte, size)
-	_, err := io.ReadFull(r, b)
-	return b, err
-}
-
 // answerJoin serves one question of peer. It closes conn.
 func (n *Node) answerJoin(ctx context.Context, conn net.Conn, peer string) {
 	defer func() { _ = conn.Close() }()
@@ -129,22 +105,12 @@ func (n *Node) answerJoin(ctx context.Context, conn net.Conn, peer string) {
 	}
 }
 
-func readQuestion(conn net.Conn) (q joinQuestion, token []byte, err error) {
-	// No buffer in between: it would keep a copy of the token.
-	raw, err := readFrame(conn, maxJoinQuestion)
-	if err != nil {
-		return q, nil, err
-	}
-	if err := json.Unmarshal(raw, &q); err != nil {
-		return q, nil, errors.New("the question is unreadable")
-	}
-	token, err = readFrame(conn, maxJoinToken)
-	return q, token, err
-}
-
 // decideJoin answers a node that asks whether it may take part.
 func (n *Node) decideJoin(ctx context.Context, peer string, q joinQuestion, token []byte, remote netip.Addr) joinAnswer {
 	member := n.isMember(peer)
+	if !member {
+		n.seeRemoved(peer, remote)
+	}
 	if n.Standing() != nil {
 		return joinAnswer{Outcome: joinRetry, Reason: "the node that was asked takes no part itself"}
 	}
@@ -225,6 +191,15 @@ func (n *Node) decideAsLeader(ctx context.Context, peer string, q joinQuestion, 
 		err = fault.New(fault.Conflict, "address: %s is the address of %s; remove that node first", q.Address, other)
 	}
 	var result fsm.Result
+	// A folder that holds something, and that this history knows nothing of, is
+	// of another one: of the part that was lost when the cluster was recovered
+	// or restored, or of another cluster of this name. What is in it may have
+	// been applied there, and would stay.
+	record := state.ClusterNode(peer)
+	foreign := !member && !q.Empty && (record == nil || record.Folder == nil)
+	if err == nil && foreign && !record.Removed() {
+		err = fault.New(fault.Conflict, "folder: %s comes with a data folder of another history of this cluster; give it an empty one", peer)
+	}
 	if err == nil {
 		if r := state.WouldAdmit(command); r != nil {
 			err = fault.New(fault.Kind(r.Code), "%s", r.Message)
@@ -242,7 +217,7 @@ func (n *Node) decideAsLeader(ctx context.Context, peer string, q joinQuestion, 
 	if err != nil {
 		n.cfg.Logger.Warn("a node was not admitted", "peer", peer, "remote", remote, "error", err)
 		outcome := joinStranger // an administrator may still announce it, or mend its address
-		if record := state.ClusterNode(peer); record.Removed() || record != nil && record.Folder != nil && !slices.Equal(record.Folder, q.Folder) {
+		if foreign || record.Removed() || record != nil && record.Folder != nil && !slices.Equal(record.Folder, q.Folder) {
 			outcome = joinRefused
 		}
 		return joinAnswer{Outcome: outcome, Reason: publicText(err)}
@@ -482,17 +457,4 @@ func (n *Node) askOne(ctx context.Context, to Server) (joinAnswer, error) {
 		return joinAnswer{}, errors.New("the answer is unreadable")
 	}
 	return a, nil
-}
-
-func writeToken(w io.Writer, token secret.Bytes) error {
-	text := token.Expose()
-	if len(text) > maxJoinToken {
-		return fmt.Errorf("the join token has %d bytes; at most %d are possible", len(text), maxJoinToken)
-	}
-	// Not in one piece: that would be a copy of the text.
-	_, err := w.Write(binary.BigEndian.AppendUint16(nil, uint16(len(text))))
-	if err == nil && len(text) > 0 {
-		_, err = w.Write(text)
-	}
-	return err
 }

@@ -36,6 +36,7 @@ type link struct {
 	perPeer   int // connections that one member may open
 	join      func(ctx context.Context, conn net.Conn, peer string)
 	level     func(conn net.Conn, peer string) // serves protocolLevel
+	stranger  func(peer string, from net.Addr) // told of nodes that are no members
 
 	simulation *Simulation // nil: the network
 
@@ -120,6 +121,10 @@ func (l *link) admit(raw net.Conn, conn *tls.Conn) {
 	var peer string
 	if err == nil {
 		peer, err = l.identity.admit(conn.ConnectionState())
+	}
+	var stranger *noMemberError
+	if errors.As(err, &stranger) && l.stranger != nil {
+		l.stranger(stranger.id, raw.RemoteAddr())
 	}
 	if err != nil {
 		l.log.Warn("refused a connection on the node link", "remote", raw.RemoteAddr().String(), "error", err)

@@ -62,7 +62,7 @@ type logStore struct {
 	mustStop func(error) // called for what must end this node
 }
 
-func openLogStore(path string, timeout time.Duration, keys *atrest.Keys) (*logStore, error) {
+func openLogStore(path string, timeout time.Duration, keys *atrest.Keys, reads bool) (*logStore, error) {
 	bolt, err := boltstore.New(boltstore.Options{
 		Path: path,
 		BoltOptions: &bbolt.Options{
@@ -71,6 +71,7 @@ func openLogStore(path string, timeout time.Duration, keys *atrest.Keys) (*logSt
 			NoFreelistSync: true,
 			FreelistType:   bbolt.FreelistMapType,
 			Timeout:        timeout,
+			ReadOnly:       reads,
 		},
 	})
 	if err != nil {

@@ -27,7 +27,7 @@ func entries(from, to uint64) []*hraft.Log {
 }
 
 func TestEntriesComeBackAsTheyWereWritten(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	index := uint64(0)
@@ -121,7 +121,7 @@ func TestGoldenEntry(t *testing.T) {
 
 // Entries that were exchanged within the file, by somebody who knows its form.
 func TestExchangedEntriesDoNotOpen(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	require.NoError(t, s.StoreLogs(entries(1, 3)))
@@ -137,7 +137,7 @@ func TestExchangedEntriesDoNotOpen(t *testing.T) {
 
 // A vote that was changed is not believed, and not taken for none.
 func TestChangedVoteIsRefused(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	require.NoError(t, s.SetUint64([]byte(keyCurrentTerm), 7))
@@ -191,13 +191,13 @@ func damage(t *testing.T, path string, index uint64) {
 
 func TestFlippedByteInTheDatabaseIsNotServed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "raft.db")
-	s, err := openLogStore(path, time.Second, testKeys(t, 1))
+	s, err := openLogStore(path, time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	require.NoError(t, s.StoreLogs(entries(1, 9)))
 	require.NoError(t, s.close())
 	damage(t, path, 5)
 
-	s, err = openLogStore(path, time.Second, testKeys(t, 1))
+	s, err = openLogStore(path, time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	var fatal error
 	s.mustStop = func(err error) { fatal = err }
@@ -228,7 +228,7 @@ func TestPlainStoreServesTheFlippedByte(t *testing.T) {
 }
 
 func TestFailedWriteEndsTheNode(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	var fatal error
 	s.mustStop = func(err error) { fatal = err }
@@ -238,7 +238,7 @@ func TestFailedWriteEndsTheNode(t *testing.T) {
 }
 
 func TestStallClockRunsOnlyWhileAWriteIsInFlight(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	require.Zero(t, s.stalledFor())
@@ -255,7 +255,7 @@ func TestStallClockRunsOnlyWhileAWriteIsInFlight(t *testing.T) {
 }
 
 func TestLastCommandPassesOverOtherEntries(t *testing.T) {
-	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1))
+	s, err := openLogStore(filepath.Join(t.TempDir(), "raft.db"), time.Second, testKeys(t, 1), false)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, s.close()) }()
 	log := entries(10, 15)

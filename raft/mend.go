@@ -23,7 +23,7 @@ import (
 const keyMending = "StrongroomMending"
 
 // stableKeys is all that is in the stable store: the library's names, and ours.
-var stableKeys = []string{keyCurrentTerm, "LastVoteTerm", "LastVoteCand", keyMending, keyBirthTerm}
+var stableKeys = []string{keyCurrentTerm, "LastVoteTerm", "LastVoteCand", keyMending, keyBirthTerm, keyRecovering}
 
 // mending is a node whose log was damaged and is being fetched anew from the
 // others. It has acknowledged entries that it does not hold now. As long as
@@ -70,6 +70,14 @@ func (d *dataDir) verify(log *slog.Logger, m *mending) error {
 	f, err := d.look(log)
 	if err != nil {
 		return err
+	}
+	if resumed, err := d.resumeRecovery(f, log); err != nil {
+		return err
+	} else if resumed {
+		until = 0
+		if f, err = d.look(log); err != nil {
+			return err
+		}
 	}
 	if f.last == 0 && f.newest == 0 && until == 0 {
 		if d.marked {
@@ -230,12 +238,17 @@ func (d *dataDir) cut(f *findings, until uint64, log *slog.Logger) error {
 	return nil
 }
 
-// keepCopy copies raft.db, which nobody writes to now.
+// keepCopy keeps raft.db as it is.
 func (d *dataDir) keepCopy() error {
 	aside := filepath.Join(d.path, damagedDir)
 	if err := os.MkdirAll(aside, 0o700); err != nil {
 		return fmt.Errorf("keep a copy of %s: %w", storeFile, err)
 	}
+	return d.copyLog(aside)
+}
+
+// copyLog copies raft.db, which nobody writes to now, into a folder.
+func (d *dataDir) copyLog(aside string) error {
 	from, err := os.Open(filepath.Join(d.path, storeFile))
 	if err != nil {
 		return fmt.Errorf("keep a copy of %s: %w", storeFile, err)

@@ -91,6 +91,7 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		}),
 		gauge("feature_level", "Feature level of the cluster, as this node has applied it.", func() float64 { return float64(n.machine.State().Level()) }),
 		gauge("feature_level_known", "Feature level that the build of this node knows.", func() float64 { return float64(n.cfg.level()) }),
+		gauge("cut_off_nodes_running", "Nodes that were cut off when the cluster was recovered, and that were heard of in the last minute.", func() float64 { return float64(n.forgottenRunning()) }),
 		gauge("members_alive", "Members that gossip finds alive, this node included.", func() float64 { return float64(n.gossip.alive()) }),
 	}
 	if registerer == nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,13 +23,15 @@ type Node struct {
 	logs    hraft.LogStore // data.logs behind the library's cache
 	machine *machine
 	mending mending
-	in      *inbound
-	link    *link
-	links   *linkListener
-	guard   *guard
-	space   space
-	gossip  *gossip
-	gate    *gate
+	// forgotten: see forgotten.go
+	forgotten forgotten
+	in        *inbound
+	link      *link
+	links     *linkListener
+	guard     *guard
+	space     space
+	gossip    *gossip
+	gate      *gate
 	// follower asks the leader, and handler answers who follows: follow.go.
 	follower *follower
 	handler  atomic.Pointer[Handler]
@@ -121,6 +124,7 @@ func (n *Node) open(ctx context.Context) error {
 	n.work.Go(func() { n.compareStates(running) })
 	n.OnLeadership(n.steer)
 	n.OnLeadership(n.raiseLevel)
+	n.OnLeadership(n.heed)
 	n.link.run()
 	return nil
 }
@@ -176,6 +180,10 @@ func (n *Node) openLink(ctx context.Context) error {
 	n.link = newLink(n.cfg, id, listener, n.in)
 	n.link.join = n.answerJoin
 	n.link.level = n.answerLevel
+	n.link.stranger = func(peer string, from net.Addr) {
+		remote, _ := netip.ParseAddrPort(from.String())
+		n.seeRemoved(peer, remote.Addr().Unmap())
+	}
 	n.link.reads = n.serveFollower
 	n.link.marks = n.serveMarks
 	n.links = &linkListener{link: n.link, closed: make(chan struct{})}

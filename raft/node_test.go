@@ -229,7 +229,7 @@ func TestLostLogRefusesToStart(t *testing.T) {
 			if err := os.Remove(path); err != nil {
 				return err
 			}
-			s, err := openLogStore(path, time.Second, testKeys(t, 1))
+			s, err := openLogStore(path, time.Second, testKeys(t, 1), false)
 			if err != nil {
 				return err
 			}

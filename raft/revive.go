@@ -3,7 +3,6 @@ package raft
 import (
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/strongroom/strongroom/fsm"
@@ -79,7 +78,7 @@ func Revive(cfg Config, servers []Server, state *fsm.State, commands [][]byte, n
 // startAnew makes the first command of the cluster: the data folders that the
 // state knows are those that were lost.
 func startAnew(servers []Server, now time.Time) ([]byte, error) {
-	command := fsm.StartAnew{Meta: fsm.Meta{Time: now.UnixMilli(), Principal: "restore", RequestID: "restore"}}
+	command := fsm.StartAnew{Meta: fsm.Meta{Time: now.UnixMilli(), Principal: "restore", RequestID: "restore"}, Doubt: true}
 	for _, s := range servers {
 		command.Members = append(command.Members, fsm.NodeAddress{ID: s.ID, Address: s.Address})
 	}
@@ -99,13 +98,8 @@ func (d *dataDir) seed(state *fsm.State, term uint64, configuration hraft.Config
 
 // stateAccepts applies the commands to a copy of state.
 func stateAccepts(state *fsm.State, commands [][]byte) error {
-	m := fsm.NewAt(max(state.Level(), fsm.Level))
-	r, w := io.Pipe()
-	go func() {
-		_, err := state.Snapshot().WriteTo(w)
-		w.CloseWithError(err)
-	}()
-	if err := errors.Join(m.Restore(r), r.Close()); err != nil {
+	m, err := machineAt(state, max(state.Level(), fsm.Level))
+	if err != nil {
 		return err
 	}
 	for i, command := range commands {

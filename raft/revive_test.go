@@ -46,6 +46,12 @@ func TestAClusterStartsAnewFromASavedState(t *testing.T) {
 		require.NotNil(t, got.Token("saved"))
 		require.NotNil(t, got.Token("new"), "what was to be done first is done")
 		require.Greater(t, got.Index(), state.Index())
+		var lost []string
+		for s := range got.Sessions() {
+			require.True(t, s.Lost)
+			lost = append(lost, s.Node)
+		}
+		require.Equal(t, []string{"n1"}, lost, "who was given values after the backup is not known")
 		require.Greater(t, n.raft.CurrentTerm(), uint64(now.Unix()), "no node of the cluster before outvotes it")
 		shut(t, n)
 		c = reopen(t, c)

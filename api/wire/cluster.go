@@ -131,6 +131,27 @@ type StatusResponse struct {
 	// keep it from being raised to what others know, and how.
 	Level    uint32   `json:"level"`
 	HeldBack []string `json:"heldBack,omitzero"`
+	// Recoveries are the times that the cluster was started anew on one node,
+	// because the majority was lost; the newest first.
+	Recoveries []Recovery `json:"recoveries,omitzero"`
+}
+
+// Recovery is one time that the cluster was started anew on the node that was
+// left. What the others acknowledged behind LastIndex is lost.
+type Recovery struct {
+	NodeID   string `json:"nodeId"`
+	At       *Time  `json:"at"`
+	Operator string `json:"operator"` // login name on the node
+	Reason   string `json:"reason"`
+	Index    uint64 `json:"index"` // at which the recovered cluster begins
+	// LastIndex and LastTerm are of the last entry that the node had.
+	LastIndex     uint64 `json:"lastIndex"`
+	LastTerm      uint64 `json:"lastTerm"`
+	LastCommandAt *Time  `json:"lastCommandAt"`
+	// MissingUpTo is up to where the node had entries that were damaged, and
+	// are lost too.
+	MissingUpTo uint64   `json:"missingUpTo,omitzero"`
+	CutOff      []string `json:"cutOff"` // ids of the nodes that never come back
 }
 
 // Leader says where writes go.

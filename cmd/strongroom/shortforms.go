@@ -83,6 +83,7 @@ func addShortForms(root *cobra.Command, groups map[string]*cobra.Command) {
 	saved.GroupID = groupRights
 	root.AddCommand(saved)
 	groups["cluster"].AddCommand(
+		recoverCommand(),
 		withExample(short("add", "cluster", "addMember", "nodeId", "address"), "  strongroom cluster add node4 10.0.0.4:7401\n  strongroom cluster add replica1 10.0.0.9:7401 --voter=false").command(),
 		withExample(short("remove", "cluster", "removeMember", "nodeId"), `  strongroom cluster remove node2 --reason "its disk died"`).command(),
 		withExample(short("vote", "cluster", "setVoter", "nodeId"), "  strongroom cluster vote node3 --voter=false").command(),

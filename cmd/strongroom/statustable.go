@@ -17,8 +17,9 @@ func worthSaying(status *wire.StatusResponse) any {
 		HeldBack       []string          `json:"heldBack,omitzero"`
 		MaxClockOffset wire.Duration     `json:"maxClockOffset,omitzero"`
 		AuditTrouble   []string          `json:"auditTrouble,omitzero"`
+		Recoveries     []wire.Recovery   `json:"recoveries,omitzero"`
 		Nodes          []wire.NodeStatus `json:"nodes"`
-	}{status.ClusterID, status.Index, status.Leader, status.Level, status.HeldBack, 0, status.AuditTrouble, slices.Clone(status.Nodes)}
+	}{status.ClusterID, status.Index, status.Leader, status.Level, status.HeldBack, 0, status.AuditTrouble, status.Recoveries, slices.Clone(status.Nodes)}
 	for i := range out.Nodes {
 		n := &out.Nodes[i]
 		if n.ClockOffset != nil && !n.RefusesTimed && max(*n.ClockOffset, -*n.ClockOffset) <= wire.Offset(status.MaxClockOffset/2) {

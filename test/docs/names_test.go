@@ -84,7 +84,7 @@ func words(text string) map[string]bool {
 
 // events are the names in the audit trail.
 func events() []string {
-	out := []string{"audit.open", "audit.recovered", "audit.prune", "audit.chain_broken", "kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon", "secrets.rotation_step", "secrets.rotation_failed", "secrets.rotation_overdue", "alert.canary", "audit.copy_broken", "audit.anchor_mismatch", "audit.new_chain", "cluster.admit_member", "cluster.remove_dead_member", "cluster.raise_level"}
+	out := []string{"audit.open", "audit.recovered", "audit.prune", "audit.chain_broken", "kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon", "secrets.rotation_step", "secrets.rotation_failed", "secrets.rotation_overdue", "alert.canary", "audit.copy_broken", "audit.anchor_mismatch", "audit.new_chain", "cluster.admit_member", "cluster.remove_dead_member", "cluster.raise_level", "cluster.recover"}
 	for _, op := range engine.Operations() {
 		out = append(out, op.Event)
 	}
