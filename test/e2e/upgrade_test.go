@@ -277,8 +277,9 @@ func (r *rollout) refusesOldMember(node int) {
 		return err == nil && resp.StatusCode == http.StatusServiceUnavailable && strings.Contains(string(body), r.tooOld())
 	})
 	require.Equal(r.t, "joining", n.members(1)[name].Role)
-	events := r.OK(1, "audit/queryEvents", `{"event":"cluster.admit_member"}`)["events"].([]any)
-	require.Contains(r.t, fmt.Sprint(events...), r.tooOld())
+	r.Await("the refusal in the trail", func() bool {
+		return strings.Contains(fmt.Sprint(r.OK(1, "audit/queryEvents", `{"event":"cluster.admit_member"}`)["events"]), r.tooOld())
+	})
 	r.Signal(node, syscall.SIGTERM)
 	r.AwaitEnd(node)
 	r.Install(node, r.to)
