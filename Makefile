@@ -43,7 +43,7 @@ run: deps build ## Run a cluster of three nodes in .strongroom; Ctrl-C stops it
 .PHONY: test
 test: testdeps ## Every test that CI runs
 	$(GO) test -race -count=1 -timeout 20m -p 2 $(UNIT)
-	$(GO) test -count=1 -timeout 20m -tags levelnext ./fsm
+	$(GO) test -count=1 -timeout 20m -tags levelnext -run Level ./fsm
 	$(GO) test -count=1 -timeout 40m -p 1 $(E2E)
 
 .PHONY: check
@@ -55,6 +55,7 @@ lint: ## gofmt, go vet, staticcheck
 	if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
 	$(GO) vet -tags levelnext $(NEXT)
+	cd test/objectstore/server && $(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
 .PHONY: race
