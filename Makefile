@@ -29,7 +29,7 @@ deps: ## Install SoftHSM, OpenSC and a C compiler if they are missing (apt-get)
 	@.ci/deps
 
 .PHONY: testdeps
-testdeps: ## The same, and what the tests want (NSS, openCryptoki, PostgreSQL, MariaDB)
+testdeps: ## The same, and what the tests want (NSS, openCryptoki, PostgreSQL, MariaDB, Prometheus, Chromium)
 	@.ci/deps test
 
 .PHONY: build

@@ -11,6 +11,7 @@ import (
 
 	"github.com/strongroom/strongroom/api/wire"
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/internal/console"
 	"github.com/strongroom/strongroom/internal/fault"
 )
 
@@ -58,6 +59,10 @@ func (s *Server) servePublic(w http.ResponseWriter, r *http.Request) {
 		}
 		s.serveHealth(w, r, path)
 	default:
+		if s.console != nil && strings.HasPrefix(path, console.Prefix) {
+			s.serveConsole(w, r)
+			return
+		}
 		o := lookup(path, prefix)
 		if o == nil {
 			s.fail(w, fault.New(fault.NotFound, "there is nothing at this path; operations are POST %s{service}/{operation}", prefix), false)

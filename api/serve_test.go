@@ -87,6 +87,15 @@ func TestMetricsHaveNoLabelThatACallerSends(t *testing.T) {
 	for _, result := range []string{"served", "leader", "audit", "approval", "commit", "again", "rateLimit", "unauthenticated", "consent", "hsm", "slow"} {
 		known[result] = true // what became of a request on a node that follows
 	}
+	for _, reason := range []string{"iam", "boundary", "sourceAddress", "timeWindow", "approval", "quarantined", "guard", "unauthenticated"} {
+		known[reason] = true // of a denial
+	}
+	for _, state := range []fsm.SecretState{fsm.SecretActive, fsm.SecretPendingDeletion, fsm.SecretPurged} {
+		known[string(state)] = true
+	}
+	for _, state := range []fsm.VersionState{fsm.VersionActive, fsm.VersionDisabled, fsm.VersionExpired, fsm.VersionPendingDestroy, fsm.VersionDestroyed} {
+		known[string(state)] = true
+	}
 	for kind := range statuses {
 		known[string(kind)] = true
 	}

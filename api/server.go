@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/strongroom/strongroom/engine"
+	"github.com/strongroom/strongroom/internal/console"
 	"github.com/strongroom/strongroom/internal/origin"
 )
 
@@ -54,6 +55,7 @@ type Config struct {
 	AllowedHosts   []string       // names that the Host header may have, without port; empty: any
 	Logger         *slog.Logger
 	Registry       *prometheus.Registry
+	Console        map[string]console.File // the files of the console; nil: there is none
 	// Ready answers nil when this node serves requests, else why not.
 	Ready func() error
 }
@@ -65,6 +67,7 @@ type Server struct {
 	hosts   map[string]bool
 	bodies  atomic.Int64 // see requestBody
 	metrics http.Handler
+	console map[string]console.File
 	waits   atomic.Int64  // requests that wait
 	looks   chan struct{} // see maxLooks
 	public  *http.Server
@@ -91,7 +94,7 @@ func New(cfg Config, link *Link) *Server {
 	if cfg.MaxConnections == 0 {
 		cfg.MaxConnections = DefaultMaxConnections
 	}
-	s := &Server{Config: cfg, link: link, hosts: map[string]bool{}, looks: make(chan struct{}, maxLooks)}
+	s := &Server{Config: cfg, link: link, console: cfg.Console, hosts: map[string]bool{}, looks: make(chan struct{}, maxLooks)}
 	s.draining, s.drain = context.WithCancel(context.Background())
 	for _, host := range cfg.AllowedHosts {
 		s.hosts[host] = true

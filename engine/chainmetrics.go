@@ -21,6 +21,10 @@ func (m *metrics) chainMetrics() {
 		Name: "strongroom_audit_chain_broken",
 		Help: "1 if a member's audit chain on this node is not the one that was signed: events were removed or changed.",
 	}, []string{"member"})
+	m.signedAt = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "strongroom_audit_checkpoint_timestamp_seconds",
+		Help: "When the newest checkpoint on this node of a member's audit chain, which it agrees with, was signed, in seconds since 1970.",
+	}, []string{"member"})
 	for _, result := range []string{"ok", "failed"} { // zero is an answer, too
 		m.checkpoints.WithLabelValues(result)
 	}

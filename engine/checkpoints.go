@@ -92,6 +92,9 @@ func (e *Engine) signChain(ctx context.Context, h *heldChain, now bool) error {
 	settled := h.store.Settled().Sequence
 	e.metrics.signedEvents.WithLabelValues(h.store.Node()).Set(float64(signed))
 	e.metrics.unsignedEvents.WithLabelValues(h.store.Node()).Set(float64(settled - min(settled, signed)))
+	if !at.IsZero() {
+		e.metrics.signedAt.WithLabelValues(h.store.Node()).Set(float64(at.UnixMilli()) / 1000)
+	}
 	due := settled > signed && (now || e.Now().Sub(at) >= e.CheckpointEvery || settled-signed >= e.CheckpointEvents)
 	if !due {
 		return nil
@@ -114,6 +117,7 @@ func (e *Engine) signChain(ctx context.Context, h *heldChain, now bool) error {
 	e.metrics.checkpoints.WithLabelValues("ok").Inc()
 	e.metrics.signedEvents.WithLabelValues(h.store.Node()).Set(float64(statement.Size))
 	e.metrics.unsignedEvents.WithLabelValues(h.store.Node()).Set(0)
+	e.metrics.signedAt.WithLabelValues(h.store.Node()).Set(float64(statement.Time.UnixMilli()) / 1000)
 	e.Logger.Debug("signed a checkpoint of an audit trail", "member", h.store.Node(), "events", statement.Size)
 	return nil
 }

@@ -242,6 +242,9 @@ func New(cfg Config) (*Engine, error) {
 		if err := cfg.Registerer.Register(newRotationCollector(e)); err != nil {
 			return nil, fmt.Errorf("engine: metrics: %w", err)
 		}
+		if err := cfg.Registerer.Register(newStockCollector(e)); err != nil {
+			return nil, fmt.Errorf("engine: metrics: %w", err)
+		}
 		if err := cfg.Registerer.Register(newNoticeCollector(e)); err != nil {
 			return nil, fmt.Errorf("engine: metrics: %w", err)
 		}

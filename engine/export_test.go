@@ -157,6 +157,9 @@ func (e *Engine) RotationStep(ctx context.Context, path names.Path) bool {
 	return e.rotationStep(ctx, path)
 }
 
+// StockCollector counts what there is.
+func (e *Engine) StockCollector() prometheus.Collector { return newStockCollector(e) }
+
 // RotationCollector counts what rotations need.
 func (e *Engine) RotationCollector() prometheus.Collector { return newRotationCollector(e) }
 
@@ -178,6 +181,7 @@ func (e *Engine) Leads(leads bool) { e.noticer.leads.Store(leads) }
 
 // Alerts counts the alerts that were written, and NoticeCollector what is not
 // trusted.
+func (e *Engine) Denials() *prometheus.CounterVec       { return e.metrics.denials }
 func (e *Engine) Alerts() *prometheus.CounterVec        { return e.metrics.alerts }
 func (e *Engine) NoticeCollector() prometheus.Collector { return newNoticeCollector(e) }
 

@@ -132,6 +132,7 @@ func (c *call) finish(ctx context.Context, err error) error {
 	}
 	_, appendErr := c.engine.Trail.Append(ctx, events)
 	if appendErr == nil {
+		c.engine.metrics.denied(events) // no event, no count
 		return nil
 	}
 	if fault.KindOf(appendErr) == fault.AuditUnavailable {

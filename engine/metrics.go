@@ -37,6 +37,8 @@ type metrics struct {
 	signedEvents   *prometheus.GaugeVec
 	unsignedEvents *prometheus.GaugeVec
 	chainBroken    *prometheus.GaugeVec
+	signedAt       *prometheus.GaugeVec
+	denials        *prometheus.CounterVec
 	alerts         *prometheus.CounterVec
 
 	dataKeys *prometheus.CounterVec
@@ -131,6 +133,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.followed.WithLabelValues(result)
 	}
 	m.reports, m.signed, m.alerts = newReports(), newSignedRefusals(), newAlerts()
+	m.denials = newDenials()
 	m.chainMetrics()
 	for _, result := range []string{"ok", "failed"} { // zero is an answer, too
 		m.rotations.WithLabelValues(result)
@@ -139,7 +142,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	if r != nil {
 		r.MustRegister(m.followed, m.requests, m.seconds, m.reaped, m.kept, m.pendingUses, m.rotations, m.rewrapped, m.observed, m.inUse,
 			m.secretRotations, m.rotationSeconds, m.rotationRetries, m.limited, m.quotas, m.reports, m.signed, m.alerts, m.dataKeys,
-			m.checkpoints, m.signedEvents, m.unsignedEvents, m.chainBroken)
+			m.checkpoints, m.signedEvents, m.unsignedEvents, m.chainBroken, m.signedAt, m.denials)
 	}
 	return m
 }

@@ -273,10 +273,7 @@ func (c *call) sameAsCurrent(ctx context.Context, s *fsm.Secret, a addition) (*f
 
 // versionState is the stored state, or expired where time says so.
 func (c *call) versionState(v *fsm.Version) fsm.VersionState {
-	if v.State == fsm.VersionActive && v.ExpiresAt != 0 && c.now.UnixMilli() >= v.ExpiresAt {
-		return fsm.VersionExpired
-	}
-	return v.State
+	return v.StateAt(c.now.UnixMilli())
 }
 
 func (c *call) checkLife(life wire.VersionLife) error {

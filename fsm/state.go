@@ -331,6 +331,18 @@ func (s *State) RotationsDue(now int64) iter.Seq[*Key] {
 	}
 }
 
+// NextRotationAt answers when the next automatic rotation of a key is due, in
+// milliseconds since the Unix epoch, 0 if none is planned. It is in the past if
+// one is overdue.
+func (s *State) NextRotationAt() int64 {
+	for _, id := range scan(s.rotations.Root(), nil, nil) {
+		if key := s.Key(id); RuleFor(key.State, KeyRotate).Refused == "" {
+			return key.NextRotationAt
+		}
+	}
+	return 0
+}
+
 // Job answers the job with this id, nil if there is none. Jobs are forgotten
 // 90 days after they ended.
 func (s *State) Job(id string) *Job { return at(s.jobs, []byte(id)) }

@@ -17,6 +17,9 @@ type metrics struct {
 	restarts   prometheus.Counter
 	healthy    prometheus.Gauge
 	handles    prometheus.Gauge
+	inFlight   prometheus.Gauge
+	held       prometheus.Gauge
+	lastOK     prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) (*metrics, error) {
@@ -36,6 +39,12 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 			Help: "1 while an HSM worker is in service."}),
 		handles: prometheus.NewGauge(prometheus.GaugeOpts{Name: "strongroom_hsm_handles_loaded",
 			Help: "Keys that are loaded in the HSM worker."}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{Name: "strongroom_hsm_requests_in_flight",
+			Help: "Requests that wait for the HSM or are being served by it."}),
+		held: prometheus.NewGauge(prometheus.GaugeOpts{Name: "strongroom_hsm_held",
+			Help: "1 while no log-in is tried, because the PIN was refused and a person must act."}),
+		lastOK: prometheus.NewGauge(prometheus.GaugeOpts{Name: "strongroom_hsm_last_success_timestamp_seconds",
+			Help: "When the HSM last answered a canary, a seal and an open of its own, in seconds since 1970; 0: never since the start."}),
 	}
 	for i, c := range m.collectors() {
 		if err := r.Register(c); err != nil {
@@ -49,7 +58,7 @@ func newMetrics(r prometheus.Registerer) (*metrics, error) {
 }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.seconds, m.restarts, m.healthy, m.handles}
+	return []prometheus.Collector{m.calls, m.seconds, m.restarts, m.healthy, m.handles, m.inFlight, m.held, m.lastOK}
 }
 
 func (m *metrics) unregister() {
@@ -104,5 +113,30 @@ func (m *metrics) up(ok bool) {
 func (m *metrics) handlesLoaded(n uint32) {
 	if m.registerer != nil {
 		m.handles.Set(float64(n))
+	}
+}
+
+// begun counts a request until the function that it answers is called.
+func (m *metrics) begun() (ended func()) {
+	if m.registerer == nil {
+		return func() {}
+	}
+	m.inFlight.Inc()
+	return m.inFlight.Dec
+}
+
+func (m *metrics) waitsForAPerson(held bool) {
+	if m.registerer == nil {
+		return
+	}
+	m.held.Set(0)
+	if held {
+		m.held.Set(1)
+	}
+}
+
+func (m *metrics) answered() {
+	if m.registerer != nil {
+		m.lastOK.SetToCurrentTime()
 	}
 }

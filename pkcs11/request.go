@@ -46,6 +46,7 @@ func (o op) repeatable() bool {
 // replaced, reads the answer with get, and wipes both payloads.
 func (d *Device) request(ctx context.Context, o op, payload []byte, get func(*decoder)) error {
 	defer clear(payload)
+	defer d.metrics.begun()()
 	start := time.Now()
 	err := d.attempts(ctx, o, payload, get)
 	d.metrics.observe(o, time.Since(start), err)

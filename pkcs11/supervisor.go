@@ -234,10 +234,12 @@ func (s *supervision) report(c *workerConn, err error) {
 		}
 	})
 	d.metrics.up(err == nil)
+	d.metrics.waitsForAPerson(s.held)
 	if err != nil {
 		d.log.Error("hsm worker did not start", "error", reason)
 		return
 	}
+	d.metrics.answered()
 	d.log.Info("hsm worker started", "pid", c.pid())
 }
 
@@ -326,6 +328,7 @@ func (d *Device) canary(ctx context.Context, c *workerConn) error {
 	case err == nil:
 		c.ill.Store(nil)
 		d.change(func(s *deviceState) { s.lastOK = time.Now() })
+		d.metrics.answered()
 	case ctx.Err() != nil:
 	case errors.As(err, &failure) && failure.status == statusBusy:
 		text := failure.Error()

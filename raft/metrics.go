@@ -16,6 +16,7 @@ type metrics struct {
 	rounds     *prometheus.HistogramVec
 	reads      *prometheus.CounterVec
 	proposals  *prometheus.CounterVec
+	commits    prometheus.Histogram
 	followed   *prometheus.CounterVec
 	questions  *prometheus.HistogramVec
 	untrusted  prometheus.Counter
@@ -46,6 +47,11 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		Name: "strongroom_raft_untrusted_connections_total",
 		Help: "Connections of the node link that were closed because their certificates are of authorities that are not trusted any more.",
 	})
+	m.commits = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name:    "strongroom_raft_commit_seconds",
+		Help:    "Time from proposing a command to its result, once it was committed and applied.",
+		Buckets: prometheus.ExponentialBuckets(0.0005, 2, 14),
+	})
 	for _, outcome := range []string{"ok", "unreachable", "behind", "tooLarge", "apart"} { // zero is an answer, too
 		m.followed.WithLabelValues(outcome)
 	}
@@ -56,7 +62,7 @@ func newMetrics(registerer prometheus.Registerer, n *Node) (*metrics, error) {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "strongroom_raft_" + name, Help: help}, value)
 	}
 	m.all = []prometheus.Collector{
-		m.rounds, m.reads, m.proposals, m.followed, m.questions, m.untrusted,
+		m.rounds, m.reads, m.proposals, m.commits, m.followed, m.questions, m.untrusted,
 		gauge("leader", "1 while this node leads and is ready.", func() float64 {
 			if n.tenure() != nil {
 				return 1
@@ -135,4 +141,9 @@ func (m *metrics) round(reads int, took time.Duration, err error) {
 	m.reads.WithLabelValues(outcomeOf(err)).Add(float64(reads))
 }
 
-func (m *metrics) proposal(err error) { m.proposals.WithLabelValues(outcomeOf(err)).Inc() }
+func (m *metrics) proposal(took time.Duration, err error) {
+	m.proposals.WithLabelValues(outcomeOf(err)).Inc()
+	if err == nil {
+		m.commits.Observe(took.Seconds())
+	}
+}

@@ -47,7 +47,7 @@ func (n *Node) Propose(ctx context.Context, command []byte) (fsm.Result, error) 
 		outcome outcome
 		err     error
 	}
-	done := make(chan answer, 1)
+	done, began := make(chan answer, 1), time.Now()
 	go func() {
 		defer n.proposals.Done()
 		future := n.raft.Apply(command, room)
@@ -64,11 +64,11 @@ func (n *Node) Propose(ctx context.Context, command []byte) (fsm.Result, error) 
 	select {
 	case a := <-done:
 		err := n.proposalError(a.err, a.outcome.err)
-		n.metrics.proposal(err)
+		n.metrics.proposal(time.Since(began), err)
 		return a.outcome.result, err
 	case <-ctx.Done():
 		err := uncertain(ctx.Err())
-		n.metrics.proposal(err)
+		n.metrics.proposal(time.Since(began), err)
 		return fsm.Result{}, err
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/strongroom/strongroom/engine"
 	"github.com/strongroom/strongroom/fsm"
 	"github.com/strongroom/strongroom/internal/config"
+	"github.com/strongroom/strongroom/internal/console"
 	"github.com/strongroom/strongroom/internal/origin"
 	"github.com/strongroom/strongroom/internal/rotate"
 	"github.com/strongroom/strongroom/internal/sink"
@@ -77,7 +78,7 @@ func openNode(ctx context.Context, cfg config.Config, log *slog.Logger) (*node, 
 	n.root.Store(&waiting)
 	registry := prometheus.NewRegistry()
 	n.registry = registry
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), buildInfo())
 	var err error
 	if n.files, err = readFiles(cfg, log, registry); err != nil {
 		return n, err
@@ -203,10 +204,16 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		return err
 	}
 	n.raft.AnswerFollowers(n.engine.AnswerFollowers)
+	var pages map[string]console.File
+	if n.cfg.API.Console {
+		if pages, err = console.Files(); err != nil {
+			return err
+		}
+	}
 	n.api = api.New(api.Config{
 		Engine: n.engine, Cluster: n.raft, NodeID: n.cfg.Node.ID, Standing: n.raft.Standing,
 		MaxBodyBytes: n.cfg.API.MaxBodyBytes, Timeout: n.cfg.API.Timeout.D(), AllowedHosts: n.cfg.API.AllowedHosts, Proxies: n.proxies,
-		Logger: n.log.With("floor", "api"), Registry: registry, Ready: n.ready,
+		Logger: n.log.With("floor", "api"), Registry: registry, Ready: n.ready, Console: pages,
 	}, link)
 	return nil
 }

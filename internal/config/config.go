@@ -59,6 +59,7 @@ type API struct {
 	MaxBodyBytes   int64    `yaml:"maxBodyBytes" default:"2097152" doc:"Largest request body, 64 KiB to 16 MiB."`
 	MaxValueBytes  int      `yaml:"maxValueBytes" default:"65536" doc:"Largest value of a secret, 1 byte to 1 MiB. All nodes must have the same."`
 	Timeout        Duration `yaml:"timeout" default:"15s" doc:"Longest time of one operation, waiting for a leader included."`
+	Console        bool     `yaml:"console" default:"true" doc:"Serve the web console below /console/."`
 }
 
 // Cluster configures the node link and names the first members.

@@ -15,14 +15,19 @@ import (
 func TestTheCatalogueOfMetricsIsComplete(t *testing.T) {
 	c := suite.Fresh(t, 3)              // a leader measures the clocks of others
 	c.Configure(func(node int) string { // a sink has metrics of its own
-		return fmt.Sprintf("audit:\n  sinks:\n    - {name: docs, type: file, path: %q}\n", filepath.Join(c.NodeDir(node), "sink.jsonl"))
+		return fmt.Sprintf("audit:\n  checkpointEvery: 1s\n  sinks:\n    - {name: docs, type: file, path: %q}\n", filepath.Join(c.NodeDir(node), "sink.jsonl"))
 	})
 	leads := c.Leader()
 	c.OK(leads, "secrets/createSecret", `{"path":"/app/docs/metrics","value":"eA=="}`)
 	c.OK(leads, "secrets/getSecretValue", `{"path":"/app/docs/metrics"}`)
 	c.OK(leads, "kms/createKey", `{"alias":"alias/docs-metrics"}`)
 	c.OK(leads, "kms/scheduleKeyDeletion", `{"keyId":"alias/docs-metrics"}`)
-	c.Await("the first answers about clocks", func() bool { return strings.Contains(c.Metrics(leads), "strongroom_clock_offset_seconds{") })
+	c.OK(leads, "kms/createKey", `{"alias":"alias/docs-turning"}`)
+	c.OK(leads, "kms/setKeyRotation", `{"keyId":"alias/docs-turning","period":"720h"}`)
+	c.Await("the first answers about clocks, and a checkpoint", func() bool {
+		text := c.Metrics(leads)
+		return strings.Contains(text, "strongroom_clock_offset_seconds{") && strings.Contains(text, "strongroom_audit_checkpoint_timestamp_seconds{")
+	})
 	shown := map[string]string{}
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (strongroom_\S+) (\S+)$`).FindAllStringSubmatch(c.Metrics(leads), -1) {
 		shown[m[1]] = m[2]

@@ -40,6 +40,21 @@ func source(t *testing.T) string {
 	return b.String()
 }
 
+// alertRules are the alerts that there are, for their runbooks.
+func alertRules(t *testing.T) string {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(root, "deploy/prometheus/rules/*.yml"))
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	var b strings.Builder
+	for _, name := range files {
+		raw, err := os.ReadFile(name)
+		require.NoError(t, err)
+		b.Write(raw)
+	}
+	return b.String()
+}
+
 // testNames are the tests that there are, for manuals that say what holds them.
 func testNames(t *testing.T) map[string]bool {
 	t.Helper()
@@ -69,7 +84,7 @@ func words(text string) map[string]bool {
 
 // events are the names in the audit trail.
 func events() []string {
-	out := []string{"audit.open", "audit.recovered", "audit.prune", "audit.chain_broken", "kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon", "secrets.rotation_step", "secrets.rotation_failed", "audit.copy_broken", "audit.anchor_mismatch", "audit.new_chain", "cluster.admit_member", "cluster.remove_dead_member", "cluster.raise_level"}
+	out := []string{"audit.open", "audit.recovered", "audit.prune", "audit.chain_broken", "kms.encrypt", "kms.decrypt", "kms.use_of_key_pending_deletion", "secrets.version_expires_soon", "secrets.rotation_step", "secrets.rotation_failed", "secrets.rotation_overdue", "alert.canary", "audit.copy_broken", "audit.anchor_mismatch", "audit.new_chain", "cluster.admit_member", "cluster.remove_dead_member", "cluster.raise_level"}
 	for _, op := range engine.Operations() {
 		out = append(out, op.Event)
 	}
@@ -93,7 +108,7 @@ func TestNamesInTheManualsAreThoseOfTheCode(t *testing.T) {
 	for _, a := range engine.Actions() {
 		actions = append(actions, string(a))
 	}
-	known := words(source(t) + read(t, "deploy/systemd/strongroom.service"))
+	known := words(source(t) + read(t, "deploy/systemd/strongroom.service") + alertRules(t))
 	var (
 		slash     = regexp.MustCompile(`^([a-z]+)/([a-z][A-Za-z]+)$`)
 		colon     = regexp.MustCompile(`^([a-z]+):([a-z][A-Za-z]+)$`)

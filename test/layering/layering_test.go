@@ -37,6 +37,7 @@ var mayImport = map[string][]string{
 	"internal/tlsfiles": {"internal/config", "internal/gossipring", "internal/pki"},
 	"internal/wordlist": {},
 	"internal/outbound": {},
+	"internal/console":  {}, // the files of the web console
 	"internal/origin":   {},
 	"internal/config":   {"internal/checkpoint", "internal/dialect", "internal/origin"},
 	"api/wire":          {"internal/secret", "internal/fault"},
@@ -65,7 +66,7 @@ var mayImport = map[string][]string{
 
 	"client":         {"api/wire", "internal/secret", "internal/fault", "internal/sigv4"},
 	"internal/agent": {"client", "api/wire", "internal/config", "internal/names", "internal/secret"},
-	"api":            {"engine", "api/wire", "internal/fault", "internal/origin", "internal/secret", "internal/sigv4"},
+	"api":            {"engine", "api/wire", "internal/console", "internal/fault", "internal/origin", "internal/secret", "internal/sigv4"},
 
 	// The way out to the targets of rotations, as api is the way in: it
 	// implements engine.Rotator, and engine knows no driver.
