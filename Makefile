@@ -17,6 +17,8 @@ EVENTS ?= 10000000
 # it would not look into, and floods a small machine when run at once.
 UNIT = $$($(GO) list ./... | grep -v '/strongroom/test/')
 E2E = $$($(GO) list ./test/...)
+# Packages with files of the build that stands for the next release.
+NEXT = ./fsm ./engine
 
 .PHONY: help
 help: ## Print this help
@@ -41,6 +43,7 @@ run: deps build ## Run a cluster of three nodes in .strongroom; Ctrl-C stops it
 .PHONY: test
 test: testdeps ## Every test that CI runs
 	$(GO) test -race -count=1 -timeout 20m -p 2 $(UNIT)
+	$(GO) test -count=1 -timeout 20m -tags levelnext -run Level ./fsm
 	$(GO) test -count=1 -timeout 40m -p 1 $(E2E)
 
 .PHONY: check
@@ -51,6 +54,8 @@ lint: ## gofmt, go vet, staticcheck
 	@unformatted="$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go'))"; \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w $$unformatted" >&2; exit 1; fi
 	$(GO) vet ./...
+	$(GO) vet -tags levelnext $(NEXT)
+	cd test/objectstore/server && $(GO) vet ./...
 	$(GO) tool staticcheck ./...
 
 .PHONY: race
@@ -93,6 +98,10 @@ sim: ## Run SEEDS schedules of faults (1000) over simulated clusters
 .PHONY: torture
 torture: testdeps ## Faults of network, processes, disks and HSMs under load for TORTURE minutes (10); SEED=… replays, FAMILY=… leaves one family; as root
 	STRONGROOM_TORTURE=$(TORTURE) STRONGROOM_SEED=$(SEED) STRONGROOM_FAMILY="$(FAMILY)" $(GO) test -v -count=1 -timeout 0 -run '^TestTorture$$' ./test/torture
+
+.PHONY: upgrade
+upgrade: testdeps ## Bring a cluster of the last release (test/e2e/testdata/last-release) to this source, and to the next one, under load
+	STRONGROOM_UPGRADE=1 $(GO) test -v -count=1 -timeout 60m -run '^TestARollingUpgradeFailsNoOperation$$' ./test/e2e
 
 .PHONY: torture-audit
 torture-audit: deps build ## Kill nodes KILLS times (200) under load and hold every answer against the audit trails

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"sync/atomic"
 	"time"
@@ -22,11 +21,12 @@ import (
 )
 
 // Backups says where this node saves its state, how often, and how many saved
-// snapshots stay. Without Dir it saves none.
+// snapshots stay. Without Dir or Store it saves none.
 type Backups struct {
 	Dir   string
+	Store BackupStore // instead of Dir
 	Every time.Duration
-	Keep  int
+	Keep  int // 0, for a Store only: something else removes old ones
 }
 
 const (
@@ -126,8 +126,8 @@ func RestoreBackup(ctx context.Context, from io.Reader, clusterID string, unlock
 	return h, state, nil
 }
 
-func (e *Engine) verifyFile(ctx context.Context, path string) (backup.Header, *fsm.State, error) {
-	in, err := os.Open(path)
+func (e *Engine) verifySaved(ctx context.Context, store BackupStore, path string) (backup.Header, *fsm.State, error) {
+	in, err := store.Open(ctx, path)
 	if err != nil {
 		return backup.Header{}, nil, err
 	}
@@ -143,17 +143,18 @@ func (e *Engine) verifyFile(ctx context.Context, path string) (backup.Header, *f
 
 func verifySnapshot(ctx context.Context, c *call, _ *wire.VerifySnapshotRequest) (*wire.VerifySnapshotResponse, error) {
 	e := c.engine
-	if e.Backups.Dir == "" {
-		return nil, fault.New(fault.NotFound, "this node, %s, saves no snapshots; snapshots.dir of its configuration says where it should", e.Node)
+	store := e.Backups.store()
+	if store == nil {
+		return nil, fault.New(fault.NotFound, "this node, %s, saves no snapshots; snapshots.dir or snapshots.s3Bucket of its configuration says where it should", e.Node)
 	}
-	all, err := backup.Folder{Dir: e.Backups.Dir}.List()
+	all, err := store.List(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if len(all) == 0 {
 		return nil, fault.New(fault.NotFound, "this node, %s, has saved no snapshot yet; it does so each %v (snapshots.every)", e.Node, e.Backups.Every)
 	}
-	h, state, err := e.verifyFile(ctx, all[0].Path)
+	h, state, err := e.verifySaved(ctx, store, all[0].Path)
 	if err != nil {
 		return nil, fault.Wrap(fault.Conflict, err, "the snapshot %s of %s is not good: %v", filepath.Base(all[0].Path), e.Node, err)
 	}
@@ -200,7 +201,7 @@ func (e *Engine) noteBackup(saved backup.Saved, h backup.Header) {
 // snapshot back, and removes old ones, until ctx ends. Every node for itself:
 // no election and no lost quorum leaves a cluster without backups.
 func (e *Engine) RunBackups(ctx context.Context) {
-	if e.Backups.Dir == "" {
+	if e.Backups.store() == nil {
 		return
 	}
 	var next time.Time
@@ -233,7 +234,7 @@ func (e *Engine) keepBackup(ctx context.Context) time.Duration {
 	result, pause := "ok", time.Duration(0)
 	if err != nil {
 		result, pause = "failed", backupRetry
-		e.Logger.Error("a snapshot could not be saved, or is not good; it is tried again", "dir", e.Backups.Dir, "error", err)
+		e.Logger.Error("a snapshot could not be saved, or is not good; it is tried again", "to", e.Backups.store().String(), "error", err)
 	}
 	e.metrics.backups.WithLabelValues(result).Inc()
 	meta := fsm.Meta{Principal: ownName, RequestID: uuid.NewString()}
@@ -245,26 +246,22 @@ func (e *Engine) keepBackup(ctx context.Context) time.Duration {
 	return pause
 }
 
-// saveBackup answers the path of what it saved. One that is not good is
-// removed again, and takes the place of none.
+// saveBackup answers where it saved. What is not good is removed again, and
+// takes the place of none.
 func (e *Engine) saveBackup(ctx context.Context) (string, error) {
-	folder, state, now := backup.Folder{Dir: e.Backups.Dir}, e.Log.Local(), e.Now()
+	store, state := e.Backups.store(), e.Log.Local()
 	draft, err := e.draftBackup(ctx, state)
 	if err != nil {
 		return "", err
 	}
-	path, err := folder.Save(now, state.Index(), func(w io.Writer) error { return draft.Write(w, writeState(state)) })
+	saved, err := store.Save(ctx, e.Now(), state.Index(), func(w io.Writer) error { return draft.Write(w, writeState(state)) })
 	if err != nil {
 		return "", err
 	}
-	h, _, err := e.verifyFile(ctx, path)
+	h, _, err := e.verifySaved(ctx, store, saved.Path)
 	if err != nil {
-		return "", errors.Join(fmt.Errorf("read back: %w", err), os.Remove(path))
+		return "", errors.Join(fmt.Errorf("read back: %w", err), store.Remove(ctx, saved.Path))
 	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return "", err
-	}
-	e.noteBackup(backup.Saved{Path: path, At: now, Size: info.Size()}, h)
-	return path, folder.Prune(e.Backups.Keep)
+	e.noteBackup(saved, h)
+	return saved.Path, e.pruneBackups(ctx, store)
 }

@@ -180,6 +180,7 @@ func buildTable() []*Operation {
 	out = append(out, autopilotOperations()...)
 	out = append(out, jobOperations()...)
 	out = append(out, rootOperations()...)
+	out = append(out, rehearsalOperations()...)
 	seen := map[string]bool{}
 	for _, o := range out {
 		if seen[o.Path()] {

@@ -50,10 +50,11 @@ type pendingRequest struct {
 
 var errWorkerGone = errors.New("the HSM worker ended")
 
-// spawn starts a worker process. It must run on a thread that lives as long
+// spawn starts a worker process from the file program, with command as its
+// arguments, the first of which is the name that it is shown by. It must run on a thread that lives as long
 // as the worker: the kernel sends the parent-death signal when the thread
 // that started the child ends.
-func spawn(command, env []string, inFlight int) (*workerConn, error) {
+func spawn(program string, command, env []string, inFlight int) (*workerConn, error) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("socketpair: %w", err)
@@ -68,7 +69,8 @@ func spawn(command, env []string, inFlight int) (*workerConn, error) {
 	c := &workerConn{sock: sock, slots: make(chan struct{}, inFlight), sending: make(chan struct{}, 1),
 		dead: make(chan struct{}), exited: make(chan struct{}), quiet: make(chan struct{}),
 		pending: make(map[uint64]*pendingRequest)}
-	c.cmd = exec.Command(command[0], command[1:]...)
+	c.cmd = exec.Command(program, command[1:]...)
+	c.cmd.Args[0] = command[0]
 	c.cmd.Env = append([]string{}, env...)
 	c.cmd.ExtraFiles = []*os.File{theirs} // becomes workerFD
 	c.cmd.Stderr = &c.stderr

@@ -61,7 +61,7 @@ type Config struct {
 	OperationTimeout time.Duration // from handing a request to the worker, default 1500 ms
 	ProbeInterval    time.Duration // of ping and canary, default 1 s
 
-	Worker     []string              // command of the worker, default: this binary with "hsm-worker"
+	Worker     []string              // command of the worker, default: the file of this process with "hsm-worker"
 	Logger     *slog.Logger          // default: discards
 	Registerer prometheus.Registerer // nil: no metrics
 }

@@ -120,17 +120,26 @@ func (s *supervision) startOnce(ctx context.Context) (c *workerConn, imported bo
 	return c, imported, nil
 }
 
+// thisProgram is the file that this process was started from, also when another
+// one has been put at its path: between the installation of a release and the
+// restart of the server. The two ends of the socket must be of one build, and
+// what lies at the path now may not even be meant for this node yet.
+const thisProgram = "/proc/self/exe"
+
 // spawnLoaded starts a process and loads the module there.
 func (d *Device) spawnLoaded(ctx context.Context) (*workerConn, error) {
 	command := d.cfg.Worker
+	var program string
 	if len(command) == 0 {
 		self, err := os.Executable()
 		if err != nil {
 			return nil, fmt.Errorf("the HSM worker cannot be started: %w", err)
 		}
-		command = []string{self, workerArgument}
+		program, command = thisProgram, []string{self, workerArgument}
+	} else {
+		program = command[0]
 	}
-	c, err := spawn(command, d.cfg.Env, 4*d.cfg.Sessions)
+	c, err := spawn(program, command, d.cfg.Env, 4*d.cfg.Sessions)
 	if err != nil {
 		return nil, err
 	}

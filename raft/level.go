@@ -220,10 +220,15 @@ func (n *Node) outgrown(level uint32) error {
 
 // tooOld refuses a node whose build does not know the level of the cluster: it
 // could read neither the log nor a snapshot. The state of this node may be
-// behind, but its level never falls, so to refuse is right.
+// behind, but its level never falls, so to refuse is right. One that follows
+// leaves the last word to the leader, which writes it into the trail.
 func (n *Node) tooOld(peer string, q joinQuestion, remote netip.Addr, level uint32) joinAnswer {
 	err := &fsm.LevelError{Needs: level, Knows: max(q.Level, fsm.FirstLevel)}
-	if n.tenure() != nil && n.pilot.mayTell(peer) {
+	leads := n.tenure() != nil
+	if address, id := n.raft.LeaderWithID(); !leads && id != "" && string(id) != n.cfg.NodeID {
+		return joinAnswer{Outcome: joinRetry, Reason: err.Error(), Leader: &Server{ID: string(id), Address: string(address)}}
+	}
+	if leads && n.pilot.mayTell(peer) {
 		n.cfg.Admitted(Admission{NodeID: peer, Address: q.Address, Remote: remote, Err: fault.Wrap(fault.Conflict, err, "%s", err.Error())})
 	}
 	return joinAnswer{Outcome: joinRefused, Reason: err.Error()}

@@ -171,6 +171,10 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 	if err != nil {
 		return fmt.Errorf("audit.witnesses: %w", err)
 	}
+	backups, err := backupsOf(n.cfg)
+	if err != nil {
+		return err
+	}
 	n.engine, err = engine.New(engine.Config{
 		Node: n.cfg.Node.ID, ClusterID: n.cfg.Cluster.ID, Log: n.raft,
 		KMS: service, Trail: n.trail, Copies: n.copies,
@@ -191,7 +195,7 @@ func (n *node) openFrontEnd(registry *prometheus.Registry) error {
 		Rotators: rotate.New(rotate.Config{
 			WebhookAllow: n.cfg.Rotation.WebhookAllow, DatabaseAllow: n.cfg.Rotation.DatabaseAllow, ClusterID: n.cfg.Cluster.ID,
 		}),
-		Backups: engine.Backups{Dir: n.cfg.Snapshots.Dir, Every: n.cfg.Snapshots.Every.D(), Keep: n.cfg.Snapshots.Keep},
+		Backups: backups,
 		BootID:  bootID(), DurableTrail: n.cfg.Audit.Durability != "written", AwaitedTrail: n.cfg.Audit.Durability == "quorum",
 		MaxValueBytes: n.cfg.API.MaxValueBytes, Logger: n.log.With("floor", "engine"), Registerer: registry,
 		HSMRandom: n.cfg.Generate.HSMRandom, MaxClockOffset: n.cfg.Cluster.MaxClockOffset.D(),

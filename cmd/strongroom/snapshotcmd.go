@@ -27,7 +27,7 @@ import (
 
 func snapshotCommand() *cobra.Command {
 	cmd := group("snapshot", "Backups of the whole state, encrypted: save, look at, verify, restore")
-	cmd.AddCommand(snapshotSaveCommand(), snapshotInspectCommand(), snapshotVerifyCommand(), snapshotRestoreCommand())
+	cmd.AddCommand(snapshotSaveCommand(), snapshotListCommand(), snapshotInspectCommand(), snapshotVerifyCommand(), snapshotRestoreCommand())
 	return cmd
 }
 
@@ -76,11 +76,14 @@ func (c *countingWriter) Write(b []byte) (int, error) {
 }
 
 func snapshotInspectCommand() *cobra.Command {
-	return &cobra.Command{
+	var configFile string
+	cmd := &cobra.Command{
 		Use: "inspect FILE", Short: "Show what a backup says of itself, without an HSM and without proof", Args: argumentCount([]string{"file"}, 0),
+		Long: `Shows the header of a backup: FILE, or s3://bucket/key with the --config of a
+node whose snapshots are in that bucket.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withFile(args[0], func(f *os.File) error {
-				h, err := backup.Inspect(f)
+			return withBackup(cmd.Context(), configFile, args[0], func(r io.Reader) error {
+				h, err := backup.Inspect(r)
 				if err != nil {
 					return err
 				}
@@ -88,14 +91,8 @@ func snapshotInspectCommand() *cobra.Command {
 			})
 		},
 	}
-}
-
-func withFile(path string, do func(*os.File) error) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(f), f.Close())
+	cmd.Flags().StringVar(&configFile, "config", "", "configuration file of a node, for a backup in a bucket")
+	return cmd
 }
 
 func snapshotVerifyCommand() *cobra.Command {
@@ -105,7 +102,9 @@ func snapshotVerifyCommand() *cobra.Command {
 		Long: `Opens FILE with the HSM of the node whose configuration is given, restores it
 into memory, and holds what came out against what was saved: every byte is
 authentic, and the state writes the same snapshot again. Nothing is changed. The
-server of the node may run.`,
+server of the node may run.
+
+FILE may be s3://bucket/key, as snapshot ls shows it.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cfg, err := loadConfig(configFile)
 			if err != nil {
@@ -130,7 +129,7 @@ server of the node may run.`,
 // does not hold is not brought in from the file: then who made the file would
 // choose the root key.
 func openBackup(ctx context.Context, cfg config.Config, path string) (h backup.Header, state *fsm.State, err error) {
-	err = withFile(path, func(f *os.File) error {
+	err = withPlace(ctx, cfg, path, func(f io.Reader) error {
 		return withDevice(ctx, cfg, func(d *pkcs11.Device) error {
 			h, state, err = engine.RestoreBackup(ctx, f, cfg.Cluster.ID, func(h backup.Header) (backup.HSM, error) {
 				root, err := fsm.DecodeRoot(h.Root)
@@ -182,7 +181,10 @@ first. What was written, destroyed or revoked after the backup was saved is as
 it was then: look at docs/backup.md for what to do about that.
 
 --admin-token-file makes a new token for an administrator whose own have
-expired.`,
+expired.
+
+FILE may be s3://bucket/key, as snapshot ls shows it: it is read from the bucket
+that the configuration names, and never lies on this node's disk.`,
 		Example: "  strongroom snapshot restore /backup/strongroom-monday.age --bootstrap --config /etc/strongroom/config.yaml --admin-token-file /root/admin.token",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !o.bootstrap {

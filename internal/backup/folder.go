@@ -25,9 +25,25 @@ const (
 
 var namePattern = regexp.MustCompile(`^strongroom-(\d{8}T\d{6}Z)-i\d+\.age$`)
 
-// Saved is one backup of a folder.
+// Name is that of a backup of the state at an index, saved at a time. Names
+// sort by time.
+func Name(at time.Time, index uint64) string {
+	return fmt.Sprintf("strongroom-%s-i%d.age", at.UTC().Format(stampLayout), index)
+}
+
+// SavedAt reads the time in a name, and reports whether it is that of a backup.
+func SavedAt(name string) (at time.Time, ours bool) {
+	m := namePattern.FindStringSubmatch(name)
+	if m == nil {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(stampLayout, m[1])
+	return at, err == nil
+}
+
+// Saved is one backup of a folder or a bucket.
 type Saved struct {
-	Path string
+	Path string    // or s3://bucket/key
 	At   time.Time // by its name
 	Size int64
 }
@@ -41,7 +57,7 @@ func (f Folder) Save(at time.Time, index uint64, write func(io.Writer) error) (p
 	if err := f.clear(); err != nil {
 		return "", err
 	}
-	path = filepath.Join(f.Dir, fmt.Sprintf("strongroom-%s-i%d.age", at.UTC().Format(stampLayout), index))
+	path = filepath.Join(f.Dir, Name(at, index))
 	return path, WriteFile(path, write)
 }
 
@@ -91,30 +107,16 @@ func (f Folder) List() ([]Saved, error) {
 	}
 	var out []Saved
 	for _, e := range entries {
-		m := namePattern.FindStringSubmatch(e.Name())
-		if m == nil {
+		at, ours := SavedAt(e.Name())
+		if !ours {
 			continue
 		}
-		at, err := time.Parse(stampLayout, m[1])
-		info, infoErr := e.Info()
-		if err != nil || infoErr != nil {
+		info, err := e.Info()
+		if err != nil {
 			continue // it goes, or is none of ours
 		}
 		out = append(out, Saved{Path: filepath.Join(f.Dir, e.Name()), At: at, Size: info.Size()})
 	}
 	slices.Reverse(out)
 	return out, nil
-}
-
-// Prune removes all but the newest keep backups.
-func (f Folder) Prune(keep int) error {
-	all, err := f.List()
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, old := range all[min(keep, len(all)):] {
-		errs = append(errs, os.Remove(old.Path))
-	}
-	return errors.Join(errs...)
 }

@@ -137,9 +137,17 @@ type KMS struct {
 
 // Snapshots configures the backups of one node.
 type Snapshots struct {
-	Dir   string   `yaml:"dir" default:"" doc:"Folder that this node saves its state to, encrypted and read back each time; put it on another disk, or have it copied elsewhere. Empty: this node saves none."`
-	Every Duration `yaml:"every" default:"1h" doc:"How often it does, 1m to 720h."`
-	Keep  int      `yaml:"keep" default:"48" doc:"How many saved snapshots stay, 1 to 10000; older ones are removed."`
+	Dir               string   `yaml:"dir" default:"" doc:"Folder that this node saves its state to, encrypted and read back each time; put it on another disk, or have it copied elsewhere. Empty: none."`
+	Every             Duration `yaml:"every" default:"1h" doc:"How often it does, 1m to 720h."`
+	Keep              int      `yaml:"keep" default:"48" doc:"How many of this node's saved snapshots stay, 1 to 10000; older ones are removed. 0, with snapshots.s3Bucket only: none is removed by the node, and a rule of the bucket does it."`
+	S3Bucket          string   `yaml:"s3Bucket" default:"" doc:"Bucket of an S3-compatible object store that this node saves its state to, instead of snapshots.dir. Without both this node saves none."`
+	S3Endpoint        string   `yaml:"s3Endpoint" default:"" doc:"The store: https://host, with :port if it is not 443; http only on this machine. Required with snapshots.s3Bucket. No proxy is used."`
+	S3Region          string   `yaml:"s3Region" default:"us-east-1" doc:"Region that requests are signed for."`
+	S3Prefix          string   `yaml:"s3Prefix" default:"" doc:"What stands before the names in the bucket, without a slash at either end. Ids of cluster and node follow it, so several may share a bucket."`
+	S3PathStyle       bool     `yaml:"s3PathStyle" default:"false" doc:"The bucket stands in the path of the URL, as most stores want that are not Amazon's, and not before the host."`
+	S3CAFile          string   `yaml:"s3CAFile" default:"" doc:"Certificate authorities of the store (PEM). Empty: those of the system."`
+	S3Credentials     string   `yaml:"s3Credentials" default:"file" doc:"Where the credentials are: file (snapshots.s3CredentialsFile), environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN) or instance (the role of an EC2 instance, by IMDSv2)."`
+	S3CredentialsFile string   `yaml:"s3CredentialsFile" default:"" doc:"File with the lines aws_access_key_id = …, aws_secret_access_key = … and, if there is one, aws_session_token = …; mode 0600. Read again each minute of use."`
 }
 
 // KnownWitnesses answers those who may cosign checkpoints.

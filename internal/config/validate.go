@@ -42,6 +42,7 @@ func (c *Config) faults() []string {
 	parsed, err := uuid.Parse(c.Cluster.ID)
 	f.check(err == nil && parsed.String() == c.Cluster.ID, "cluster.id", "must be a UUID in lower case, the same on all nodes; make one with uuidgen; it is %q", c.Cluster.ID)
 	c.paths(&f)
+	c.Snapshots.check(&f)
 	c.addresses(&f)
 	c.members(&f)
 	c.bounds(&f)
@@ -94,7 +95,6 @@ func (c *Config) paths(f *faultList) {
 	} {
 		f.check(filepath.IsAbs(p.path), p.name, "must be an absolute path; it is %q", p.path)
 	}
-	f.check(c.Snapshots.Dir == "" || filepath.IsAbs(c.Snapshots.Dir), "snapshots.dir", "must be empty or an absolute path; it is %q", c.Snapshots.Dir)
 	f.check(c.HSM.SyncDir == "" || filepath.IsAbs(c.HSM.SyncDir), "hsm.syncDir", "must be empty or an absolute path; it is %q", c.HSM.SyncDir)
 	f.check(len(c.HSM.InitArgs) <= 4096 && !strings.ContainsRune(c.HSM.InitArgs, 0), "hsm.initArgs", "must have at most 4096 bytes and no zero byte")
 	f.check(c.Login.TokenReviewerFile == "" || filepath.IsAbs(c.Login.TokenReviewerFile), "login.tokenReviewerFile", "must be empty or an absolute path; it is %q", c.Login.TokenReviewerFile)
@@ -221,7 +221,6 @@ func (c *Config) timing(f *faultList) {
 	between("api.timeout", c.API.Timeout, time.Second, 2*time.Minute)
 	between("cluster.maxClockOffset", c.Cluster.MaxClockOffset, 100*time.Millisecond, time.Minute)
 	between("snapshots.every", c.Snapshots.Every, time.Minute, 30*24*time.Hour)
-	f.check(1 <= c.Snapshots.Keep && c.Snapshots.Keep <= 10_000, "snapshots.keep", "must be 1 to 10000; it is %d", c.Snapshots.Keep)
 	between("kms.cacheFor", c.KMS.CacheFor, time.Second, time.Hour)
 	f.check(0 <= c.KMS.CachedDataKeys && c.KMS.CachedDataKeys <= 1_000_000, "kms.cachedDataKeys", "must be 0 to 1000000; it is %d", c.KMS.CachedDataKeys)
 	between("hsm.operationTimeout", c.HSM.OperationTimeout, 50*time.Millisecond, time.Minute)
@@ -256,7 +255,7 @@ func (c *Config) CheckFiles() error {
 		{"cluster.certFile", c.Cluster.CertFile, false}, {"cluster.keyFile", c.Cluster.KeyFile, true},
 		{"cluster.caFile", c.Cluster.CAFile, false}, {"gossip.keyFile", c.Gossip.KeyFile, true},
 		{"hsm.module", c.HSM.Module, false}, {"hsm.pinFile", c.HSM.PINFile, true},
-	}, c.sinkFiles()...) {
+	}, append(c.sinkFiles(), c.Snapshots.files()...)...) {
 		if err := checkFile(one.path, one.secret); err != nil {
 			f.add(one.name, "%v", err)
 		}

@@ -56,7 +56,7 @@ func manuals(t *testing.T) map[string]string {
 			out[name] = text
 		}
 	}
-	require.Len(t, out, 37)
+	require.Len(t, out, 38)
 	return out
 }
 

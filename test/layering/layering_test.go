@@ -52,6 +52,9 @@ var mayImport = map[string][]string{
 	"internal/notice":     {},
 	"internal/backup":     {"internal/durable", "internal/fault", "internal/secret", "internal/wrapped"},
 
+	// Where backups go besides a folder: it implements engine.BackupStore.
+	"internal/objectstore": {"internal/backup", "internal/config"},
+
 	"pkcs11": {"internal/secret", "internal/fault", "internal/wrapped", "internal/dialect"},
 	"fsm":    {"internal/names", "internal/fault", "internal/wrapped"},
 	"iam":    {"internal/names", "internal/fault", "internal/secret"},
@@ -92,6 +95,10 @@ var soleImporter = map[string]string{
 	"github.com/go-jose/go-jose/v4":       "internal/trust",
 	"golang.org/x/oauth2":                 "cmd/strongroom",
 	"filippo.io/age":                      "internal/backup",
+
+	"github.com/aws/aws-sdk-go-v2/service/s3":               "internal/objectstore",
+	"github.com/aws/aws-sdk-go-v2/feature/ec2/imds":         "internal/objectstore",
+	"github.com/aws/aws-sdk-go-v2/credentials/ec2rolecreds": "internal/objectstore",
 }
 
 type source struct {

@@ -48,6 +48,8 @@ type machine struct {
 	output *lockedBuffer
 	dev    *process
 	extra  map[int]*process // nodes that a test started by hand
+	// releases has the nodes that StartNode starts with another binary.
+	releases map[int]string
 }
 
 // process is a child of ours that is waited for from its start.
@@ -70,7 +72,7 @@ func start(cmd *exec.Cmd) (*process, error) {
 
 func newMachine(t testing.TB, binary, dir string, nodes int) *machine {
 	port, keep := freePorts(t)
-	return &machine{Binary: binary, Dir: dir, Nodes: nodes, port: port, keep: keep, output: &lockedBuffer{}, extra: map[int]*process{}}
+	return &machine{Binary: binary, Dir: dir, Nodes: nodes, port: port, keep: keep, output: &lockedBuffer{}, extra: map[int]*process{}, releases: map[int]string{}}
 }
 
 // of gives the cluster to a test, which shows the nodes' logs if it fails.

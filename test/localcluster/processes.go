@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -35,7 +36,7 @@ func (m *machine) processes() []Process {
 	}
 	for _, e := range entries {
 		if pid, err := strconv.Atoi(e.Name()); err == nil {
-			if p, ok := readProcess(pid); ok && p.Args[0] == m.Binary {
+			if p, ok := readProcess(pid); ok && m.isOurs(p.Args[0]) {
 				all = append(all, p)
 			}
 		}
@@ -52,6 +53,19 @@ func (m *machine) processes() []Process {
 		}
 	}
 	return out
+}
+
+// isOurs says whether a program is a binary that this cluster runs.
+func (m *machine) isOurs(program string) bool {
+	if program == m.Binary {
+		return true
+	}
+	for _, binary := range m.releases {
+		if program == binary {
+			return true
+		}
+	}
+	return false
 }
 
 // readProcess reads a process that has not ended.
@@ -166,12 +180,43 @@ func (c *Cluster) StartNode(node int, within ...string) {
 	log, err := os.OpenFile(filepath.Join(c.NodeDir(node), "log"), os.O_APPEND|os.O_WRONLY|os.O_CREATE, 0o600)
 	require.NoError(c.t, err)
 	defer log.Close()
-	command := append(slices.Clone(within), c.Binary, "server", "--config", filepath.Join(c.NodeDir(node), "config.yaml"))
+	command := append(slices.Clone(within), c.binaryOf(node), "server", "--config", filepath.Join(c.NodeDir(node), "config.yaml"))
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	c.extra[node], err = start(cmd)
 	require.NoError(c.t, err)
+}
+
+// Install makes StartNode start a node with another binary from now on, as an
+// operator does who upgrades a machine. The node must not run: it would not be
+// recognised as one of the cluster's any more.
+func (c *Cluster) Install(node int, binary string) {
+	c.t.Helper()
+	_, runs := c.Server(node)
+	require.False(c.t, runs, "%s runs", Name(node))
+	c.releases[node] = binary
+}
+
+func (m *machine) binaryOf(node int) string {
+	if binary := m.releases[node]; binary != "" {
+		return binary
+	}
+	return m.Binary
+}
+
+// Ended waits until a server that StartNode started has ended by itself, and
+// answers its exit code, -1 if a signal ended it.
+func (c *Cluster) Ended(node int) int {
+	c.t.Helper()
+	p := c.extra[node]
+	require.NotNil(c.t, p, "%s was not started by hand", Name(node))
+	select {
+	case <-p.ended:
+	case <-time.After(Patience):
+		require.FailNow(c.t, "waited in vain for the end of "+Name(node))
+	}
+	return p.ProcessState.ExitCode()
 }
 
 // Configure adds settings to every node's file, and starts the cluster anew.

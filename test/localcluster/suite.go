@@ -45,6 +45,9 @@ func (s *Suite) Run(m *testing.M) int {
 	return code
 }
 
+// Dir answers a folder that is removed after the last test of the package.
+func (s *Suite) Dir() string { return s.dir }
+
 // Binary answers the path of the binary.
 func (s *Suite) Binary() string { return s.binary }
 
@@ -68,7 +71,13 @@ func (s *Suite) Shared(t testing.TB) *Cluster {
 // test ends. flags are more of those of strongroom dev.
 func (s *Suite) Fresh(t testing.TB, nodes int, flags ...string) *Cluster {
 	t.Helper()
-	m := newMachine(t, s.binary, filepath.Join(t.TempDir(), folder), nodes)
+	return s.FreshOf(t, s.binary, nodes, flags...)
+}
+
+// FreshOf is Fresh with another binary.
+func (s *Suite) FreshOf(t testing.TB, binary string, nodes int, flags ...string) *Cluster {
+	t.Helper()
+	m := newMachine(t, binary, filepath.Join(t.TempDir(), folder), nodes)
 	m.flags = flags
 	c := m.of(t)
 	t.Cleanup(func() {

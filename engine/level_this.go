@@ -1,0 +1,6 @@
+//go:build !levelnext
+
+package engine
+
+// rehearsalOperations are those of the build levelnext, see level_next.go.
+func rehearsalOperations() []*Operation { return nil }
