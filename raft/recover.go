@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/strongroom/strongroom/fsm"
+	"github.com/strongroom/strongroom/internal/durable"
 
 	hraft "github.com/hashicorp/raft"
 )
@@ -156,11 +157,11 @@ func (d *dataDir) keepBefore(index uint64, step func(string) error) (string, err
 				return "", fmt.Errorf("keep what was before: %w", err)
 			}
 		}
-		if err := syncDir(to); err != nil {
+		if err := durable.SyncDir(to); err != nil {
 			return "", fmt.Errorf("keep what was before: %w", err)
 		}
 	}
-	if err := errors.Join(syncDir(filepath.Join(aside, "snapshots")), syncDir(aside), syncDir(d.path)); err != nil {
+	if err := errors.Join(durable.SyncDir(filepath.Join(aside, "snapshots")), durable.SyncDir(aside), durable.SyncDir(d.path)); err != nil {
 		return "", fmt.Errorf("keep what was before: %w", err)
 	}
 	return aside, step("kept")
@@ -234,7 +235,7 @@ func (d *dataDir) finishRecovery(log *slog.Logger, step func(string) error) erro
 			return fmt.Errorf("snapshots: %w", err)
 		}
 	}
-	if err := errors.Join(syncDir(d.snaps.path), step("alone")); err != nil {
+	if err := errors.Join(durable.SyncDir(d.snaps.path), step("alone")); err != nil {
 		return err
 	}
 	// Entries that this node once acknowledged do not bind it any more: they
@@ -300,5 +301,5 @@ func (d *dataDir) dropUnread(log *slog.Logger) error {
 			return fmt.Errorf("snapshots: %w", err)
 		}
 	}
-	return syncDir(d.snaps.path)
+	return durable.SyncDir(d.snaps.path)
 }
