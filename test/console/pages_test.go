@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/google/uuid"
 	"github.com/stretchr/testify/require"
 
 	"github.com/strongroom/strongroom/test/localcluster"
@@ -69,13 +70,17 @@ func TestEveryPageIsSound(t *testing.T) {
 	p.sees(`owner=<img src=x onerror=alert(1)>`)
 }
 
+// unique answers a name that no other round on the shared cluster has.
+func unique(name string) string { return name + "-" + uuid.NewString()[:8] }
+
 // A value is shown on request, is an event, and goes again.
 func TestAValueIsRevealedAndHidden(t *testing.T) {
 	c := suite.Shared(t)
-	c.OK(1, "secrets/createSecret", `{"path":"/app/prod/console/reveal","value":%q}`, localcluster.B64("battery staple"))
+	path := unique("/app/prod/console/reveal")
+	c.OK(1, "secrets/createSecret", `{"path":%q,"value":%q}`, path, localcluster.B64("battery staple"))
 	p := open(t, c, 2)
 	p.signsIn(c.Token)
-	p.goes("#/secrets/app/prod/console/reveal")
+	p.goes("#/secrets" + path)
 	p.sees("Reveal")
 	p.rests()
 	require.NotContains(t, p.text(), "battery staple")
@@ -84,7 +89,7 @@ func TestAValueIsRevealedAndHidden(t *testing.T) {
 	p.isSound("a value in sight")
 	p.clicks("Hide")
 	p.until("the value to go", `!document.documentElement.outerHTML.includes('battery staple')`)
-	events := c.OK(1, "audit/queryEvents", `{"path":"/app/prod/console/reveal","event":"secrets.get_value"}`)["events"].([]any)
+	events := c.OK(1, "audit/queryEvents", `{"path":%q,"event":"secrets.get_value"}`, path)["events"].([]any)
 	require.Len(t, events, 1)
 }
 
@@ -92,37 +97,39 @@ func TestAValueIsRevealedAndHidden(t *testing.T) {
 // a value, and a key is disabled and enabled.
 func TestWorkIsDone(t *testing.T) {
 	c := suite.Shared(t)
-	c.OK(1, "kms/createKey", `{"alias":"alias/console-work"}`)
+	alias, made := unique("alias/console-work"), unique("app/prod/console/made")
+	c.OK(1, "kms/createKey", `{"alias":%q}`, alias)
 	p := open(t, c, 1)
 	p.signsIn(c.Token)
 	p.goes("#/secrets/")
 	p.clicks("New secret")
-	p.types("Path", "app/prod/console/made")
-	p.sees("strongroom secret generate /app/prod/console/made --kind password --create")
+	p.types("Path", made)
+	p.sees("strongroom secret generate /" + made + " --kind password --create")
 	p.isSound("the dialog")
 	p.shot("dialog")
 	p.clicks("Make the secret")
 	p.sees("Reveal")
-	require.EqualValues(t, 1, c.OK(1, "secrets/describeSecret", `{"path":"/app/prod/console/made"}`)["currentVersion"])
+	require.EqualValues(t, 1, c.OK(1, "secrets/describeSecret", `{"path":%q}`, "/"+made)["currentVersion"])
 
 	p.goes("#/keys")
-	p.clicks("alias/console-work")
+	p.clicks(alias)
 	p.clicks("Disable")
 	p.clicks("Disable the key")
 	p.sees("Enable")
-	require.Equal(t, "disabled", c.OK(1, "kms/describeKey", `{"keyId":"alias/console-work"}`)["state"])
+	require.Equal(t, "disabled", c.OK(1, "kms/describeKey", `{"keyId":%q}`, alias)["state"])
 	p.clicks("Enable")
 	p.clicks("Enable the key")
 	p.sees("Rotate")
-	require.Equal(t, "active", c.OK(1, "kms/describeKey", `{"keyId":"alias/console-work"}`)["state"])
+	require.Equal(t, "active", c.OK(1, "kms/describeKey", `{"keyId":%q}`, alias)["state"])
 }
 
 // Who may see little sees that, and is told what is not shown; a wrong token
 // gets nowhere.
 func TestOnlyWhatTheCallerMayDo(t *testing.T) {
 	c := suite.Shared(t)
-	c.OK(1, "secrets/createSecret", `{"path":"/app/prod/console/hidden","value":"eA=="}`)
-	token := c.Principal("console-reader", `[{"effect":"allow","actions":["secrets:listSecrets","secrets:describeSecret"],"paths":["/app/prod/console/**"]}]`)
+	path := unique("/app/prod/console/hidden")
+	c.OK(1, "secrets/createSecret", `{"path":%q,"value":"eA=="}`, path)
+	token := c.Principal(unique("console-reader"), `[{"effect":"allow","actions":["secrets:listSecrets","secrets:describeSecret"],"paths":["/app/prod/console/**"]}]`)
 	p := open(t, c, 3)
 	p.types("Token", "srt_nobody0000000000000000000000000000000000000000")
 	p.clicks("Sign in")
@@ -131,7 +138,7 @@ func TestOnlyWhatTheCallerMayDo(t *testing.T) {
 	p.runs(`document.getElementById('token').value = ''; true`)
 	p.signsIn(token)
 	p.sees("You have no right to see")
-	p.goes("#/secrets/app/prod/console/hidden")
+	p.goes("#/secrets" + path)
 	p.clicks("Reveal")
 	p.sees("AccessDenied")
 	p.sees("decision")

@@ -4,7 +4,7 @@
 import { h, replace, say } from '../lib/dom.js';
 import { call, clientToken } from '../lib/api.js';
 import { bytes, count, decode, encode, quote } from '../lib/format.js';
-import { ask, badge, cli, copy, facts, heading, panel, part, table, when } from '../lib/ui.js';
+import { ask, badge, cli, copy, facts, heading, panel, part, table, trouble, when } from '../lib/ui.js';
 
 const hideAfter = 30; // seconds
 
@@ -46,7 +46,7 @@ function browse(prefix) {
     };
     await next();
   };
-  const load = () => draw().catch(async (err) => replace(place, (await import('../lib/ui.js')).trouble(err)));
+  const load = () => draw().catch((err) => replace(place, trouble(err)));
   load();
   return [
     heading('Secrets', 'Browsing shows metadata only. Nothing is opened.'),
@@ -84,7 +84,6 @@ async function one(path, again) {
   const p = quote(path);
   const shown = h('div');
   const button = (text, options, kind = '') => h('button' + kind, { type: 'button', onclick: () => ask(options) }, text);
-  const history = h('div');
   return [
     heading(path.slice(folder.length), null, crumbs(path), h('p', null, badge(s.state))),
     panel('Value',
@@ -113,7 +112,6 @@ async function one(path, again) {
     ])),
     part('History', () => versions(path, again)),
     part('Consumers', () => consumers(path)),
-    history,
   ];
 }
 
@@ -121,7 +119,6 @@ async function one(path, again) {
 // the page.
 async function reveal(path, place, button) {
   button.disabled = true;
-  const { trouble } = await import('../lib/ui.js');
   try {
     const v = await call('secrets/getSecretValue', { path, instance: 'console' });
     const text = decode(v.value);
